@@ -1,0 +1,148 @@
+"""A call: one inference request after parsing.  Immutable, whatever dialect it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+
+class Operation(StrEnum):
+    """What a call asks for."""
+
+    CHAT = "chat"
+    COMPLETE = "complete"
+
+
+class Feature(StrEnum):
+    """What a step must be able to do, or it is left out of the plan."""
+
+    TOOLS = "tools"
+    IMAGES = "images"
+    AUDIO = "audio"
+    SCHEMA = "schema"  # response_format other than text
+    LOGPROBS = "logprobs"
+
+
+class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
+    """A piece of a message's text."""
+
+    text: str
+
+
+class RefusalPart(Struct, frozen=True, tag="refusal", tag_field="type"):
+    """An assistant's earlier refusal."""
+
+    refusal: str
+
+
+class ImagePart(Struct, frozen=True, tag="image_url", tag_field="type"):
+    """An image; `image_url` holds `url` (a data: URL) and maybe `detail`."""
+
+    image_url: dict[str, Any]
+
+
+class AudioPart(Struct, frozen=True, tag="input_audio", tag_field="type"):
+    """Sound; `input_audio` holds base64 `data` and `format`."""
+
+    input_audio: dict[str, Any]
+
+
+class FilePart(Struct, frozen=True, tag="file", tag_field="type"):
+    """A file; `file` holds `file_data` or `file_id`."""
+
+    file: dict[str, Any]
+
+
+Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
+
+
+class FunctionCall(Struct, frozen=True):
+    """What a model wants called; `arguments` is a string of JSON and may be invalid."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    """One call that an assistant message asks for."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The message's text parts, joined; other parts count as nothing."""
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen and when to stop.  None means: the backend's own default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logit_bias: dict[int, float] = field(default_factory=dict)
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One inference request.
+
+    `messages` is set for chat, `prompts` (texts, or token ids of the model's own vocabulary) for
+    complete.  Choice `i` of `n` for prompt `p` has index `p * n + i`.
+    `headers` are the request's, names in lower case.  `extra` holds body fields that no dialect field
+    covers, as parsed JSON: a backend forwards those it declares, the rest are named to the client.
+    """
+
+    id: str
+    operation: Operation
+    alias: str
+    messages: tuple[Message, ...] = ()
+    prompts: tuple[str | tuple[int, ...], ...] = ()
+    sampling: Sampling = Sampling()
+    n: int = 1
+    stream: bool = False
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Any = None
+    response_format: dict[str, Any] | None = None
+    features: frozenset[Feature] = frozenset()
+    principal: str = "local"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """All text of the prompt, for rules that look at it; token prompts count as nothing."""
+        if self.operation is Operation.CHAT:
+            return "\n".join(message.text for message in self.messages)
+        return "\n".join(prompt for prompt in self.prompts if isinstance(prompt, str))
+
+    @property
+    def choices_count(self) -> int:
+        """How many choices the answer has."""
+        return self.n * max(1, len(self.prompts))

@@ -1,0 +1,200 @@
+"""Errors.  The type says what the caller may do next.
+
+`message` is for the client and says what to do; `detail` is for the log and never leaves the machine.
+"""
+
+from __future__ import annotations
+
+
+class RouterError(Exception):
+    """Anything that may end a call.
+
+    Attributes:
+        status: HTTP status if nothing was sent yet.
+        kind: OpenAI's `error.type`.
+        code: OpenAI's `error.code`, one of those listed in docs/api.md.
+        param: the request field at fault, if one is.
+        retry_after_s: seconds after which asking again makes sense.
+    """
+
+    status = 500
+    kind = "server_error"
+    code = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.param = param
+        self.retry_after_s = retry_after_s
+        if code is not None:
+            self.code = code
+
+
+class CallRefused(RouterError):
+    """The call itself is at fault: no other step would do better."""
+
+    status = 400
+    kind = "invalid_request_error"
+    code = "invalid_request_error"
+
+
+class UnsupportedParameter(CallRefused):
+    """A field asks for what the chosen model or this router cannot do."""
+
+    code = "unsupported_parameter"
+
+
+class ContextOverflow(CallRefused):
+    """Prompt and answer do not fit into the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class ContentRefused(CallRefused):
+    """A backend's content filter refused the call."""
+
+    code = "content_filter"
+
+
+class NotAuthenticated(RouterError):
+    """No key, or not one of ours."""
+
+    status = 401
+    kind = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotPermitted(RouterError):
+    """Known or not, the caller may not do this: host, origin or policy forbids it."""
+
+    status = 403
+    kind = "permission_error"
+    code = "permission_denied"
+
+
+class MisdirectedHost(NotPermitted):
+    """The Host header names another machine: DNS rebinding, or a missing allow-list entry."""
+
+    status = 421
+    code = "host_not_allowed"
+
+
+class NotFound(RouterError):
+    """No such thing."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No alias of this name."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RouterError):
+    """The address exists, the method does not."""
+
+    status = 405
+    kind = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class BodyTimeout(RouterError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    kind = "invalid_request_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(RouterError):
+    """The request's body is over the limit."""
+
+    status = 413
+    kind = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(RouterError):
+    """The body is not plain JSON."""
+
+    status = 415
+    kind = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class PolicyRefused(RouterError):
+    """A rule of router.yaml refuses the call."""
+
+    status = 403
+    kind = "permission_error"
+    code = "refused_by_policy"
+
+
+class NoBackend(RouterError):
+    """The plan is empty: everything that could serve the call was left out, and why is said."""
+
+    status = 503
+    code = "no_backend_available"
+
+
+class BackendError(RouterError):
+    """A step failed before its first event: the next step may try."""
+
+    status = 502
+    code = "backend_error"
+
+
+class BackendUnavailable(BackendError):
+    """Nobody there: connection refused or reset, no such host, dead or loading worker."""
+
+    status = 503
+    code = "backend_unavailable"
+
+
+class BackendTimeout(BackendError):
+    """The backend was silent longer than the policy allows."""
+
+    status = 504
+    code = "backend_timeout"
+
+
+class BackendBusy(BackendError):
+    """Out of capacity or over a rate limit, for a short while."""
+
+    status = 429
+    kind = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class QuotaExhausted(BackendError):
+    """Today's allowance is spent; retrying before it is renewed is pointless."""
+
+    status = 429
+    kind = "insufficient_quota"
+    code = "insufficient_quota"
+
+
+class BackendMisconfigured(BackendError):
+    """The backend refused our credentials, account or model name: router.yaml needs a look."""
+
+    status = 502
+    code = "backend_misconfigured"
+
+
+class StreamBroken(RouterError):
+    """A step failed after its first event.  The client has seen part of the answer."""
+
+    status = 502
+    code = "stream_broken"

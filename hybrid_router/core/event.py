@@ -1,0 +1,60 @@
+"""What a backend says while it answers.  A plain reply is a fold over the same events.
+
+Events travel in batches: all that one read, or one decode step, brought.  So a stream costs one timer
+reset and one write per read, not per token (docs/adr/0001).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Text(Struct, frozen=True, tag="t", array_like=True):
+    """Some of a choice's text, never empty, never half a character."""
+
+    text: str
+    index: int = 0
+
+
+class Reasoning(Struct, frozen=True, tag="r", array_like=True):
+    """Some of a choice's reasoning, never empty."""
+
+    text: str
+    index: int = 0
+
+
+class ToolFragment(Struct, frozen=True, tag="c", array_like=True):
+    """Part of tool call `position`: id and name once, in its first fragment, then arguments."""
+
+    position: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+    index: int = 0
+
+
+class Finish(Struct, frozen=True, tag="f", array_like=True):
+    """A choice is whole.  Exactly one for each choice of a whole answer."""
+
+    reason: FinishReason
+    index: int = 0
+
+
+class Usage(Struct, frozen=True, tag="u", array_like=True):
+    """What the answer cost, counted by the model's own tokenizer.  At most one, the last event.
+
+    `neurons` is Workers AI's own count where it tells one.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    neurons: float | None = None
+
+
+Event: TypeAlias = Text | Reasoning | ToolFragment | Finish | Usage
+Batch: TypeAlias = list[Event]

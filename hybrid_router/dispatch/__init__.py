@@ -1,0 +1,1 @@
+"""Running a plan: one step after the other until one answers."""

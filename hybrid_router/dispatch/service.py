@@ -1,0 +1,105 @@
+"""One object that answers calls: reads the facts, asks the policy, runs the plan."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncGenerator, Callable, Mapping
+
+from hybrid_router.core import ids
+from hybrid_router.core.backend import Backend
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Plan
+from hybrid_router.dispatch import engine
+from hybrid_router.dispatch.record import Attempt, Record
+from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.plan import plan
+from hybrid_router.routing.policy import Policy
+
+OnAttempt = Callable[[Call, Record, Attempt], None]
+
+
+class Service:
+    """Answers calls by a policy from a set of backends."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        backends: Mapping[str, Backend],
+        off: Mapping[str, str],
+        on_attempt: OnAttempt = lambda call, record, attempt: None,
+    ) -> None:
+        self._policy = policy
+        self._backends = backends
+        self._off = off
+        self._on_attempt = on_attempt
+        self._local = frozenset(name for name, backend in backends.items() if backend.local)
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names a client may use, in the order of router.yaml."""
+        return tuple(self._policy.aliases)
+
+    def facts(self, alias: str) -> Facts:
+        """What is known now about the steps of `alias`."""
+        candidates = [step for step in self._policy.aliases[alias].steps if step.backend in self._backends]
+        reasons = {step.name: self._backends[step.backend].down(step.model) for step in candidates}
+        now = datetime.datetime.now().astimezone()
+        return Facts(
+            off=self._off,
+            local=self._local,
+            down={name: reason for name, reason in reasons.items() if reason is not None},
+            features={step.name: self._backends[step.backend].features(step.model) for step in candidates},
+            minute_of_day=now.hour * 60 + now.minute,
+        )
+
+    def decide(self, call: Call) -> Record:
+        """Plan `call`.
+
+        Raises:
+            ModelNotFound: no such alias.
+            PolicyRefused: a rule says no.
+            NoBackend: every step was left out; the message says why.
+        """
+        if call.alias not in self._policy.aliases:
+            raise ModelNotFound(
+                f"there is no model {call.alias!r} here; GET /v1/models lists what there is", param="model"
+            )
+        decided = plan(call, self.facts(call.alias), self._policy)
+        if decided.refused is not None:
+            raise PolicyRefused(decided.refused)
+        if not decided.steps:
+            raise _nobody(decided)
+        return Record(id=ids.new("dec_"), plan=decided)
+
+    def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
+        """Run a decided call; see `engine.run` for what it yields and raises."""
+        return engine.run(
+            call, record, self._backends, lambda attempt: self._on_attempt(call, record, attempt)
+        )
+
+    def unservable(self) -> dict[str, str]:
+        """Alias → why no step of it could serve a plain text call now.  Empty: all is well."""
+        reasons = {}
+        for alias, steps in self._policy.aliases.items():
+            facts = self.facts(alias)
+            why = [
+                f"{step.name}: {reason}"
+                for step in steps.steps
+                if (reason := facts.off.get(step.backend) or facts.down.get(step.name))
+            ]
+            if len(why) == len(steps.steps):
+                reasons[alias] = "; ".join(why)
+        return reasons
+
+    async def close(self) -> None:
+        """Close every backend."""
+        for backend in self._backends.values():
+            await backend.close()
+
+
+def _nobody(decided: Plan) -> NoBackend:
+    """Say why the plan is empty."""
+    why = "; ".join(f"{left.step}: {left.because}" for left in decided.left_out)
+    return NoBackend(f"no backend may serve this call ({why})")
