@@ -1,0 +1,127 @@
+"""Models on this machine: calls become tasks of a worker, its outputs become events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+
+from msgspec import Struct
+
+from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.errors import (
+    BackendBusy,
+    BackendError,
+    BackendTimeout,
+    BackendUnavailable,
+    CallRefused,
+    ContextOverflow,
+    RouterError,
+    StreamBroken,
+)
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Step
+from hybrid_router.engines.task import Refused, Task
+from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
+from hybrid_router.workers.child import Child
+from hybrid_router.workers.protocol import ProtocolError
+from hybrid_router.workers.worker import Worker, WorkerDown
+
+_BUSY_RETRY_S = 1.0
+
+
+class LocalModel(Struct, frozen=True):
+    """A worker and how many calls it may hold, running and waiting."""
+
+    worker: Worker
+    room_count: int
+
+
+class Local:
+    """The `local` backend.  See `core.backend.Backend`."""
+
+    local = True
+    extra_fields: frozenset[str] = frozenset()
+
+    def __init__(self, models: Mapping[str, LocalModel]) -> None:
+        self._models = models
+
+    def features(self, model: str) -> frozenset[Feature]:
+        """Text only: tools, schemas and images are not understood yet."""
+        return frozenset()
+
+    def down(self, model: str) -> str | None:
+        return self._models[model].worker.why_down()
+
+    async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        model = self._models[step.model]
+        child = await _child(model.worker, step)
+        if child.in_flight_count >= model.room_count:
+            raise BackendBusy(
+                f"{step.name} has {child.in_flight_count} calls already; raise `queue` or try later",
+                retry_after_s=_BUSY_RETRY_S,
+            )
+        task_id, answer = _begin(child, call, step)
+        try:
+            async for batch in _events(answer, step):
+                yield batch
+        finally:
+            child.cancel(task_id)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(model.worker.close() for model in self._models.values()))
+
+
+async def _child(worker: Worker, step: Step) -> Child:
+    """The child that will answer, waiting no longer than `load_s`."""
+    try:
+        async with asyncio.timeout(step.timeouts.load_s):
+            return await worker.child()
+    except TimeoutError as error:
+        raise BackendTimeout(f"{step.name} is still loading after {step.timeouts.load_s:g} s") from error
+    except WorkerDown as error:
+        raise BackendUnavailable(f"{step.name}: {error}") from error
+
+
+def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:
+    def task_of(task_id: int) -> Task:
+        return Task(
+            id=task_id,
+            operation=call.operation,
+            messages=call.messages,
+            prompts=call.prompts,
+            sampling=call.sampling,
+            n=call.n,
+        )
+
+    try:
+        return child.begin(task_of)
+    except WorkerGone as error:
+        raise BackendUnavailable(f"{step.name}: {error}") from error
+    except ProtocolError as error:
+        raise CallRefused(f"the call is too large for {step.name}", detail=str(error)) from error
+
+
+async def _events(answer: PendingAnswer, step: Step) -> AsyncGenerator[Batch]:
+    """The answer's batches, with the worker's failures named for the caller."""
+    started = False
+    try:
+        async for batch in answer.batches():
+            started = True
+            yield batch
+    except WorkerGone as error:
+        if started:
+            raise StreamBroken(f"{step.name}: {error}") from error
+        raise BackendUnavailable(f"{step.name}: {error}") from error
+    except TaskFailed as error:
+        raise _named(error.refused, step, started=started) from error
+
+
+def _named(refused: Refused, step: Step, *, started: bool) -> RouterError:
+    """The error a refusal means."""
+    if started:
+        return StreamBroken(f"{step.name}: {refused.message}", code=refused.code)
+    if refused.code == ContextOverflow.code:
+        return ContextOverflow(refused.message)
+    if refused.by_call:
+        return CallRefused(refused.message, code=refused.code)
+    return BackendError(f"{step.name}: {refused.message}", code=refused.code)

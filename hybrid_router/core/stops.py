@@ -1,0 +1,41 @@
+"""Stop strings across the borders of tokens and events."""
+
+from __future__ import annotations
+
+
+class StopFilter:
+    """Cuts a growing text before the first stop string.
+
+    Text that may still become a stop string is held back until it cannot.  Pure: feed and flush.
+    """
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._longest_count = max((len(stop) for stop in self._stops), default=0)
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """Take more text.  Returns what may be shown now, and whether a stop string was found."""
+        if not self._stops:
+            return text, False
+        pending = self._held + text
+        found = [at for stop in self._stops if (at := pending.find(stop)) >= 0]
+        if found:
+            self._held = ""
+            return pending[: min(found)], True
+        keep_count = self._undecided_count(pending)
+        self._held = pending[len(pending) - keep_count :]
+        return pending[: len(pending) - keep_count], False
+
+    def flush(self) -> str:
+        """What was held back, now that nothing more comes."""
+        held, self._held = self._held, ""
+        return held
+
+    def _undecided_count(self, pending: str) -> int:
+        """Length of the longest tail of `pending` that begins a stop string."""
+        for count in range(min(self._longest_count - 1, len(pending)), 0, -1):
+            tail = pending[-count:]
+            if any(stop.startswith(tail) for stop in self._stops):
+                return count
+        return 0

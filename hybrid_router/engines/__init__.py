@@ -1,0 +1,1 @@
+"""What runs inside a child process.  Only engines import inference libraries."""

@@ -1,0 +1,1 @@
+"""Text generation from GGUF files, on llama.cpp's low-level API."""

@@ -1,0 +1,206 @@
+"""Continuous batching: one decode loop for all sequences of one model."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import jinja2
+
+from hybrid_router.core.call import Operation
+from hybrid_router.core.event import Event, Finish, Usage
+from hybrid_router.engines.llama.model import DecodeFailed, Model
+from hybrid_router.engines.llama.sampler import Sampler
+from hybrid_router.engines.llama.sequence import Ongoing, Sequence, Share, shares
+from hybrid_router.engines.llama.template import Template
+from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.task import Answer, EngineFailed, Opened, Output, Refused, Settings, Task, TaskRefused
+
+
+class LlamaEngine:
+    """Answers tasks from one GGUF.  See `engines.task.Engine`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the model.
+
+        Raises:
+            EngineFailed: the file cannot be used; names it.
+        """
+        self._settings = settings
+        self._model = Model(settings)
+        self._template = self._compile_template()
+        self._free_slots = deque(range(settings.parallel))
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._ongoing: dict[int, Ongoing] = {}
+
+    def _compile_template(self) -> Template | None:
+        source = self._model.template()
+        if source is None:
+            return None
+        try:
+            return Template(source, self._model.special_text("bos"), self._model.special_text("eos"))
+        except jinja2.TemplateError as error:
+            raise EngineFailed(f"{self._settings.path}: its chat template is not valid ({error})") from error
+
+    def opened(self) -> Opened:
+        """What the model is."""
+        return self._model.opened()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    def begin(self, task: Task) -> list[Answer]:
+        made: list[Sequence] = []
+        try:
+            prompts = self._prompts(task)
+            for choice in range(len(prompts) * task.n):
+                made.append(self._sequence(task, choice, prompts[choice // task.n]))  # noqa: PERF401 - freed below
+        except TaskRefused as no:
+            for sequence in made:
+                sequence.sampler.close()
+            return [Refused(id=task.id, code=no.code, message=no.message, by_call=no.by_call)]
+        self._ongoing[task.id] = Ongoing(
+            prompt_count=sum(len(prompt) for prompt in prompts), sequences=made, open_count=len(made)
+        )
+        self._waiting.extend(made)
+        return []
+
+    def _prompts(self, task: Task) -> list[list[int]]:
+        """Token ids of each prompt, checked against vocabulary and context."""
+        if task.operation is Operation.CHAT:
+            prompts = [self._chat_prompt(task)]
+        else:
+            prompts = [
+                self._model.tokenize(prompt) if isinstance(prompt, str) else list(prompt) for prompt in task.prompts
+            ]
+        for prompt in prompts:
+            self._check(prompt)
+        return prompts
+
+    def _chat_prompt(self, task: Task) -> list[int]:
+        if self._template is None:
+            raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
+        text = self._template.render(task.messages)
+        bos = self._model.special_text("bos")
+        return self._model.tokenize(text, add_special=not (bos and text.startswith(bos)))
+
+    def _check(self, prompt: list[int]) -> None:
+        if not prompt:
+            raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
+        if any(not 0 <= token < self._model.vocabulary_count for token in prompt):
+            raise TaskRefused(
+                "invalid_request_error",
+                f"the prompt holds a token id this model does not have (0 to {self._model.vocabulary_count - 1})",
+                by_call=True,
+            )
+        if len(prompt) >= self._model.context:
+            raise TaskRefused(
+                "context_length_exceeded",
+                f"the prompt has {len(prompt)} tokens, this model's context is {self._model.context} tokens",
+                by_call=True,
+            )
+
+    def _sequence(self, task: Task, choice: int, prompt: list[int]) -> Sequence:
+        room_count = self._model.context - len(prompt)
+        wanted_count = task.sampling.max_tokens
+        return Sequence(
+            task_id=task.id,
+            index=choice,
+            prompt=prompt,
+            limit_count=room_count if wanted_count is None else min(wanted_count, room_count),
+            sampler=Sampler(task.sampling, choice, self._model.vocabulary_count),
+            text=TextStream(task.sampling.stop),
+        )
+
+    def cancel(self, task_id: int) -> None:
+        ongoing = self._ongoing.pop(task_id, None)
+        if ongoing is None:
+            return
+        for sequence in ongoing.sequences:
+            self._release(sequence)
+        self._waiting = deque(sequence for sequence in self._waiting if sequence.task_id != task_id)
+
+    def step(self) -> list[Answer]:
+        self._admit()
+        divided = shares(self._running, self._settings.prefill_chunk)
+        try:
+            self._model.decode(_entries(divided))
+        except DecodeFailed as error:
+            return self._give_up(divided, str(error))
+        return self._sampled(divided)
+
+    def _admit(self) -> None:
+        while self._waiting and self._free_slots:
+            sequence = self._waiting.popleft()
+            sequence.slot = self._free_slots.popleft()
+            self._running.append(sequence)
+
+    def _sampled(self, divided: list[Share]) -> list[Answer]:
+        """Sample for every sequence that asked for logits; gather what shows, by task."""
+        shown: dict[int, list[Event]] = {}
+        entry = -1
+        for share in divided:
+            entry += share.count
+            sequence = share.sequence
+            if sequence.next_token is None:
+                sequence.computed_count += share.count
+            if share.wants_logits:
+                token = self._model.sample(sequence.sampler.chain, entry)
+                events = sequence.take(token, self._model.piece(token), ends=self._model.ends(token))
+                if events:
+                    shown.setdefault(sequence.task_id, []).extend(events)
+                if events and isinstance(events[-1], Finish):
+                    self._close_choice(sequence)
+        return [self._output(task_id, events) for task_id, events in shown.items()]
+
+    def _close_choice(self, sequence: Sequence) -> None:
+        self._release(sequence)
+        ongoing = self._ongoing[sequence.task_id]
+        ongoing.generated_count += sequence.generated_count
+        ongoing.open_count -= 1
+
+    def _output(self, task_id: int, events: list[Event]) -> Output:
+        ongoing = self._ongoing[task_id]
+        if ongoing.open_count:
+            return Output(id=task_id, events=events)
+        del self._ongoing[task_id]
+        usage = Usage(prompt_tokens=ongoing.prompt_count, completion_tokens=ongoing.generated_count)
+        return Output(id=task_id, events=[*events, usage], last=True)
+
+    def _release(self, sequence: Sequence) -> None:
+        """Give slot, KV cells and sampler back.  Waiting sequences hold only a sampler."""
+        if sequence.slot is not None:
+            self._model.forget(sequence.slot)
+            self._free_slots.append(sequence.slot)
+            self._running.remove(sequence)
+            sequence.slot = None
+        sequence.sampler.close()
+
+    def _give_up(self, divided: list[Share], reason: str) -> list[Answer]:
+        """End the tasks of a failed batch; the others keep their cells."""
+        failed = {share.sequence.task_id for share in divided}
+        for task_id in failed:
+            self.cancel(task_id)
+        return [Refused(id=task_id, code="backend_error", message=f"decoding failed: {reason}") for task_id in failed]
+
+    def close(self) -> None:
+        for task_id in list(self._ongoing):
+            self.cancel(task_id)
+        self._model.close()
+
+
+def _entries(divided: list[Share]) -> list[tuple[int, int, int, bool]]:
+    """The batch's entries: token, position, slot, whether logits are wanted."""
+    entries = []
+    for share in divided:
+        sequence = share.sequence
+        slot, at = sequence.slot or 0, sequence.position
+        if sequence.next_token is not None:
+            entries.append((sequence.next_token, at, slot, True))
+            continue
+        tokens = sequence.prompt[at : at + share.count]
+        entries += [(token, at + i, slot, False) for i, token in enumerate(tokens)]
+        if share.wants_logits:
+            entries[-1] = (*entries[-1][:3], True)
+    return entries

@@ -1,0 +1,226 @@
+"""One generation of a worker: a process, its pipe, its last words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from hybrid_router.engines.task import Opened, Settings, Task
+from hybrid_router.workers import protocol, sandbox
+from hybrid_router.workers.answer import PendingAnswer, WorkerGone
+from hybrid_router.workers.protocol import Answers, Begin, Cancel, Failed, Open, Ping, Pong, ProtocolError, Ready, Up
+
+_LAST_WORDS_COUNT = 40
+OnLine = Callable[[str], None]
+
+
+class Child(asyncio.Protocol):
+    """The parent's end.  Everything here runs on the event loop; nothing waits but `ended` and `opened`.
+
+    Attributes:
+        opened: resolves when the model is open.
+        ended: resolves to why the process ended; never fails.
+        hopeless: whether starting again cannot help.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], on_line: OnLine) -> None:
+        loop = asyncio.get_running_loop()
+        self._process = process
+        self._on_line = on_line
+        self._unframer = protocol.Unframer()
+        self._answers: dict[int, PendingAnswer] = {}
+        self._pongs: dict[int, asyncio.Future[int]] = {}
+        self._next_id = 0
+        self._transport: asyncio.Transport | None = None
+        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS_COUNT)
+        self._failed: str | None = None
+        self.opened: asyncio.Future[Opened] = loop.create_future()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self._pidfd = os.pidfd_open(process.pid)
+        loop.add_reader(self._pidfd, self._exited)
+
+    @property
+    def pid(self) -> int:
+        """The process's id, also its group's."""
+        return self._process.pid
+
+    @property
+    def hopeless(self) -> bool:
+        return self._failed is not None
+
+    @property
+    def in_flight_count(self) -> int:
+        """Tasks begun and not ended."""
+        return len(self._answers)
+
+    def begin(self, task_of: Callable[[int], Task]) -> tuple[int, PendingAnswer]:
+        """Send a task; `task_of` makes it from the id it gets.
+
+        Raises:
+            WorkerGone: the process has ended.
+            protocol.ProtocolError: the task is too large for a frame.
+        """
+        if self.ended.done():
+            raise WorkerGone(self.ended.result())
+        self._next_id += 1
+        framed = protocol.framed(Begin(task_of(self._next_id)))
+        answer = self._answers[self._next_id] = PendingAnswer()
+        self._send(framed)
+        return self._next_id, answer
+
+    def cancel(self, task_id: int) -> None:
+        """Stop working on a task; fine if it has ended."""
+        if self._answers.pop(task_id, None) is not None:
+            self._send(protocol.framed(Cancel(task_id)))
+
+    async def ping(self) -> int:
+        """Ask the listening thread; returns the engine's step count.
+
+        Raises:
+            WorkerGone: the process ended meanwhile.
+        """
+        self._next_id += 1
+        pong: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pongs[self._next_id] = pong
+        self._send(protocol.framed(Ping(self._next_id)))
+        await asyncio.wait((pong, self.ended), return_when=asyncio.FIRST_COMPLETED)
+        if not pong.done():
+            raise WorkerGone(self.ended.result())
+        return pong.result()
+
+    def kill(self) -> None:
+        """SIGKILL the whole group; `ended` tells when it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def hang_up(self) -> None:
+        """Close the pipe: a healthy child exits by itself."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _send(self, framed: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(framed)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._unframer.feed(data):
+                self._hear(protocol.up(body))
+        except ProtocolError as error:
+            self.heard_line(f"killed: {error}")
+            self.kill()
+
+    def _hear(self, frame: Up) -> None:
+        match frame:
+            case Answers(answers):
+                for answer in answers:
+                    pending = self._answers.get(answer.id)  # None: cancelled, its last events crossed over
+                    if pending is not None and pending.take(answer):
+                        del self._answers[answer.id]
+            case Ready(opened):
+                self.opened.set_result(opened)
+            case Failed(reason):
+                self._failed = reason
+            case Pong(number, step_count):
+                if (pong := self._pongs.pop(number, None)) is not None and not pong.done():
+                    pong.set_result(step_count)
+
+    # its end
+
+    def heard_line(self, line: str) -> None:
+        """A line of the child's standard error."""
+        self._last_words.append(line)
+        self._on_line(line)
+
+    def _exited(self) -> None:
+        """The process is gone.  What it sent before is read first, so that no event is lost."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        status = self._process.wait()
+        self.kill()  # whatever it started: nobody else knows about them
+        self._read_out()
+        self.hang_up()
+        self.ended.set_result(self._failed or _how_it_ended(status))
+        for answer in self._answers.values():
+            answer.fail(WorkerGone(self.ended.result()))
+        self._answers.clear()
+        if not self.opened.done():
+            self.opened.cancel()
+
+    def _read_out(self) -> None:
+        """Take what is still in the pipe; the loop may not have been told of it yet."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        duplicate = socket.fromfd(self._transport.get_extra_info("socket").fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+        with duplicate, contextlib.suppress(OSError):
+            duplicate.setblocking(False)
+            while received := duplicate.recv(1 << 18):
+                self.data_received(received)
+
+
+class _Lines(asyncio.Protocol):
+    """Cuts a child's standard error into lines."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._pending = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, rest = (self._pending + data).split(b"\n")
+        self._pending = rest[-4096:]
+        for line in lines:
+            self._child.heard_line(line.decode("utf-8", "replace")[:1000])
+
+
+def _how_it_ended(status: int) -> str:
+    """A return code in words."""
+    if status >= 0:
+        return f"worker exited with status {status}"
+    try:
+        return f"worker was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"worker was killed by signal {-status}"
+
+
+async def spawn(settings: Settings, on_line: OnLine) -> Child:
+    """Start a child that opens a model.
+
+    Raises:
+        OSError: the system is out of processes, descriptors or memory.
+    """
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own module; the fork takes milliseconds
+                [sys.executable, "-I", "-m", "hybrid_router.workers.main", str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+                env=sandbox.child_environment(os.environ),
+                cwd="/",
+            )
+    except OSError:
+        ours.close()
+        raise
+    child = Child(process, on_line)
+    await loop.connect_read_pipe(lambda: _Lines(child), process.stderr)
+    await loop.create_connection(lambda: child, sock=ours)
+    child._send(protocol.framed(Open(settings)))  # noqa: SLF001 - part of being born
+    return child

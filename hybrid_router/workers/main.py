@@ -1,0 +1,110 @@
+"""The child process: `python -m hybrid_router.workers.main FD PARENT_PID`.
+
+One thread computes, one listens, so a cancellation is known within one step and a ping is answered
+while a step runs.  This process holds no secret and imports no HTTP library.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from queue import SimpleQueue
+
+from hybrid_router.engines.task import Engine, EngineFailed
+from hybrid_router.workers import protocol, sandbox
+from hybrid_router.workers.protocol import Answers, Begin, Cancel, Down, Failed, Open, Ping, Pong, Ready, Up
+
+_READ_BYTES = 256 * 1024
+
+
+class Pipe:
+    """The child's end of the socketpair.  Both threads send, one receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._unframer = protocol.Unframer()
+
+    def send(self, frame: Up) -> None:
+        """Send a frame; waits while the router does not read."""
+        with self._sending:
+            self._connection.sendall(protocol.framed(frame))
+
+    def receive(self) -> list[Down]:
+        """The next frames, at least one; empty at the end."""
+        while received := self._connection.recv(_READ_BYTES):
+            if bodies := self._unframer.feed(received):
+                return [protocol.down(body) for body in bodies]
+        return []
+
+
+class Loop:
+    """Feeds one engine from one pipe."""
+
+    def __init__(self, engine: Engine, pipe: Pipe) -> None:
+        self._engine = engine
+        self._pipe = pipe
+        self._inbox: SimpleQueue[Down] = SimpleQueue()
+        self._step_count = 0
+
+    def listen(self) -> None:
+        """Receive until the router is gone; then so is this process, whatever it computes."""
+        while frames := self._pipe.receive():
+            for frame in frames:
+                if isinstance(frame, Ping):
+                    self._pipe.send(Pong(frame.number, self._step_count))
+                else:
+                    self._inbox.put(frame)
+        os._exit(0)
+
+    def run(self) -> None:
+        """Take what came, compute a step, for ever."""
+        while True:
+            while not self._engine.busy or not self._inbox.empty():
+                self._take(self._inbox.get())
+            answers = self._engine.step()
+            self._step_count += 1
+            if answers:
+                self._pipe.send(Answers(answers))
+
+    def _take(self, frame: Down) -> None:
+        if isinstance(frame, Begin):
+            refusals = self._engine.begin(frame.task)
+            if refusals:
+                self._pipe.send(Answers(refusals))
+        elif isinstance(frame, Cancel):
+            self._engine.cancel(frame.task_id)
+
+
+def main(arguments: list[str]) -> int:
+    """Open the model named in the first frame and serve it."""
+    fd, parent_pid = int(arguments[0]), int(arguments[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the router's business
+    try:
+        sandbox.tie_to(parent_pid)
+    except sandbox.ParentGone:
+        return 0
+    sandbox.restrict()
+    pipe = Pipe(socket.socket(fileno=fd))
+    first = pipe.receive()
+    if not first or not isinstance(first[0], Open):
+        return 2
+    from hybrid_router.engines.llama.engine import LlamaEngine  # noqa: PLC0415 - after the sandbox is up
+
+    try:
+        engine = LlamaEngine(first[0].settings)
+    except EngineFailed as error:
+        pipe.send(Failed(str(error)))
+        return 3
+    pipe.send(Ready(engine.opened()))
+    loop = Loop(engine, pipe)
+    threading.Thread(target=loop.listen, name="listen", daemon=True).start()
+    loop.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

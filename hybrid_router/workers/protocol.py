@@ -1,0 +1,140 @@
+"""Frames between the router and a child: four bytes of length, then msgpack.
+
+Each child has a socketpair of its own, so a late frame of a dead child cannot be taken for its
+successor's.  Lengths are checked before anything is read.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from hybrid_router.engines.task import Answer, Opened, Settings, Task
+
+FRAME_LIMIT_BYTES = 64 * 2**20
+_HEAD_BYTES = 4
+
+
+class Open(Struct, frozen=True, array_like=True, tag="open"):
+    """First frame: which model to open."""
+
+    settings: Settings
+
+
+class Begin(Struct, frozen=True, array_like=True, tag="begin"):
+    """A task."""
+
+    task: Task
+
+
+class Cancel(Struct, frozen=True, array_like=True, tag="cancel"):
+    """Nobody wants this task any more."""
+
+    task_id: int
+
+
+class Ping(Struct, frozen=True, array_like=True, tag="ping"):
+    """Are you there?"""
+
+    number: int
+
+
+Down: TypeAlias = Open | Begin | Cancel | Ping
+
+
+class Ready(Struct, frozen=True, array_like=True, tag="ready"):
+    """The model is open."""
+
+    opened: Opened
+
+
+class Failed(Struct, frozen=True, array_like=True, tag="failed"):
+    """It cannot be opened; trying again will not help."""
+
+    reason: str
+
+
+class Answers(Struct, frozen=True, array_like=True, tag="answers"):
+    """What one decode step brought, for all tasks."""
+
+    answers: list[Answer]
+
+
+class Pong(Struct, frozen=True, array_like=True, tag="pong"):
+    """Yes.  `step_count` grows while the engine gets on with its work."""
+
+    number: int
+    step_count: int
+
+
+Up: TypeAlias = Ready | Failed | Answers | Pong
+
+
+class ProtocolError(Exception):
+    """The other side sent what it should not."""
+
+
+def framed(frame: Down | Up) -> bytes:
+    """A frame with its length in front.
+
+    Raises:
+        ProtocolError: longer than `FRAME_LIMIT_BYTES`.
+    """
+    body = msgspec.msgpack.encode(frame)
+    if len(body) > FRAME_LIMIT_BYTES:
+        raise ProtocolError(f"a frame of {len(body)} bytes is over the limit of {FRAME_LIMIT_BYTES}")
+    return len(body).to_bytes(_HEAD_BYTES, "big") + body
+
+
+class Unframer:
+    """Cuts a byte stream into frame bodies."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """Take bytes, give whole bodies.
+
+        Raises:
+            ProtocolError: a length over the limit.
+        """
+        self._pending += received
+        bodies, at = [], 0
+        while len(self._pending) - at >= _HEAD_BYTES:
+            length = int.from_bytes(self._pending[at : at + _HEAD_BYTES], "big")
+            if length > FRAME_LIMIT_BYTES:
+                raise ProtocolError(f"a frame of {length} bytes is over the limit of {FRAME_LIMIT_BYTES}")
+            end = at + _HEAD_BYTES + length
+            if len(self._pending) < end:
+                break
+            bodies.append(bytes(self._pending[at + _HEAD_BYTES : end]))
+            at = end
+        del self._pending[:at]
+        return bodies
+
+
+def down(body: bytes) -> Down:
+    """Read a frame for the child.
+
+    Raises:
+        ProtocolError: not one of ours.
+    """
+    return _read(body, Down)  # type: ignore[no-any-return]
+
+
+def up(body: bytes) -> Up:
+    """Read a frame for the router.
+
+    Raises:
+        ProtocolError: not one of ours.
+    """
+    return _read(body, Up)  # type: ignore[no-any-return]
+
+
+def _read(body: bytes, kind: object) -> object:
+    try:
+        return msgspec.msgpack.decode(body, type=kind)  # type: ignore[call-overload]
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"a frame does not parse: {error}") from error

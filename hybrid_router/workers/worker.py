@@ -1,0 +1,126 @@
+"""A worker: keeps one model resident, whatever happens to its children.
+
+One task owns the state.  Others read it, wait for it to change, and ask for a load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from hybrid_router.engines.task import Settings
+from hybrid_router.workers import life
+from hybrid_router.workers.child import Child, OnLine, spawn
+from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
+
+_GRACE_S = 2.0
+OnState = Callable[[State], None]
+
+
+class WorkerDown(Exception):
+    """No child is there to take a call; the text says why."""
+
+
+class Worker:
+    """Starts children for one model, one at a time, and starts the next when one dies."""
+
+    def __init__(
+        self, settings: Settings, *, on_state: OnState = lambda state: None, on_line: OnLine = lambda line: None
+    ) -> None:
+        self._settings = settings
+        self._on_state = on_state
+        self._on_line = on_line
+        self._wanted = asyncio.Event()
+        self._child: Child | None = None
+        self._changed: asyncio.Event = asyncio.Event()
+        self._owner: asyncio.Task[None] | None = None
+        self.state: State = Absent()
+
+    def start(self, *, load: bool) -> None:
+        """Begin keeping the model; `load`: at once, otherwise at the first call."""
+        if load:
+            self._wanted.set()
+        self._owner = asyncio.create_task(self._keep())
+
+    def why_down(self) -> str | None:
+        """Why calls cannot be served now; None while resident, loading or ready to load."""
+        return life.why_down(self.state, asyncio.get_running_loop().time())
+
+    async def child(self) -> Child:
+        """The child, once its model is open; asks for a load if there is none.  The caller sets the limit.
+
+        Raises:
+            WorkerDown: it died and is not being started right now.
+        """
+        self._wanted.set()
+        while True:
+            if isinstance(self.state, Resident) and self._child is not None:
+                return self._child
+            if (reason := self.why_down()) is not None:
+                raise WorkerDown(reason)
+            await self._changed.wait()
+
+    async def settled(self) -> State:
+        """The state once nothing is being loaded: resident, dead, or absent if nobody wants it."""
+        while isinstance(self.state, Loading) or (isinstance(self.state, Absent) and self._wanted.is_set()):
+            await self._changed.wait()
+        return self.state
+
+    async def close(self) -> None:
+        """End the child: politely for two seconds, then SIGKILL.  Returns when it is gone."""
+        if self._owner is not None:
+            self._owner.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._owner
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._on_state(state)
+
+    async def _keep(self) -> None:
+        """Own the state: one generation after the other."""
+        loop = asyncio.get_running_loop()
+        failure_count = 0
+        await self._wanted.wait()
+        while True:
+            started_s = loop.time()
+            reason, hopeless = await self._generation(started_s)
+            failure_count = life.failures_after(failure_count, loop.time() - started_s)
+            pause_s = life.pause_s(failure_count)
+            self._become(Dead(reason, None if hopeless else loop.time() + pause_s))
+            if hopeless:
+                return
+            await asyncio.sleep(pause_s)
+
+    async def _generation(self, started_s: float) -> tuple[str, bool]:
+        """One child's life.  Returns why it ended and whether another would fare the same."""
+        self._become(Loading(started_s))
+        try:
+            child = await spawn(self._settings, self._on_line)
+        except OSError as error:
+            return f"the worker could not be started ({error.strerror})", False
+        try:
+            await asyncio.wait((child.opened, child.ended), return_when=asyncio.FIRST_COMPLETED)
+            if child.opened.done() and not child.opened.cancelled():
+                self._child = child
+                self._become(Resident(child.opened.result(), asyncio.get_running_loop().time()))
+            return await child.ended, child.hopeless
+        finally:
+            self._child = None
+            await _end(child)
+
+
+async def _end(child: Child) -> None:
+    """See a child off.  Cancellation does not hurry it: an orphan would keep the memory."""
+    if child.ended.done():
+        return
+    child.hang_up()
+    kill_later = asyncio.get_running_loop().call_later(_GRACE_S, child.kill)
+    try:
+        await asyncio.shield(child.ended)
+    finally:
+        kill_later.cancel()
+        child.kill()
