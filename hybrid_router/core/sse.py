@@ -1,0 +1,115 @@
+"""Server-sent events, sans I/O: bytes in, the payloads of whole events out.
+
+Only `data` matters here; comments, `event`, `id` and `retry` are read over.  Works on bytes, so a character
+split between two reads stays whole.
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, "Interpreting an event stream".
+"""
+
+from __future__ import annotations
+
+_BOM = b"\xef\xbb\xbf"
+_DATA = b"data:"
+
+
+class EventTooLong(Exception):
+    """A line or an event is longer than the decoder may hold."""
+
+
+class Decoder:
+    """Decodes one stream.  Holds at most `limit_bytes` of an unfinished line and as much of an event."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._tail = bytearray()  # of an unfinished line
+        self._lines: list[bytes] = []  # data of an unfinished event
+        self._held_bytes = 0  # size of `_lines`, newlines counted
+        self._after_cr = False  # a line feed that comes next belongs to a line that has ended
+        self._at_start = True  # where a byte order mark may stand
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The payloads that `chunk` completes, lines of one event joined by a line feed.
+
+        Raises:
+            EventTooLong: the stream cannot be decoded any further.
+        """
+        if self._at_start:
+            chunk = self._without_mark(chunk)
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if self._is_plain(chunk):
+            return [piece[6:] if piece[5:6] == b" " else piece[5:] for piece in chunk[:-2].split(b"\n\n")]
+        if b"\n" in chunk or b"\r" in chunk:
+            return self._events(chunk)
+        self._tail += chunk
+        self._check(len(self._tail))
+        return []
+
+    def end(self) -> list[bytes]:
+        """The payload of a last event whose blank line was left out, if there is one."""
+        return [*self._events(b"\n"), *self._dispatch()] if self._tail or self._lines else []
+
+    def _without_mark(self, chunk: bytes) -> bytes:
+        """What follows a byte order mark; nothing while it cannot be told."""
+        start = bytes(self._tail) + chunk
+        self._tail.clear()
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            self._tail += start
+            return b""
+        self._at_start = False
+        return start.removeprefix(_BOM)
+
+    def _is_plain(self, chunk: bytes) -> bool:
+        """Whether `chunk` is what well-behaved servers send: whole events of one data line each."""
+        return (
+            chunk.endswith(b"\n\n")
+            and chunk.startswith(_DATA)
+            and not self._tail
+            and not self._lines
+            and len(chunk) <= self._limit_bytes
+            and b"\r" not in chunk
+            and chunk.count(b"\n") == 2 * chunk.count(b"\n\n")
+            and chunk.count(b"\n\n" + _DATA) == chunk.count(b"\n\n") - 1
+        )
+
+    def _events(self, chunk: bytes) -> list[bytes]:
+        """Take `chunk` line by line; it holds the end of at least one."""
+        payloads: list[bytes] = []
+        lines = (bytes(self._tail) + chunk).splitlines(keepends=True)
+        self._tail.clear()
+        if not lines[-1].endswith((b"\n", b"\r")):
+            self._tail += lines.pop()
+            self._check(len(self._tail))
+        elif lines[-1].endswith(b"\r"):
+            self._after_cr = True
+        for line in lines:
+            bare = line.rstrip(b"\r\n")
+            if bare:
+                self._take(bare)
+            else:
+                payloads += self._dispatch()
+        return payloads
+
+    def _take(self, line: bytes) -> None:
+        """Keep the value of a data line."""
+        self._check(len(line))
+        field, _, value = line.partition(b":")
+        if field != b"data":
+            return
+        value = value.removeprefix(b" ")
+        self._held_bytes += len(value) + 1
+        self._check(self._held_bytes - 1)
+        self._lines.append(value)
+
+    def _dispatch(self) -> list[bytes]:
+        """A blank line ends the event; one without data is none."""
+        if not self._lines:
+            return []
+        payload = self._lines[0] if len(self._lines) == 1 else b"\n".join(self._lines)
+        self._lines.clear()
+        self._held_bytes = 0
+        return [payload]
+
+    def _check(self, size_bytes: int) -> None:
+        if size_bytes > self._limit_bytes:
+            raise EventTooLong(f"a line or event of more than {self._limit_bytes} bytes")
