@@ -1,0 +1,51 @@
+# make run     install on the first run, then serve router.yaml
+# make test    the whole suite, real model included
+# make help    everything else
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock clean FORCE
+
+PY := .venv/bin/python
+# A missing Python, or CMAKE_ARGS in the environment, makes the installer look again.
+LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(CMAKE_ARGS),FORCE)
+INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do \
+		printf '%-12s %s\n' "$$what" "$$why"; done
+
+run: .venv/.installed-run ## install on the first run, then serve router.yaml on 127.0.0.1:8080
+	@$(PY) -m hybrid_router models place >/dev/null
+	@exec $(PY) -m hybrid_router serve --config router.yaml
+
+test: .venv/.installed-test ## install what the tests need, then run all of them, real model included
+	@$(PY) -m hybrid_router models place >/dev/null
+	@exec $(PY) -m pytest $(ARGS)
+
+check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow tests
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m hybrid_router models place >/dev/null
+	@exec $(PY) -m pytest -m "not slow" --ignore tests/test_tools.py $(ARGS)
+
+bench: .venv/.installed-test ## measure the router beside a bare proxy, and the engine beside llama-cpp-python's own
+	@exec $(PY) -m bench $(ARGS)
+
+lock: ## write the lock files anew (needs uv; ARGS=--upgrade takes newer versions)
+	@scripts/lock.sh $(ARGS)
+
+clean: ## remove the virtual environment and every cache; model files stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed-run: $(INSTALLED_BY) requirements.lock $(LOOK_AGAIN)
+	@python=$$(PYTHON="$(PYTHON)" scripts/find-python) && "$$python" scripts/install.py run
+
+.venv/.installed-test: $(INSTALLED_BY) requirements.lock requirements-test.lock $(LOOK_AGAIN)
+	@python=$$(PYTHON="$(PYTHON)" scripts/find-python) && "$$python" scripts/install.py test
+
+FORCE:
