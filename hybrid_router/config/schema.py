@@ -6,8 +6,10 @@ and a test demands each key in docs/configuration.md.  A key that does nothing i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
@@ -44,11 +46,38 @@ class Pattern:
     hint: str
 
 
+@dataclass(frozen=True)
+class NonEmpty:
+    """A list or mapping that would mean nothing, or everything, if it were empty."""
+
+
+@dataclass(frozen=True)
+class Short:
+    """A mapping that may be written as just the value of its `key`."""
+
+    key: str
+
+
 Duration: TypeAlias = Annotated[float, Unit("duration"), Bounds(at_least=0.001, at_most=86_400)]
 SizeBytes: TypeAlias = Annotated[int, Unit("size"), Bounds(at_least=1024)]
 Name: TypeAlias = Annotated[
     str,
     Pattern(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", "ASCII letters, digits and . _ : @ / - (128 at most)"),
+]
+BackendName: TypeAlias = Annotated[
+    str,
+    Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "ASCII letters, digits and . _ - (64 at most)"),
+]
+ModelName: TypeAlias = Annotated[
+    str,
+    Pattern(r"[A-Za-z0-9@][A-Za-z0-9._:@/-]{0,127}", "ASCII letters, digits and . _ : @ / - (128 at most)"),
+]
+StepName: TypeAlias = Annotated[
+    str,
+    Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9@][A-Za-z0-9._:@/-]{0,127}", "backend/model"),
+]
+HeaderName: TypeAlias = Annotated[
+    str, Pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", "the name of an HTTP header, as in x-private")
 ]
 Regex: TypeAlias = Annotated[str, Pattern("re2", "a regular expression that RE2 accepts")]
 
@@ -56,9 +85,21 @@ Regex: TypeAlias = Annotated[str, Pattern("re2", "a regular expression that RE2 
 class SecretSource(Struct, frozen=True, kw_only=True):
     """Where a secret comes from.  The first of credential, file, env that exists is taken; none: off."""
 
-    credential: Annotated[str | None, Doc("Name below $CREDENTIALS_DIRECTORY (systemd's LoadCredential=).")] = None
-    file: Annotated[str | None, Doc("Path of a file that holds nothing else; readable by its owner only.")] = None
-    env: Annotated[str | None, Doc("Name of an environment variable.")] = None
+    credential: Annotated[
+        str | None,
+        Pattern(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", "a plain file name"),
+        Doc("Name below $CREDENTIALS_DIRECTORY (systemd's LoadCredential=)."),
+    ] = None
+    file: Annotated[
+        str | None,
+        NonEmpty(),
+        Doc("Path of a file that holds nothing else, readable by its owner only; relative to this file."),
+    ] = None
+    env: Annotated[
+        str | None,
+        Pattern(r"[A-Z_][A-Z0-9_]*", "the name of an environment variable in capitals (not its value)"),
+        Doc("Name of an environment variable."),
+    ] = None
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -83,70 +124,94 @@ class Server(Struct, frozen=True, kw_only=True):
     allowed_origins: Annotated[
         tuple[str, ...], Doc("Origin header values of web pages that may call. None by default.")
     ] = ()
-    keys: Annotated[tuple[Key, ...], Doc("Client keys. None: whoever reaches the loopback address may call.")] = ()
+    keys: Annotated[
+        tuple[Key, ...], Doc("Client keys. None: whoever reaches the loopback address may call.")
+    ] = ()
     body_limit: Annotated[SizeBytes, Doc("Largest request body.")] = 8 * 2**20
-    header_timeout: Annotated[Duration, Doc("A connection must bring a whole request head within this.")] = 10.0
+    header_timeout: Annotated[Duration, Doc("A connection must bring a whole request head within this.")] = (
+        10.0
+    )
     body_timeout: Annotated[Duration, Doc("And its body within this.")] = 30.0
     client_stall: Annotated[Duration, Doc("A client that reads nothing for this long is cut off.")] = 30.0
     drain: Annotated[Duration, Doc("Calls in flight may finish for this long after SIGTERM.")] = 20.0
 
 
-class Timeouts(Struct, frozen=True, kw_only=True):
-    """Five waits. All but between_tokens count from the start of the attempt (total: of the call).
-
-    Checked: connect ≤ load ≤ first_token ≤ total and between_tokens ≤ total.
-    A backend's, alias's or step's own values replace the global ones key by key.
-    """
+class Waits(Struct, frozen=True, kw_only=True):
+    """The waits of one attempt. All but between_tokens count from its start."""
 
     connect: Annotated[Duration | None, Doc("Until a connection stands (clouds).")] = None
     load: Annotated[Duration | None, Doc("Until the model is loaded (local).")] = None
     first_token: Annotated[Duration | None, Doc("Until the first token.")] = None
     between_tokens: Annotated[Duration | None, Doc("Longest silence after the first token.")] = None
+
+
+class Timeouts(Waits, frozen=True, kw_only=True):
+    """Five waits: those of an attempt, and one for the whole call.
+
+    Checked where they meet: connect ≤ load ≤ first_token ≤ total and between_tokens ≤ total.
+    A backend's, alias's or step's own values replace the global ones key by key.
+    """
+
     total: Annotated[Duration | None, Doc("For the whole call, every attempt included.")] = None
 
 
 class LocalModel(Struct, frozen=True, kw_only=True):
     """One GGUF, run in a child process of its own."""
 
-    weights: Annotated[Name | None, Doc("Entry of models/manifest.yaml. Default: this model's own name.")] = None
+    weights: Annotated[Name | None, Doc("Entry of models/manifest.yaml. Default: this model's own name.")] = (
+        None
+    )
     context: Annotated[
-        int | None, Bounds(at_least=64), Doc("Tokens of prompt and answer a call may use. Default: the model's own, at most 4096.")
+        int | None,
+        Bounds(at_least=64),
+        Doc("Tokens of prompt and answer a call may use. Default: the model's own, at most 4096."),
     ] = None
     parallel: Annotated[int, Bounds(at_least=1, at_most=64), Doc("Calls decoded together.")] = 2
-    threads: Annotated[int | None, Bounds(at_least=1), Doc("CPU threads. Default: the cores this process may use.")] = None
+    threads: Annotated[
+        int | None, Bounds(at_least=1), Doc("CPU threads. Default: the cores this process may use.")
+    ] = None
     prefill_chunk: Annotated[
-        int, Bounds(at_least=16, at_most=4096), Doc("Prompt tokens computed between two tokens of running calls.")
+        int,
+        Bounds(at_least=16, at_most=4096),
+        Doc("Prompt tokens computed between two tokens of running calls."),
     ] = 256
     gpu_layers: Annotated[int, Bounds(at_least=-1), Doc("Layers on the GPU; -1: all of them.")] = 0
-    queue: Annotated[int, Bounds(at_least=0), Doc("Calls that may wait for a place; more go to the next step.")] = 64
+    queue: Annotated[
+        int, Bounds(at_least=0), Doc("Calls that may wait for a place; more go to the next step.")
+    ] = 64
     preload: Annotated[bool, Doc("Load at start instead of at the first call.")] = True
 
 
 class LocalBackend(Struct, frozen=True, kw_only=True, tag="local", tag_field="type"):
     """Models on this machine."""
 
-    models: Annotated[dict[Name, LocalModel], Doc("Models by name.")]
-    timeouts: Annotated[Timeouts, Doc("Replace the global ones for this backend.")] = Timeouts()
+    models: Annotated[dict[Name, LocalModel], NonEmpty(), Doc("Models by name.")]
+    timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
 class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_field="type"):
     """Cloudflare Workers AI over REST."""
 
-    account_id: Annotated[SecretSource | str, Doc("The account: 32 hexadecimal digits, or where to find them.")]
+    account_id: Annotated[
+        SecretSource | str,
+        Pattern(r"[0-9a-fA-F]{32}", "32 hexadecimal digits"),
+        Doc("The account: 32 hexadecimal digits, or where to find them."),
+    ]
     token: Annotated[SecretSource, Doc("An API token with Workers AI Read. Never written into this file.")]
     base_url: Annotated[
-        str, Pattern(r"https?://[^\s?#@]+", "an http(s) address without query or user")
-    , Doc("Where the API is. Point it at the emulator to try without an account.")] = "https://api.cloudflare.com/client/v4"
+        str,
+        Pattern(r"https?://[^\s?#@]+", "an http(s) address without query or user"),
+        Doc("Where the API is. Point it at the emulator to try without an account."),
+    ] = "https://api.cloudflare.com/client/v4"
     chat_endpoint: Annotated[
-        Literal["v1", "run"], Doc("Chat through /ai/v1/chat/completions (v1) or the model's native /ai/run (run).")
+        Literal["v1", "run"],
+        Doc("Chat through /ai/v1/chat/completions (v1) or the model's native /ai/run (run)."),
     ] = "v1"
-    models: Annotated[
-        tuple[Name, ...], Doc("Models that aliases may name. Empty: any.")
-    ] = ()
+    models: Annotated[tuple[ModelName, ...], Doc("Models that aliases may name. Empty: any.")] = ()
     default_max_tokens: Annotated[
         int, Bounds(at_least=1), Doc("Sent when the client names none; Cloudflare's own default is 256.")
     ] = 2048
-    timeouts: Annotated[Timeouts, Doc("Replace the global ones for this backend.")] = Timeouts()
+    timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
 BackendConfig: TypeAlias = LocalBackend | WorkersAIBackend
@@ -155,43 +220,64 @@ BackendConfig: TypeAlias = LocalBackend | WorkersAIBackend
 class TryStep(Struct, frozen=True, kw_only=True):
     """One entry of `try`; the short form is just `backend/model`."""
 
-    step: Annotated[Name, Doc("backend/model.")]
-    timeouts: Annotated[Timeouts, Doc("For this step alone.")] = Timeouts()
+    step: Annotated[StepName, Doc("backend/model.")]
+    timeouts: Annotated[Waits, Doc("For this step alone.")] = Waits()
+
+    @property
+    def backend(self) -> str:
+        """The part before the first slash."""
+        return self.step.partition("/")[0]
+
+    @property
+    def model(self) -> str:
+        """What follows the first slash; it may hold more of them."""
+        return self.step.partition("/")[2]
 
 
 class Alias(Struct, frozen=True, kw_only=True, rename={"try_": "try"}):
     """A name clients use, and who serves it, in order."""
 
-    try_: Annotated[tuple[TryStep, ...], Doc("backend/model entries; the next is tried when one fails.")]
+    try_: Annotated[
+        tuple[Annotated[TryStep, Short("step")], ...],
+        NonEmpty(),
+        Doc("backend/model entries; the next is tried when one fails."),
+    ]
     timeouts: Annotated[Timeouts, Doc("For calls to this alias.")] = Timeouts()
 
 
 class Above(Struct, frozen=True, kw_only=True):
     """A range of numbers."""
 
-    above: Annotated[int | None, Doc("More than this.")] = None
-    below: Annotated[int | None, Doc("Less than this.")] = None
+    above: Annotated[int | None, Bounds(at_least=0), Doc("More than this.")] = None
+    below: Annotated[int | None, Bounds(at_least=1), Doc("Less than this.")] = None
 
 
 class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     """What a call must look like. Several keys in one condition must all hold."""
 
-    any: Annotated[tuple[Condition, ...] | None, Doc("At least one of these.")] = None
-    all: Annotated[tuple[Condition, ...] | None, Doc("Every one of these.")] = None
+    any: Annotated[tuple[Condition, ...] | None, NonEmpty(), Doc("At least one of these.")] = None
+    all: Annotated[tuple[Condition, ...] | None, NonEmpty(), Doc("Every one of these.")] = None
     not_: Annotated[Condition | None, Doc("Not this.")] = None
-    alias: Annotated[tuple[str, ...] | None, Doc("The alias is one of these.")] = None
-    operation: Annotated[tuple[Literal["chat", "complete"], ...] | None, Doc("The operation is one of these.")] = None
+    alias: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("The alias is one of these.")] = None
+    operation: Annotated[
+        tuple[Literal["chat", "complete"], ...] | None, NonEmpty(), Doc("The operation is one of these.")
+    ] = None
     prompt_tokens: Annotated[Above | None, Doc("The prompt's estimated size.")] = None
-    header: Annotated[dict[str, Regex] | None, Doc("Each named request header matches, whole.")] = None
-    key: Annotated[tuple[str, ...] | None, Doc("The caller's key has one of these names.")] = None
+    header: Annotated[
+        dict[HeaderName, Regex] | None, NonEmpty(), Doc("Each named request header matches, whole.")
+    ] = None
+    key: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("The caller's key has one of these names.")] = None
     time: Annotated[
         str | None,
         Pattern(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", "local times as in 22:00-06:30"),
         Doc("Local time of day; may pass midnight."),
     ] = None
-    text: Annotated[tuple[Regex, ...] | None, Doc("One of these is found in the prompt's text.")] = None
+    text: Annotated[
+        tuple[Regex, ...] | None, NonEmpty(), Doc("One of these is found in the prompt's text.")
+    ] = None
     has: Annotated[
         tuple[Literal["tools", "images", "audio", "schema", "logprobs"], ...] | None,
+        NonEmpty(),
         Doc("The call carries all of these."),
     ] = None
 
@@ -202,11 +288,21 @@ class Rule(Struct, frozen=True, kw_only=True):
     A target is a backend's name, `backend/model`, or `local` or `cloud` for all of a kind.
     """
 
-    name: Annotated[str, Pattern(r"[a-z][a-z0-9_]{0,63}", "a sentence in snake_case, as keep_keys_home"), Doc("Shown in plans and logs.")]
+    name: Annotated[
+        str,
+        Pattern(r"[a-z][a-z0-9_]{0,63}", "a sentence in snake_case, as keep_keys_home"),
+        Doc("Shown in plans and logs."),
+    ]
     when: Annotated[Condition, Doc("Empty: always.")] = Condition()
-    first: Annotated[tuple[str, ...] | None, Doc("Move steps of these targets to the front.")] = None
-    only: Annotated[tuple[str, ...] | None, Doc("Leave out every step of other targets.")] = None
-    refuse: Annotated[str | None, Doc("Refuse the call with this sentence.")] = None
+    first: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("Move steps of these targets to the front.")] = (
+        None
+    )
+    only: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("Leave out every step of other targets.")] = None
+    refuse: Annotated[
+        str | None,
+        Pattern(r"\S+(\s+\S+)+\s*", "a sentence for the client, as in: pictures are not served here"),
+        Doc("Refuse the call with this sentence."),
+    ] = None
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -219,10 +315,12 @@ class Log(Struct, frozen=True, kw_only=True):
 class Config(Struct, frozen=True, kw_only=True):
     """All of router.yaml."""
 
-    backends: Annotated[dict[Name, BackendConfig], Doc("Who can run calls, by name.")]
-    aliases: Annotated[dict[Name, Alias], Doc("Names clients may use as `model`.")]
+    backends: Annotated[dict[BackendName, BackendConfig], NonEmpty(), Doc("Who can run calls, by name.")]
+    aliases: Annotated[dict[Name, Alias], NonEmpty(), Doc("Names clients may use as `model`.")]
     server: Annotated[Server, Doc("The listening side.")] = Server()
-    manifest: Annotated[str, Doc("The list of model files, relative to this file.")] = "models/manifest.yaml"
+    manifest: Annotated[str, NonEmpty(), Doc("The list of model files, relative to this file.")] = (
+        "models/manifest.yaml"
+    )
     timeouts: Annotated[Timeouts, Doc("For every call, unless replaced below.")] = Timeouts()
     rules: Annotated[tuple[Rule, ...], Doc("The policy.")] = ()
     log: Annotated[Log, Doc("Logging.")] = Log()
@@ -230,6 +328,17 @@ class Config(Struct, frozen=True, kw_only=True):
 
 # What `timeouts` means where nothing is written.  A cloud has no load, so `load` is not checked there.
 DEFAULT_TIMEOUTS = Timeouts(connect=5.0, load=60.0, first_token=60.0, between_tokens=30.0, total=600.0)
+
+
+# Keys that people look for where they are not, and where they are instead.
+MISPLACED: Final[Mapping[tuple[type[Struct], str], str]] = MappingProxyType(
+    {
+        (
+            Waits,
+            "total",
+        ): "belongs to the whole call: write it under the alias's `timeouts` or the global ones",
+    }
+)
 
 
 class Loaded(Struct, frozen=True, kw_only=True):
