@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from hybrid_router.config.schema import Rule
-from hybrid_router.core.step import Step
+from hybrid_router.config import timeouts
+from hybrid_router.config.schema import Alias, Config, LocalBackend, TryStep
+from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.routing.rules import CompiledRule, compile_rule
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -16,7 +18,47 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """What `plan` needs of router.yaml."""
+    """What `plan` needs of router.yaml.
+
+    Attributes:
+        aliases: alias → route, in the file's order.
+        rules: from first to last.
+        local: backends that are on this machine whether or not they are running.
+    """
 
     aliases: dict[str, Route]
-    rules: tuple[Rule, ...]  # TODO(policy): compiled form
+    rules: tuple[CompiledRule, ...] = ()
+    local: frozenset[str] = frozenset()
+
+
+def compile_policy(config: Config) -> Policy:
+    """Merge timeouts and compile patterns, once for all calls."""
+    return Policy(
+        aliases={name: _route(config, name, alias) for name, alias in config.aliases.items()},
+        rules=tuple(compile_rule(rule) for rule in config.rules),
+        local=frozenset(
+            name for name, backend in config.backends.items() if isinstance(backend, LocalBackend)
+        ),
+    )
+
+
+def _route(config: Config, name: str, alias: Alias) -> Route:
+    because = f"try order of alias {name}"
+    return Route(
+        steps=tuple(
+            Step(
+                backend=step.backend,
+                model=step.model,
+                timeouts=_waits(config, alias, step),
+                because=because,
+            )
+            for step in alias.try_
+        ),
+        total_s=timeouts.of_call(config, alias),
+    )
+
+
+def _waits(config: Config, alias: Alias, step: TryStep) -> Timeouts:
+    merged = timeouts.of_step(config, alias, step)
+    waits = {f"{key}_s": float(getattr(merged, key) or 0) for key in (*timeouts.ATTEMPT, "total")}
+    return Timeouts(**waits)

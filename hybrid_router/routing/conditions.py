@@ -1,0 +1,133 @@
+"""Typed conditions → predicates.  Patterns compile once, when the policy does; cheap tests come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import re2
+
+from hybrid_router.config.schema import Above, Condition
+from hybrid_router.core.call import Feature, Operation
+from hybrid_router.routing.subject import Subject
+
+Predicate: TypeAlias = Callable[[Subject], bool]
+
+
+def compiled(condition: Condition) -> Predicate:
+    """A predicate that holds when every key of `condition` holds; of an empty one, always."""
+    tests = tuple(_tests(condition))
+    if len(tests) == 1:
+        return tests[0]
+    return lambda subject: all(test(subject) for test in tests)
+
+
+def _tests(condition: Condition) -> Iterator[Predicate]:
+    """One predicate for each key that is set, the cheap ones first."""
+    yield from _of_the_call(condition)
+    yield from _nested(condition)
+    if condition.prompt_tokens is not None:
+        yield _size(condition.prompt_tokens)
+    if condition.text is not None:
+        yield _text(condition.text)
+
+
+def _of_the_call(condition: Condition) -> Iterator[Predicate]:
+    """Tests that cost next to nothing."""
+    if condition.alias is not None:
+        yield _alias(frozenset(condition.alias))
+    if condition.operation is not None:
+        yield _operation(frozenset(Operation(name) for name in condition.operation))
+    if condition.key is not None:
+        yield _key(frozenset(condition.key))
+    if condition.has is not None:
+        yield _has(frozenset(Feature(name) for name in condition.has))
+    if condition.time is not None:
+        yield _time(condition.time)
+    if condition.header is not None:
+        yield _headers(condition.header)
+
+
+def _nested(condition: Condition) -> Iterator[Predicate]:
+    if condition.not_ is not None:
+        yield _negated(compiled(condition.not_))
+    if condition.all is not None:
+        yield _every(tuple(compiled(inner) for inner in condition.all))
+    if condition.any is not None:
+        yield _some(tuple(compiled(inner) for inner in condition.any))
+
+
+def _negated(test: Predicate) -> Predicate:
+    return lambda subject: not test(subject)
+
+
+def _every(tests: tuple[Predicate, ...]) -> Predicate:
+    return lambda subject: all(test(subject) for test in tests)
+
+
+def _some(tests: tuple[Predicate, ...]) -> Predicate:
+    return lambda subject: any(test(subject) for test in tests)
+
+
+def _alias(names: frozenset[str]) -> Predicate:
+    return lambda subject: subject.call.alias in names
+
+
+def _operation(operations: frozenset[Operation]) -> Predicate:
+    return lambda subject: subject.call.operation in operations
+
+
+def _key(names: frozenset[str]) -> Predicate:
+    return lambda subject: subject.call.principal in names
+
+
+def _has(features: frozenset[Feature]) -> Predicate:
+    return lambda subject: features <= subject.call.features
+
+
+def _time(window: str) -> Predicate:
+    """`22:00-06:30`: the first minute counts, the last does not; it may pass midnight."""
+    begin, end = (minute_of_day(clock) for clock in window.split("-"))
+    if begin < end:
+        return lambda subject: begin <= subject.facts.minute_of_day < end
+    return lambda subject: not end <= subject.facts.minute_of_day < begin
+
+
+def minute_of_day(clock: str) -> int:
+    """Minutes since midnight of `06:30`."""
+    hours, minutes = clock.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _headers(patterns: dict[str, str]) -> Predicate:
+    """Every named header is there and matches as a whole."""
+    wanted = tuple((name.lower(), _pattern(text)) for name, text in patterns.items())
+
+    def test(subject: Subject) -> bool:
+        headers = subject.call.headers
+        return all(
+            name in headers and pattern.fullmatch(headers[name].encode("utf-8", "replace")) is not None
+            for name, pattern in wanted
+        )
+
+    return test
+
+
+def _size(size: Above) -> Predicate:
+    def test(subject: Subject) -> bool:
+        count = subject.prompt_tokens
+        return (size.above is None or count > size.above) and (size.below is None or count < size.below)
+
+    return test
+
+
+def _text(patterns: tuple[str, ...]) -> Predicate:
+    found = tuple(_pattern(text) for text in patterns)
+    return lambda subject: any(pattern.search(subject.utf8) is not None for pattern in found)
+
+
+def _pattern(text: str) -> Any:
+    """A compiled pattern that reads UTF-8 bytes, so that a text is encoded once, not once a pattern."""
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(text.encode(), options)

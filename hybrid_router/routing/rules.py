@@ -1,0 +1,68 @@
+"""Rules: when a condition holds, order the steps, restrict them, or refuse the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hybrid_router.config.schema import Rule
+from hybrid_router.core.step import LeftOut, Step
+from hybrid_router.routing.conditions import Predicate, compiled
+
+
+class CompiledRule(Struct, frozen=True, kw_only=True):
+    """A rule, ready to ask.  Exactly `refuse`, or one or both of `first` and `only`."""
+
+    name: str
+    holds: Predicate
+    first: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    refuse: str | None = None
+
+
+def compile_rule(rule: Rule) -> CompiledRule:
+    """Compile a rule of router.yaml."""
+    return CompiledRule(
+        name=rule.name,
+        holds=compiled(rule.when),
+        first=rule.first or (),
+        only=rule.only or (),
+        refuse=rule.refuse,
+    )
+
+
+def matches(target: str, step: Step, local: frozenset[str]) -> bool:
+    """Whether a rule's target means this step: by kind, backend, or backend and model."""
+    if target == "local":
+        return step.backend in local
+    if target == "cloud":
+        return step.backend not in local
+    return target in {step.backend, step.name}
+
+
+def put_first(rule: CompiledRule, steps: Iterable[Step], local: frozenset[str]) -> tuple[Step, ...]:
+    """Steps of the rule's first target lead, then those of its second, …; the others follow as they were."""
+
+    def rank(step: Step) -> int:
+        ranks = (place for place, target in enumerate(rule.first) if matches(target, step, local))
+        return next(ranks, len(rule.first))
+
+    because = f"rule {rule.name}: first {', '.join(rule.first)}"
+    ordered = sorted(steps, key=rank)
+    return tuple(replace(step, because=because) if rank(step) < len(rule.first) else step for step in ordered)
+
+
+def keep_only(
+    rule: CompiledRule, steps: Iterable[Step], local: frozenset[str]
+) -> tuple[tuple[Step, ...], tuple[LeftOut, ...]]:
+    """The steps that the rule allows, and the others with the reason."""
+    kept, left_out = [], []
+    because = f"rule {rule.name} allows only {', '.join(rule.only)}"
+    for step in steps:
+        if any(matches(target, step, local) for target in rule.only):
+            kept.append(step)
+        else:
+            left_out.append(LeftOut(step=step.name, because=because))
+    return tuple(kept), tuple(left_out)
