@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
@@ -23,7 +24,7 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
-from hybrid_router.dispatch.record import Attempt, Record
+from hybrid_router.dispatch.record import Attempt, Outcome, Record
 
 OnAttempt = Callable[[Attempt], None]
 
@@ -40,17 +41,23 @@ async def run(
         BackendError: every step failed before its first event; of the last one's type, naming all.
         StreamBroken: the answering step failed later; part of the answer is out.
     """
-    deadline_s = asyncio.get_running_loop().time() + record.plan.total_s
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + record.plan.total_s
     failures: list[tuple[Step, RouterError]] = []
     for step in record.plan.steps:
+        backend = backends[step.backend]
+        record.ignored = tuple(sorted(call.extra.keys() - backend.extra_fields)) if call.extra else ()
+        row = Attempt(backend=step.backend, model=step.model, started_s=loop.time())
+        record.attempts.append(row)
         try:
-            tried = _attempt(call, step, backends[step.backend], deadline_s, record, on_attempt)
-            async with aclosing(tried if call.stream else _whole(tried)) as batches:
+            timed = _timed(backend.run(call, step), row, _Waits(call, step, deadline_s))
+            noted = _noted(timed, row, on_attempt)
+            async with aclosing(noted if call.stream else _whole(noted)) as batches:
                 async for batch in batches:
                     yield batch
         except (BackendError, ContextOverflow) as failure:
             failures.append((step, failure))
-            if asyncio.get_running_loop().time() >= deadline_s:
+            if loop.time() >= deadline_s:
                 break
         else:
             return
@@ -80,22 +87,15 @@ async def _whole(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
     yield gathered
 
 
-async def _attempt(
-    call: Call, step: Step, backend: Backend, deadline_s: float, record: Record, on_attempt: OnAttempt
+async def _noted(
+    batches: AsyncGenerator[Batch], row: Attempt, on_attempt: OnAttempt
 ) -> AsyncGenerator[Batch]:
-    """Run one step under its timers and keep its row."""
+    """Keep an attempt's row, and report it when the attempt has ended, however it ended."""
     loop = asyncio.get_running_loop()
-    row = Attempt(backend=step.backend, model=step.model, started_s=loop.time())
-    record.attempts.append(row)
-    record.ignored = tuple(sorted(call.extra.keys() - backend.extra_fields)) if call.extra else ()
     try:
-        async with aclosing(backend.run(call, step)) as batches:
-            wait_until_s = min(row.started_s + step.timeouts.first_token_s, deadline_s)
-            while (batch := await _next(batches, row, wait_until_s, step, call)) is not None:
-                now_s = loop.time()
-                row.note(batch, now_s)
+        async with aclosing(batches):
+            async for batch in batches:
                 yield batch
-                wait_until_s = min(loop.time() + step.timeouts.between_tokens_s, deadline_s)
         row.outcome = "answered"
     except RouterError as error:
         row.outcome = _outcome(error)
@@ -108,44 +108,75 @@ async def _attempt(
         on_attempt(row)
 
 
-def _outcome(error: RouterError) -> str:
+def _outcome(error: RouterError) -> Outcome:
     """How an attempt that raised `error` ended."""
     if isinstance(error, StreamBroken):
         return "broken"
     return "refused" if isinstance(error, CallRefused) else "failed"
 
 
-async def _next(
-    batches: AsyncGenerator[Batch], row: Attempt, wait_until_s: float, step: Step, call: Call
-) -> Batch | None:
+@dataclass(frozen=True)
+class _Waits:
+    """What is waited for, and how long."""
+
+    call: Call
+    step: Step
+    deadline_s: float
+
+    def first_until_s(self, started_s: float) -> float:
+        return min(started_s + self.step.timeouts.first_token_s, self.deadline_s)
+
+    def next_until_s(self, now_s: float) -> float:
+        return min(now_s + self.step.timeouts.between_tokens_s, self.deadline_s)
+
+
+async def _timed(batches: AsyncGenerator[Batch], row: Attempt, waits: _Waits) -> AsyncGenerator[Batch]:
+    """A backend's batches under the step's timers.
+
+    The timer runs only while the backend is waited for: a client that reads slowly is not its fault.
+    """
+    loop = asyncio.get_running_loop()
+    until_s = waits.first_until_s(row.started_s)
+    async with aclosing(batches):
+        while (batch := await _next(batches, row, until_s, waits)) is not None:
+            row.note(batch, loop.time())
+            yield batch
+            until_s = waits.next_until_s(loop.time())
+
+
+async def _next(batches: AsyncGenerator[Batch], row: Attempt, until_s: float, waits: _Waits) -> Batch | None:
     """The next batch, or None after a whole answer.
 
     Once every choice has finished the answer is whole: what goes wrong after that is nobody's loss.
     """
-    whole = row.finished_count >= call.choices_count
+    whole = row.finished_count >= waits.call.choices_count
     try:
-        async with asyncio.timeout_at(wait_until_s):
+        async with asyncio.timeout_at(until_s):
             batch = await anext(batches, None)
     except TimeoutError:
         if whole:
             return None
-        raise _silence(row, step, wait_until_s) from None
-    except StreamBroken:
+        raise _silence(row, waits.step, until_s) from None
+    except (StreamBroken, BackendError) as error:
         if whole:
             return None
+        if row.first_event_s is not None and isinstance(error, BackendError):
+            raise StreamBroken(error.message, detail=error.detail, code=error.code) from error
         raise
     if batch is None and not whole:
-        raise _cut(row, step)
+        raise _cut(row, waits.step)
     return batch
 
 
-def _silence(row: Attempt, step: Step, wait_until_s: float) -> RouterError:
+def _silence(row: Attempt, step: Step, until_s: float) -> RouterError:
     """Name a wait that ran out."""
-    waited_s = wait_until_s - row.started_s
+    waited_s = until_s - row.started_s
     if row.first_event_s is None:
         return BackendTimeout(f"{step.name} gave no token within {waited_s:.3g} s")
     return StreamBroken(
-        f"{step.name} fell silent in the middle of its answer", code="backend_timeout", detail=f"after {waited_s:.3g} s"
+        f"{step.name} fell silent in the middle of its answer",
+        code="backend_timeout",
+        detail=f"after {waited_s:.3g} s",
     )
 
 

@@ -6,8 +6,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from hybrid_router.core.event import Finish, Usage
-from hybrid_router.core.event import Batch
+from hybrid_router.core.event import Batch, Finish, Usage
 from hybrid_router.core.step import Plan
 
 Outcome: TypeAlias = Literal["running", "answered", "failed", "broken", "refused", "cancelled"]

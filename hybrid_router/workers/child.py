@@ -16,8 +16,20 @@ from typing import cast
 from hybrid_router.engines.task import Opened, Settings, Task
 from hybrid_router.workers import protocol, sandbox
 from hybrid_router.workers.answer import PendingAnswer, WorkerGone
-from hybrid_router.workers.protocol import Answers, Begin, Cancel, Failed, Open, Ping, Pong, ProtocolError, Ready, Up
+from hybrid_router.workers.protocol import (
+    Answers,
+    Begin,
+    Cancel,
+    Failed,
+    Open,
+    Ping,
+    Pong,
+    ProtocolError,
+    Ready,
+    Up,
+)
 
+_MAIN = "hybrid_router.workers.main"
 _LAST_WORDS_COUNT = 40
 OnLine = Callable[[str], None]
 
@@ -165,7 +177,8 @@ class Child(asyncio.Protocol):
         """Take what is still in the pipe; the loop may not have been told of it yet."""
         if self._transport is None or self._transport.is_closing():
             return
-        duplicate = socket.fromfd(self._transport.get_extra_info("socket").fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
+        fd = self._transport.get_extra_info("socket").fileno()
+        duplicate = socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM)
         with duplicate, contextlib.suppress(OSError):
             duplicate.setblocking(False)
             while received := duplicate.recv(1 << 18):
@@ -207,7 +220,7 @@ async def spawn(settings: Settings, on_line: OnLine) -> Child:
     try:
         with theirs:
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own module; the fork takes milliseconds
-                [sys.executable, "-I", "-m", "hybrid_router.workers.main", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-I", "-m", _MAIN, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

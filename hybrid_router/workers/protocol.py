@@ -71,6 +71,9 @@ class Pong(Struct, frozen=True, array_like=True, tag="pong"):
 
 Up: TypeAlias = Ready | Failed | Answers | Pong
 
+_DOWN: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
+_UP: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
+
 
 class ProtocolError(Exception):
     """The other side sent what it should not."""
@@ -121,7 +124,10 @@ def down(body: bytes) -> Down:
     Raises:
         ProtocolError: not one of ours.
     """
-    return _read(body, Down)  # type: ignore[no-any-return]
+    try:
+        return _DOWN.decode(body)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"a frame does not parse: {error}") from error
 
 
 def up(body: bytes) -> Up:
@@ -130,11 +136,7 @@ def up(body: bytes) -> Up:
     Raises:
         ProtocolError: not one of ours.
     """
-    return _read(body, Up)  # type: ignore[no-any-return]
-
-
-def _read(body: bytes, kind: object) -> object:
     try:
-        return msgspec.msgpack.decode(body, type=kind)  # type: ignore[call-overload]
+        return _UP.decode(body)
     except msgspec.DecodeError as error:
         raise ProtocolError(f"a frame does not parse: {error}") from error

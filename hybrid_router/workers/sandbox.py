@@ -24,7 +24,9 @@ class ParentGone(Exception):
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables a child may see."""
     return {
-        name: value for name, value in environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
+        name: value
+        for name, value in environ.items()
+        if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
     }
 
 

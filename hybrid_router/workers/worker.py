@@ -26,7 +26,11 @@ class Worker:
     """Starts children for one model, one at a time, and starts the next when one dies."""
 
     def __init__(
-        self, settings: Settings, *, on_state: OnState = lambda state: None, on_line: OnLine = lambda line: None
+        self,
+        settings: Settings,
+        *,
+        on_state: OnState = lambda state: None,
+        on_line: OnLine = lambda line: None,
     ) -> None:
         self._settings = settings
         self._on_state = on_state
@@ -55,7 +59,7 @@ class Worker:
         """
         self._wanted.set()
         while True:
-            if isinstance(self.state, Resident) and self._child is not None:
+            if self._child is not None and not self._child.ended.done():
                 return self._child
             if (reason := self.why_down()) is not None:
                 raise WorkerDown(reason)
@@ -107,9 +111,10 @@ class Worker:
             if child.opened.done() and not child.opened.cancelled():
                 self._child = child
                 self._become(Resident(child.opened.result(), asyncio.get_running_loop().time()))
-            return await child.ended, child.hopeless
+            await asyncio.wait((child.ended,))  # a bare await would hand our cancellation to the future
+            return child.ended.result(), child.hopeless
         finally:
-            self._child = None
+            self._child = None  # the state follows at once, or this task is being closed
             await _end(child)
 
 
@@ -120,7 +125,7 @@ async def _end(child: Child) -> None:
     child.hang_up()
     kill_later = asyncio.get_running_loop().call_later(_GRACE_S, child.kill)
     try:
-        await asyncio.shield(child.ended)
+        await asyncio.wait((child.ended,))
     finally:
         kill_later.cancel()
         child.kill()

@@ -13,7 +13,16 @@ from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.sequence import Ongoing, Sequence, Share, shares
 from hybrid_router.engines.llama.template import Template
 from hybrid_router.engines.llama.text import TextStream
-from hybrid_router.engines.task import Answer, EngineFailed, Opened, Output, Refused, Settings, Task, TaskRefused
+from hybrid_router.engines.task import (
+    Answer,
+    EngineFailed,
+    Opened,
+    Output,
+    Refused,
+    Settings,
+    Task,
+    TaskRefused,
+)
 
 
 class LlamaEngine:
@@ -72,7 +81,8 @@ class LlamaEngine:
             prompts = [self._chat_prompt(task)]
         else:
             prompts = [
-                self._model.tokenize(prompt) if isinstance(prompt, str) else list(prompt) for prompt in task.prompts
+                self._model.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+                for prompt in task.prompts
             ]
         for prompt in prompts:
             self._check(prompt)
@@ -91,7 +101,7 @@ class LlamaEngine:
         if any(not 0 <= token < self._model.vocabulary_count for token in prompt):
             raise TaskRefused(
                 "invalid_request_error",
-                f"the prompt holds a token id this model does not have (0 to {self._model.vocabulary_count - 1})",
+                f"the prompt holds a token id outside 0 to {self._model.vocabulary_count - 1}",
                 by_call=True,
             )
         if len(prompt) >= self._model.context:
@@ -182,7 +192,10 @@ class LlamaEngine:
         failed = {share.sequence.task_id for share in divided}
         for task_id in failed:
             self.cancel(task_id)
-        return [Refused(id=task_id, code="backend_error", message=f"decoding failed: {reason}") for task_id in failed]
+        return [
+            Refused(id=task_id, code="backend_error", message=f"decoding failed: {reason}")
+            for task_id in failed
+        ]
 
     def close(self) -> None:
         for task_id in list(self._ongoing):

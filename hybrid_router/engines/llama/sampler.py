@@ -10,6 +10,7 @@ from hybrid_router.engines.task import TaskRefused
 # llama.cpp's own defaults where the client says nothing (common/common.h): small models need the cuts.
 _TEMPERATURE, _TOP_K, _TOP_P, _MIN_P = 0.8, 40, 0.95, 0.05
 _RANDOM_SEED = 0xFFFFFFFF
+_FORBIDDEN = -100  # as OpenAI defines it
 
 
 class Sampler:
@@ -59,7 +60,10 @@ def _seed(seed: int | None, index: int) -> int:
 
 
 def _penalised(sampling: Sampling) -> bool:
-    return bool(sampling.frequency_penalty or sampling.presence_penalty) or sampling.repeat_penalty not in (None, 1)
+    return bool(sampling.frequency_penalty or sampling.presence_penalty) or sampling.repeat_penalty not in (
+        None,
+        1,
+    )
 
 
 def _penalties(sampling: Sampling, vocabulary_count: int) -> object:
@@ -74,7 +78,7 @@ def _penalties(sampling: Sampling, vocabulary_count: int) -> object:
 
 
 def _biases(sampling: Sampling, vocabulary_count: int) -> list[object]:
-    """The library's form of `logit_bias`.  -100 forbids a token, as OpenAI defines it."""
+    """The library's form of `logit_bias`."""
     unknown = [token for token in sampling.logit_bias if not 0 <= token < vocabulary_count]
     if unknown:
         raise TaskRefused(
@@ -83,6 +87,6 @@ def _biases(sampling: Sampling, vocabulary_count: int) -> list[object]:
             by_call=True,
         )
     return [
-        llama.llama_logit_bias(token=token, bias=float("-inf") if bias <= -100 else bias)
+        llama.llama_logit_bias(token=token, bias=float("-inf") if bias <= _FORBIDDEN else bias)
         for token, bias in sampling.logit_bias.items()
     ]

@@ -64,7 +64,14 @@ class Template:
             raise TaskRefused("template_refused", f"the model's chat template says: {error}") from error
         except OutOfTime as error:
             raise TaskRefused("template_failed", "the model's chat template ran too long") from error
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+        ) as error:
             raise TaskRefused(
                 "template_failed", f"the model's chat template failed ({type(error).__name__})"
             ) from error
