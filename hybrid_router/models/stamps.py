@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 import msgspec
@@ -51,7 +52,11 @@ def read(models_dir: Path) -> dict[str, Stamp]:
 def remember(models_dir: Path, file: str, stamp: Stamp) -> None:
     """Add one stamp.  A folder that cannot be written (a service's read-only tree) costs a re-read."""
     stamps = read(models_dir) | {file: stamp}
-    fresh = models_dir / f"{STAMPS_FILE}.{os.getpid()}"
-    with contextlib.suppress(OSError):
+    # Beside it, then renamed, so that nobody ever reads half of it; a name of its own for each writer.
+    fresh = models_dir / f"{STAMPS_FILE}.{secrets.token_hex(4)}"
+    try:
         fresh.write_bytes(msgspec.json.format(msgspec.json.encode(stamps)))
         fresh.replace(models_dir / STAMPS_FILE)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()

