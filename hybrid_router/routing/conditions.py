@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import re2
@@ -101,13 +101,13 @@ def minute_of_day(clock: str) -> int:
 
 def _headers(patterns: dict[str, str]) -> Predicate:
     """Every named header is there and matches as a whole."""
-    wanted = tuple((name.lower(), _pattern(text)) for name, text in patterns.items())
+    wanted = tuple((name.lower(), pattern(text)) for name, text in patterns.items())
 
     def test(subject: Subject) -> bool:
         headers = subject.call.headers
         return all(
-            name in headers and pattern.fullmatch(headers[name].encode("utf-8", "replace")) is not None
-            for name, pattern in wanted
+            name in headers and whole.fullmatch(headers[name].encode("utf-8", "replace"))
+            for name, whole in wanted
         )
 
     return test
@@ -122,11 +122,35 @@ def _size(size: Above) -> Predicate:
 
 
 def _text(patterns: tuple[str, ...]) -> Predicate:
-    found = tuple(_pattern(text) for text in patterns)
-    return lambda subject: any(pattern.search(subject.utf8) is not None for pattern in found)
+    found = tuple(pattern(text) for text in patterns)
+    return lambda subject: subject.suspicious and any(one.search(subject.utf8) for one in found)
 
 
-def _pattern(text: str) -> Any:
+def text_patterns(condition: Condition) -> Iterator[str]:
+    """Every `text` pattern in a condition, however deep."""
+    yield from condition.text or ()
+    for inner in (*(condition.any or ()), *(condition.all or ())):
+        yield from text_patterns(inner)
+    if condition.not_ is not None:
+        yield from text_patterns(condition.not_)
+
+
+def guard(patterns: Iterable[str]) -> Any:
+    """One pattern that is found wherever any of `patterns` is, or None if they do not fit into one.
+
+    Looking for fifty costs RE2 what looking for one does: a prompt in which nothing is to be found, as
+    nearly all are, is read once.
+    """
+    texts = tuple(dict.fromkeys(patterns))
+    if any(r"\Q" in text for text in texts):
+        return None  # quoting that is left open would swallow the pattern that follows
+    try:
+        return pattern("|".join(f"(?:{text})" for text in texts))
+    except re2.error:
+        return None
+
+
+def pattern(text: str) -> Any:
     """A compiled pattern that reads UTF-8 bytes, so that a text is encoded once, not once a pattern."""
     options = re2.Options()
     options.log_errors = False

@@ -19,7 +19,7 @@ def plan(call: Call, facts: Facts, policy: Policy) -> Plan:
     that cannot serve now.  Each step says why it is where it is, each one left out why it is not.
     """
     route = policy.aliases[call.alias]
-    subject = Subject(call, facts)
+    subject = Subject(call, facts, policy.text_guard)
     # A backend that is off never runs; what kind it is matters only for the reason that is given.
     local = facts.local | (policy.local & facts.off.keys())
     steps = route.steps

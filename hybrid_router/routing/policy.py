@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from hybrid_router.config import timeouts
 from hybrid_router.config.schema import Alias, Config, LocalBackend, TryStep
 from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.routing.conditions import guard, text_patterns
 from hybrid_router.routing.rules import CompiledRule, compile_rule
 
 
@@ -23,11 +26,13 @@ class Policy(Struct, frozen=True, kw_only=True):
     Attributes:
         aliases: alias → route, in the file's order.
         rules: from first to last.
+        text_guard: found wherever a `text` condition of any rule holds; None if there is no such pattern.
         local: backends that are on this machine whether or not they are running.
     """
 
     aliases: dict[str, Route]
     rules: tuple[CompiledRule, ...] = ()
+    text_guard: Any = None
     local: frozenset[str] = frozenset()
 
 
@@ -36,6 +41,7 @@ def compile_policy(config: Config) -> Policy:
     return Policy(
         aliases={name: _route(config, name, alias) for name, alias in config.aliases.items()},
         rules=tuple(compile_rule(rule) for rule in config.rules),
+        text_guard=guard(text for rule in config.rules for text in text_patterns(rule.when)),
         local=frozenset(
             name for name, backend in config.backends.items() if isinstance(backend, LocalBackend)
         ),

@@ -14,9 +14,16 @@ from hybrid_router.routing.facts import Facts
 class Subject:
     """One call under decision.  Text is gathered and counted once, however many rules ask."""
 
-    def __init__(self, call: Call, facts: Facts) -> None:
+    def __init__(self, call: Call, facts: Facts, guard: Any = None) -> None:
+        """`guard` is a pattern without which no `text` condition can hold; None if there is none."""
         self.call = call
         self.facts = facts
+        self._guard = guard
+
+    @cached_property
+    def suspicious(self) -> bool:
+        """Whether a `text` condition may hold at all."""
+        return self._guard is None or self._guard.search(self.utf8) is not None
 
     @cached_property
     def text(self) -> str:
