@@ -1,0 +1,1 @@
+"""What clouds offer and what it costs: dated tables, loaded into frozen structs."""

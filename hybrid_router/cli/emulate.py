@@ -1,0 +1,111 @@
+"""`hybrid-router emulate`: a cloud on loopback, to try and to test without an account."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+import signal
+from pathlib import Path
+
+import click
+
+from hybrid_router.core.backend import Backend
+from hybrid_router.emulator.server import Running, serve
+from hybrid_router.emulator.settings import DEFAULT_ACCOUNT_ID, DEFAULT_TOKEN, Settings
+
+
+@click.group()
+def command() -> None:
+    """Serve Cloudflare's API on loopback, to try and to test without an account."""
+
+
+@command.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8788, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
+)
+@click.option(
+    "--account", default=DEFAULT_ACCOUNT_ID, help="Account id: 32 hexadecimal digits.  [default: 32 × e]"
+)
+@click.option("--token", default=DEFAULT_TOKEN, help="The API token that is accepted.  [default: emulator]")
+@click.option("--daily-neurons", default=10_000.0, show_default=True, help="Allowance of a UTC day.")
+@click.option("--paid", is_flag=True, help="Play the Workers Paid plan: no daily end, paid models answer.")
+@click.option(
+    "--quota-code", default="4006", type=click.Choice(["4006", "3036"]), help="What a spent day is told with."
+)
+@click.option("--rate-limits/--no-rate-limits", default=True, help="Count calls a minute.")
+@click.option(
+    "--token-delay", default=0.0, type=click.FloatRange(0, 60), help="Seconds between the events of a stream."
+)
+@click.option(
+    "--model",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A GGUF that answers instead of the script.",
+)
+def cloudflare(
+    *,
+    host: str,
+    port: int,
+    account: str,
+    token: str,
+    daily_neurons: float,
+    paid: bool,
+    quota_code: str,
+    rate_limits: bool,
+    token_delay: float,
+    model: Path | None,
+) -> None:
+    """Play Workers AI for the text generation models of the catalogue."""
+    if not re.fullmatch(r"[0-9a-f]{32}", account):
+        raise click.BadParameter("an account id has 32 hexadecimal digits (0-9, a-f)", param_hint="--account")
+    settings = Settings(
+        host=host,
+        port=port,
+        account_id=account,
+        token=token,
+        daily_neurons=daily_neurons,
+        paid=paid,
+        quota_code=3036 if quota_code == "3036" else 4006,
+        rate_limits=rate_limits,
+        token_delay_s=token_delay,
+    )
+    try:
+        asyncio.run(_serve_until_told(settings, model))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+async def local_backend(weights: Path) -> Backend:
+    """The backend that answers from a GGUF file, its one model named after the file's stem.
+
+    Called inside the running loop; the caller closes the backend.
+    """
+    raise click.ClickException(
+        f"{weights}: answering from a local model is not built in yet; leave --model out"
+    )
+
+
+async def _serve_until_told(settings: Settings, weights: Path | None) -> None:
+    """Serve until SIGINT or SIGTERM, from the script or from a model file."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    source = None if weights is None else await local_backend(weights)
+    if source is not None and weights is not None:
+        settings = dataclasses.replace(settings, source=source, source_model=weights.stem)
+    try:
+        async with serve(settings) as running:
+            click.echo(ready_line(running))
+            await told.wait()
+    finally:
+        if source is not None:
+            await source.close()
+
+
+def ready_line(running: Running) -> str:
+    """What to put into router.yaml.  A token of one's own is not shown."""
+    token = running.token if running.token == DEFAULT_TOKEN else "(as given)"
+    where = f"base_url: {running.base_url}  account_id: {running.account_id}  token: {token}"
+    return f"Workers AI emulator ready: {where}"

@@ -1,0 +1,108 @@
+"""The calls the emulator has seen, for tests that ask what reached the cloud and when it was let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+Outcome: TypeAlias = Literal["running", "answered", "refused", "client_left", "cut", "stopped"]
+
+KEPT_COUNT = 1000
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "x-auth-key", "cf-aig-authorization"})
+_SECRET_FIELDS = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token"})
+
+
+class SeenCall(Struct, kw_only=True):
+    """One inference call.  Times are seconds of the event loop's clock; secrets show as `***`.
+
+    `outcome` stays `running` until the connection is free again.  `client_left`: the client closed it
+    before the whole answer was written; `cut`: a fault did; `stopped`: the emulator was shut down.
+    """
+
+    number: int
+    path: str
+    headers: dict[str, str]
+    opened_s: float
+    model: str | None = None
+    auth_ok: bool = False
+    stream: bool = False
+    body: Any = None
+    status: int | None = None
+    events_sent: int = 0
+    outcome: Outcome = "running"
+    closed_s: float | None = None
+
+
+class CallLog:
+    """The newest calls, oldest first."""
+
+    def __init__(self) -> None:
+        self._calls: deque[SeenCall] = deque(maxlen=KEPT_COUNT)
+        self._count = 0
+        self._running_count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def calls(self) -> list[SeenCall]:
+        """What was seen."""
+        return list(self._calls)
+
+    def open(self, path: str, headers: Mapping[str, str]) -> SeenCall:
+        """Note a call that begins."""
+        self._count += 1
+        seen = SeenCall(
+            number=self._count,
+            path=path,
+            headers={name.lower(): _hidden(name, value) for name, value in headers.items()},
+            opened_s=asyncio.get_running_loop().time(),
+        )
+        self._calls.append(seen)
+        self._running_count += 1
+        self._idle.clear()
+        return seen
+
+    def close(self, seen: SeenCall, outcome: Outcome) -> None:
+        """Note how a call ended."""
+        seen.outcome = outcome
+        seen.closed_s = asyncio.get_running_loop().time()
+        self._running_count -= 1
+        if not self._running_count:
+            self._idle.set()
+
+    def clear(self) -> None:
+        """Forget the calls that have ended."""
+        running = [seen for seen in self._calls if seen.outcome == "running"]
+        self._calls.clear()
+        self._calls.extend(running)
+
+    async def settled(self, within_s: float) -> bool:
+        """Wait until no call is running; False if one still is after `within_s`."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def without_secrets(body: Any) -> Any:
+    """`body` with the values of telling names hidden."""
+    if isinstance(body, list):
+        return [without_secrets(item) for item in body]
+    if isinstance(body, dict):
+        return {
+            name: "***"
+            if name.lower() in _SECRET_FIELDS and isinstance(value, str)
+            else without_secrets(value)
+            for name, value in body.items()
+        }
+    return body
+
+
+def _hidden(name: str, value: str) -> str:
+    return "***" if name.lower() in _SECRET_HEADERS else value

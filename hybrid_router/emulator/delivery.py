@@ -1,0 +1,166 @@
+"""Writing a reply to the socket, well or, where a fault asks for it, badly."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from hybrid_router.emulator.calls import SeenCall
+from hybrid_router.emulator.fault import Fault
+from hybrid_router.emulator.refusal import Refusal, body_of
+from hybrid_router.emulator.settings import Settings
+
+_MALFORMED = b'data: {"response":"unfin\n\n'
+_PAGE = "<!DOCTYPE html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
+# A reset forgets what the kernel has not handed over yet; on loopback this is long enough for that.
+_FLUSH_S = 0.02
+
+
+def _reset(request: web.Request) -> None:
+    """Cut the connection with a RST instead of a FIN."""
+    transport = request.transport
+    if transport is None:
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class Delivery:
+    """One reply.  `seen` is told what was really sent."""
+
+    def __init__(self, request: web.Request, fault: Fault, seen: SeenCall, settings: Settings) -> None:
+        self._request = request
+        self._fault = fault
+        self._seen = seen
+        self._settings = settings
+        self._response = web.StreamResponse()
+
+    async def instead(self) -> web.StreamResponse | None:
+        """Act out what a fault puts in the answer's place; None if there is to be an answer.
+
+        Raises:
+            Refusal: the fault is an error of the API.
+        """
+        fault = self._fault
+        if fault.delay_headers_s:
+            await asyncio.sleep(fault.delay_headers_s)
+        if fault.hang == "before_headers":
+            await self._hang()
+            return self._response
+        if fault.redirect:
+            return web.Response(status=302, headers={"location": fault.redirect})
+        if fault.html:
+            return web.Response(status=fault.status or 200, text=_PAGE, content_type="text/html")
+        if fault.refuses:
+            after = {"retry-after": fault.retry_after} if fault.retry_after else {}
+            raise Refusal(fault.code or 8005, fault.message, status=fault.status, headers=after)
+        return None
+
+    async def document(self, document: Any) -> web.StreamResponse:
+        """Send a plain reply."""
+        fault = self._fault
+        body = _encoded(body_of(_in_band(fault)) if fault.error_after is not None else document)
+        ending = fault.stall_after is not None or fault.cut_after is not None or fault.close_after is not None
+        sent = body[: len(body) // 2] if ending or fault.malformed_after is not None else body
+        promised = len(body) if fault.stall_after is not None or fault.cut_after is not None else len(sent)
+        await self._open("application/json", {"content-length": str(promised)})
+        if fault.pings:
+            await self._hang()
+            return self._response
+        await self._write(sent)
+        if fault.stall_after is not None:
+            await self._hang()
+        elif fault.cut_after is not None:
+            await self._cut()
+        return self._response
+
+    async def stream(self, documents: AsyncIterator[Any]) -> web.StreamResponse:
+        """Send `documents` as server-sent events, and `[DONE]`.  What `documents` raises is passed on."""
+        await self._open("text/event-stream", {"cache-control": "no-cache"})
+        if self._fault.pings:
+            await self._ping()
+            return self._response
+        async for document in documents:
+            if not await self._event(b"data: " + _encoded(document) + b"\n\n"):
+                return self._response
+        for _ in range(2 if self._fault.doubled_done else 1):
+            if not await self._event(b"data: [DONE]\n\n"):
+                return self._response
+        await self._response.write_eof()
+        return self._response
+
+    def broken(self) -> web.StreamResponse:
+        """End a stream whose source broke: the format has no event for that, so the connection is cut."""
+        self._seen.outcome = "cut"
+        _reset(self._request)
+        return self._response
+
+    async def _open(self, content_type: str, headers: Mapping[str, str]) -> None:
+        """Send the headers, and what a fault puts between them and the first byte."""
+        self._response.headers.update(headers)
+        self._response.content_type = content_type
+        await self._response.prepare(self._request)
+        if self._fault.hang == "after_headers":
+            await self._hang()
+        if self._fault.delay_first_s:
+            await asyncio.sleep(self._fault.delay_first_s)
+
+    async def _event(self, frame: bytes) -> bool:
+        """Send one event, or what a fault wants in this place; False: the reply has ended."""
+        fault, place = self._fault, self._seen.events_sent
+        if place == fault.malformed_after:
+            await self._write(_MALFORMED)
+        if place == fault.error_after:
+            await self._write(b"data: " + _encoded(body_of(_in_band(fault))) + b"\n\n")
+        if place == fault.stall_after:
+            await self._hang()
+        elif place == fault.cut_after:
+            await self._cut()
+        elif place not in (fault.close_after, fault.error_after):
+            await self._write(frame)
+            self._seen.events_sent += 1
+            return True
+        return False
+
+    async def _write(self, chunk: bytes) -> None:
+        if not self._fault.bytewise:
+            await self._response.write(chunk)
+            return
+        for place in range(len(chunk)):
+            await self._response.write(chunk[place : place + 1])
+            await asyncio.sleep(0)
+
+    async def _ping(self) -> None:
+        """Comments until the client has enough of them."""
+        for _ in range(max(1, int(self._settings.hang_limit_s / self._settings.ping_s))):
+            await self._response.write(b": ping\n\n")
+            await asyncio.sleep(self._settings.ping_s)
+        await self._cut()
+
+    async def _hang(self) -> None:
+        """Say nothing until the client goes away (which cancels this), or the limit is reached."""
+        await asyncio.sleep(self._settings.hang_limit_s)
+        await self._cut()
+
+    async def _cut(self) -> None:
+        """Reset the connection, after what was written has arrived."""
+        await asyncio.sleep(_FLUSH_S)
+        self._seen.outcome = "cut"
+        _reset(self._request)
+
+
+def _in_band(fault: Fault) -> Refusal:
+    """The error that a reply with status 200 carries."""
+    return Refusal(fault.code or 8005, fault.message)
+
+
+def _encoded(document: Any) -> bytes:
+    return msgspec.json.encode(document)

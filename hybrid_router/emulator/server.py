@@ -1,0 +1,212 @@
+"""The emulator's HTTP side: addresses, credentials, and its life on a port."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from hybrid_router.emulator import control, listing
+from hybrid_router.emulator.calls import SeenCall
+from hybrid_router.emulator.fault import Fault, FaultInvalid, from_header
+from hybrid_router.emulator.inference import answer
+from hybrid_router.emulator.refusal import Refusal, refused, wrapped
+from hybrid_router.emulator.settings import Account, Settings
+
+BASE = "/client/v4"
+ACCOUNT = web.AppKey("account", Account)
+REQUEST_ID_HEADER = "cf-ai-req-id"
+
+_ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
+_SHUTDOWN_S = 0.05
+Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """An emulator that answers.  `base_url` and the rest is what a router needs."""
+
+    base_url: str
+    account_id: str
+    token: str
+    account: Account
+
+    @property
+    def control_url(self) -> str:
+        """Where faults and calls are: `…/emulator`."""
+        return self.base_url.removesuffix(BASE) + "/emulator"
+
+
+def create_app(settings: Settings) -> web.Application:
+    """The application, with one account behind it."""
+    account = Account(settings)
+    app = web.Application(middlewares=[envelopes], client_max_size=settings.body_limit_bytes)
+    app[ACCOUNT] = account
+    app.on_response_prepare.append(_stamp)
+    accounts = BASE + "/accounts/{account_id}"
+    app.add_routes(
+        [
+            web.post(accounts + "/ai/run/{model:.+}", run_model),
+            web.post(accounts + "/ai/run", run_model),
+            web.post(accounts + "/ai/v1/chat/completions", run_model),
+            web.get(accounts + "/ai/models/search", search_models),
+            web.get(accounts + "/ai/models/schema", show_schema),
+            web.get(accounts + "/tokens/verify", verify_account_token),
+            web.get(BASE + "/user/tokens/verify", verify_user_token),
+            web.get(accounts + "/ai/v1/models", no_openai_models),
+            *control.routes(account),
+        ]
+    )
+    return app
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncGenerator[Running]:
+    """Serve on `settings.host` and `port` until the block ends.  Calls in flight are then cut off.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    app = create_app(settings)
+    runner = web.AppRunner(
+        app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S, access_log=None, keepalive_timeout=60.0
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        host, port = runner.addresses[0][:2]
+        shown = f"[{host}]" if ":" in host else host
+        yield Running(
+            base_url=f"http://{shown}:{port}{BASE}",
+            account_id=settings.account_id,
+            token=settings.token,
+            account=app[ACCOUNT],
+        )
+    finally:
+        await runner.cleanup()
+
+
+@web.middleware
+async def envelopes(request: web.Request, handler: Reply) -> web.StreamResponse:
+    """Tell every error in the API's envelope."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return refused(refusal)
+    except web.HTTPMethodNotAllowed:
+        return refused(Refusal(7001, f"{request.method} not supported for requested URI."))
+    except web.HTTPNotFound:
+        return refused(Refusal(7000))
+
+
+async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """Give each inference reply its id."""
+    if "/ai/run" in request.path or "/ai/v1/" in request.path:
+        response.headers[REQUEST_ID_HEADER] = str(uuid.uuid4())
+
+
+def authorize(request: web.Request) -> Account:
+    """The account, if the path names it and the token opens it.
+
+    Raises:
+        Refusal: 7003 no account id, 401/10000 no or another token, 403/10000 another account.
+    """
+    account = request.app[ACCOUNT]
+    named = request.match_info.get("account_id")
+    if named is not None and not _ACCOUNT_ID.fullmatch(named):
+        message = f"Could not route to {request.path}, perhaps your object identifier is invalid?"
+        raise Refusal(7003, message)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    known = secrets.compare_digest(token.strip().encode(), account.settings.token.encode())
+    if scheme.lower() != "bearer" or not known:
+        raise Refusal(10000)
+    if named is not None and named != account.settings.account_id:
+        raise Refusal(10000, status=403)
+    return account
+
+
+async def run_model(request: web.Request) -> web.StreamResponse:
+    """An inference call, noted from its first byte to its last."""
+    calls = request.app[ACCOUNT].calls
+    seen = calls.open(request.path, request.headers)
+    try:
+        response = await _run(request, seen)
+    except Refusal as refusal:
+        seen.status = refusal.status
+        calls.close(seen, "refused")
+        raise
+    except asyncio.CancelledError:
+        gone = request.transport is None or request.transport.is_closing()
+        calls.close(seen, "client_left" if gone else "stopped")
+        raise
+    except ConnectionError:
+        calls.close(seen, "cut" if seen.outcome == "cut" else "client_left")
+        return web.Response()
+    except BaseException:
+        calls.close(seen, "cut")
+        raise
+    seen.status = response.status
+    calls.close(seen, "cut" if seen.outcome == "cut" else "answered")
+    return response
+
+
+async def _run(request: web.Request, seen: SeenCall) -> web.StreamResponse:
+    account = authorize(request)
+    seen.auth_ok = True
+    return await answer(account, request, seen, request.match_info.get("model"), _fault(request, account))
+
+
+def _fault(request: web.Request, account: Account) -> Fault:
+    """What shall go wrong: the header's wish, or the next planned one."""
+    spec = request.headers.get("x-emulate")
+    if spec is None:
+        return account.faults.take()
+    try:
+        return from_header(spec)
+    except FaultInvalid as error:
+        raise Refusal(8001, f"x-emulate: {error}") from error
+
+
+async def search_models(request: web.Request) -> web.Response:
+    """`GET /ai/models/search`."""
+    account = authorize(request)
+    today = account.settings.now().date()
+    return web.json_response(listing.search(account.catalogue, request.query, today))
+
+
+async def show_schema(request: web.Request) -> web.Response:
+    """`GET /ai/models/schema?model=`."""
+    account = authorize(request)
+    model = account.models.get(request.query.get("model", ""))
+    return web.json_response(listing.schemas(account.catalogue, model))
+
+
+async def verify_account_token(request: web.Request) -> web.Response:
+    """`GET /accounts/{id}/tokens/verify`."""
+    return _verified(authorize(request))
+
+
+async def verify_user_token(request: web.Request) -> web.Response:
+    """`GET /user/tokens/verify`, which does not know account tokens."""
+    account = authorize(request)
+    if account.settings.token.startswith("cfat_"):
+        raise Refusal(1000)
+    return _verified(account)
+
+
+def _verified(account: Account) -> web.Response:
+    token_id = uuid.uuid5(uuid.NAMESPACE_URL, account.settings.account_id).hex
+    answer_ = wrapped({"id": token_id, "status": "active"})
+    answer_["messages"] = [{"code": 10000, "message": "This API Token is valid and active", "type": None}]
+    return web.json_response(answer_)
+
+
+async def no_openai_models(request: web.Request) -> web.Response:
+    """`GET /ai/v1/models` does not exist, which clients of OpenAI do not expect."""
+    raise Refusal(7001)

@@ -1,0 +1,128 @@
+"""Write hybrid_router/catalogue/workers_ai.json from an assembled copy of the public sources.
+
+    python scripts/make_catalogue.py SOURCE_DIR
+
+SOURCE_DIR holds `models.json` (an index of models with prices) and `models/*.json` (one a model: the row
+of a model search with `schema.input` and `schema.output`).  Long descriptions and examples inside schemas
+are left out; equal schemas are kept once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+DATED = "2026-10-01"
+OUT = Path(__file__).parent.parent / "hybrid_router" / "catalogue" / "workers_ai.json"
+ATTRIBUTION = [
+    "Cloudflare documentation (model pages, pricing, limits), CC BY 4.0",
+    "cloudflare/workerd type definitions, Apache-2.0",
+    "cloudflare/cloudflare-typescript, Apache-2.0",
+    "cloudflare/api-schemas OpenAPI document (2024-08), BSD-3-Clause",
+]
+COPIED = (
+    *("id", "task", "status", "native_result", "context_window", "max_input_tokens", "dimensions"),
+    *("streaming", "function_calling", "reasoning", "vision", "lora", "async_batch", "beta", "partner"),
+    *("realtime", "requires_workers_paid", "deprecated_on", "aliased_to"),
+)
+KEPT_PROPERTIES = {"info", "terms", "languages"}
+Json = Any
+
+
+def slim(schema: Json) -> Json:
+    """`schema` without texts that only people read."""
+    if isinstance(schema, list):
+        return [slim(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {}
+    for key, value in schema.items():
+        if key == "properties" and isinstance(value, dict):
+            kept[key] = {name: slim(inner) for name, inner in value.items()}
+        elif key not in {"description", "examples", "example"} or not isinstance(value, str | list):
+            kept[key] = slim(value)
+    return kept
+
+
+class Schemas:
+    """Schemas by name; an equal one is kept under the first one's name."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Json] = {}
+        self._names: dict[str, str] = {}
+
+    def add(self, name: str, schema: Json) -> str:
+        """Keep `schema` and return the name to refer to it by."""
+        slimmed = slim(schema)
+        text = json.dumps(slimmed, sort_keys=True)
+        if text not in self._names:
+            self._names[text] = name
+            self.by_name[name] = slimmed
+        return self._names[text]
+
+
+def model_row(index_row: Json, detail: Json, schemas: Schemas) -> Json:
+    """One entry of the table."""
+    row = {key: index_row[key] for key in COPIED if index_row.get(key) not in (None, False)}
+    row["price"] = [
+        {key: line[key] for key in ("unit", "usd", "neurons")} for line in index_row.get("price", [])
+    ]
+    if detail.get("id"):
+        row["uuid"] = detail["id"]
+    if detail.get("description"):
+        row["description"] = detail["description"]
+    kept = {p["property_id"]: p["value"] for p in detail["properties"] if p["property_id"] in KEPT_PROPERTIES}
+    if kept:
+        row["properties"] = kept
+    short = index_row["id"].rpartition("/")[2]
+    for side in ("input", "output"):
+        if detail.get("schema", {}).get(side):
+            row[f"{side}_schema"] = schemas.add(f"{short}.{side}", detail["schema"][side])
+    return row
+
+
+def table(source: Path) -> Json:
+    """The whole table."""
+    index = json.loads((source / "models.json").read_text())
+    schemas = Schemas()
+    models = [
+        model_row(row, json.loads((source / row["file"]).read_text()), schemas) for row in index["models"]
+    ]
+    overrides = index["rate_limit_overrides_per_minute"]
+    return {
+        "dated": DATED,
+        "about": index["about"],
+        "attribution": ATTRIBUTION,
+        "neuron_usd": index["neuron_usd"],
+        "free_neurons_per_day": index["free_neurons_per_day"],
+        "tasks": index["tasks"],
+        "rate_limits_per_minute": index["rate_limits_per_minute"],
+        "rate_limit_overrides_per_minute": {k: v for k, v in overrides.items() if k.startswith("@")},
+        "paid_model_per_minute": overrides["requires_workers_paid (standard billing)"],
+        "models": models,
+        "schemas": schemas.by_name,
+    }
+
+
+def rows_on_lines(document: Json) -> str:
+    """JSON with one model or schema a line, so that a diff names what changed."""
+    parts = []
+    for key, value in document.items():
+        if key == "models":
+            lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in value)
+            parts.append(f' "models": [\n{lines}\n ]')
+        elif key == "schemas":
+            lines = ",\n".join(
+                f"  {json.dumps(name)}: {json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}"
+                for name, schema in value.items()
+            )
+            parts.append(f' "schemas": {{\n{lines}\n }}')
+        else:
+            parts.append(f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+if __name__ == "__main__":
+    OUT.write_text(rows_on_lines(table(Path(sys.argv[1]))), encoding="utf-8")
