@@ -1,0 +1,103 @@
+"""The rows of attempts and calls: which fields, under which names.
+
+The words are read through protocols: this room imports only `core`, and records live in `dispatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class CallLike(Protocol):
+    """What is read of a call."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def operation(self) -> str: ...
+    @property
+    def alias(self) -> str: ...
+    @property
+    def principal(self) -> str: ...
+    @property
+    def stream(self) -> bool: ...
+
+
+class UsageLike(Protocol):
+    """What is read of an answer's usage."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def neurons(self) -> float | None: ...
+
+
+class AttemptLike(Protocol):
+    """What is read of an attempt."""
+
+    @property
+    def backend(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def started_s(self) -> float: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def first_event_s(self) -> float | None: ...
+    @property
+    def ended_s(self) -> float | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def usage(self) -> UsageLike | None: ...
+
+
+class RecordLike(Protocol):
+    """What is read of a call's record."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempts(self) -> Sequence[object]: ...
+
+
+def attempt_fields(call: CallLike, record: RecordLike, attempt: AttemptLike) -> dict[str, Any]:
+    """The row of an attempt that has ended.  None: not known, and not written."""
+    usage = attempt.usage
+    return {
+        "decision": record.id,
+        "call": call.id,
+        "attempt": _place(record, attempt),
+        "outcome": attempt.outcome,
+        "backend": attempt.backend,
+        "model": attempt.model,
+        "alias": call.alias,
+        "operation": str(call.operation),
+        "principal": call.principal,
+        "stream": call.stream,
+        "ttft_s": _since(attempt.started_s, attempt.first_event_s),
+        "duration_s": _since(attempt.started_s, attempt.ended_s),
+        "prompt_tokens": usage and usage.prompt_tokens,
+        "completion_tokens": usage and usage.completion_tokens,
+        "cached_tokens": usage and usage.cached_tokens,
+        "neurons": usage and usage.neurons,
+        "error": attempt.error,
+        "detail": attempt.detail or None,
+    }
+
+
+def _place(record: RecordLike, attempt: AttemptLike) -> int | None:
+    """Which attempt of its call this is, from 1."""
+    return next((at for at, one in enumerate(record.attempts, 1) if one is attempt), None)
+
+
+def _since(start_s: float, end_s: float | None) -> float | None:
+    return None if end_s is None else round(end_s - start_s, 6)
