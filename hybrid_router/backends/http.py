@@ -1,0 +1,205 @@
+"""HTTP to a cloud, with aiohttp's defaults put right.
+
+Foreign exceptions are named here and nowhere else.  They are raised anew after the `except` block, so
+that neither cause nor context carries aiohttp's request, whose headers hold the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import aiohttp
+from yarl import URL
+
+from hybrid_router import __version__
+from hybrid_router.core.errors import BackendError, BackendTimeout, BackendUnavailable
+
+USER_AGENT = f"hybrid-router/{__version__}"
+CONNECTIONS_COUNT = 512
+KEEPALIVE_S = 60.0
+SETTLE_S = 0.05
+DETAIL_CHARS = 1000
+LONGEST_RETRY_AFTER_S = 86_400.0
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?\Z", re.ASCII)
+_ADDRESS = re.compile(r"https?://\S+|/client/v4/\S+", re.IGNORECASE)
+
+Redact = Callable[[str], str]
+
+
+class Http:
+    """Connections to one cloud.  The session is made inside the loop that first uses it.
+
+    Args:
+        label: the cloud's name in messages.
+        redact: takes everything secret out of a text for the log.
+    """
+
+    def __init__(self, label: str, redact: Redact) -> None:
+        self._label = label
+        self._redact = redact
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(
+        self, url: URL, body: bytes, headers: Callable[[], Mapping[str, str]], connect_s: float
+    ) -> aiohttp.ClientResponse:
+        """Send `body` and wait for the reply's head.  The caller closes the reply.
+
+        `headers` is a function so that no frame of a traceback holds them.  Redirects come back as they
+        are: following one would carry the token elsewhere.
+
+        Raises:
+            BackendTimeout: no connection within `connect_s`.
+            BackendUnavailable: nobody answered, or not in HTTP.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
+        try:
+            return await self._open().post(
+                url, data=body, headers=headers(), timeout=timeout, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = self.named(error)
+        raise failure
+
+    async def read(self, reply: aiohttp.ClientResponse) -> bytes:
+        """What has arrived of the body, at least one byte; nothing at its end.
+
+        Raises:
+            BackendUnavailable: the connection broke, and what came before that was read.
+        """
+        try:
+            return await reply.content.readany()
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if left := _unread(reply.content):
+                return left
+            failure = self.named(error)
+        raise failure
+
+    async def read_whole(self, reply: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+        """The rest of the body.
+
+        Raises:
+            BackendError: it is longer than `limit_bytes`, or the connection broke.
+        """
+        body = bytearray()
+        while chunk := await self.read(reply):
+            body += chunk
+            if len(body) > limit_bytes:
+                raise BackendError(f"{self._label} sent more than {limit_bytes} bytes")
+        return bytes(body)
+
+    async def settle(self, reply: aiohttp.ClientResponse) -> None:
+        """Give an answer that is over a moment to end its transfer, so that the connection is kept."""
+        if reply.content.at_eof():
+            return
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await reply.content.readany()
+        except (aiohttp.ClientError, OSError, ValueError):
+            pass  # the answer is whole; the connection is closed instead
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def named(self, error: Exception) -> BackendError:
+        """Say what a foreign exception means."""
+        kind, what = _meaning(error)
+        text = f"{type(error).__name__}: {error}"
+        return kind(f"{self._label} {what}", detail=self._redact(text)[:DETAIL_CHARS])
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    # A context of our own: aiohttp's is made at import, before SSL_CERT_FILE may be set.
+                    ssl=ssl.create_default_context(),
+                    limit=CONNECTIONS_COUNT,
+                    keepalive_timeout=KEEPALIVE_S,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT},
+                trust_env=False,
+                raise_for_status=False,
+            )
+        return self._session
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """What arrived before the connection broke.  aiohttp keeps it but will not give it any more."""
+    left = b"".join(content._buffer)  # noqa: SLF001 - the end of an answer may be in it
+    content._buffer.clear()  # noqa: SLF001
+    return left
+
+
+def _meaning(error: Exception) -> tuple[type[BackendError], str]:
+    """The error's type for us, and what the cloud did, for the client."""
+    for foreign, kind, what in _MEANINGS:
+        if isinstance(error, foreign):
+            return kind, what.format(why=_why(error))
+    return BackendUnavailable, "broke the connection"
+
+
+def _why(error: Exception) -> str:
+    """The system's or OpenSSL's own word, which holds no address."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return getattr(error.certificate_error, "verify_message", "") or "it does not match"
+    return getattr(error, "strerror", None) or "no connection"
+
+
+# From the special to the general: the first that fits counts.
+_MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[BackendError], str], ...] = (
+    (
+        aiohttp.ClientConnectorCertificateError,
+        BackendUnavailable,
+        "shows a certificate that is not trusted: {why}",
+    ),
+    ((aiohttp.ClientSSLError, ssl.SSLError), BackendUnavailable, "failed in the TLS handshake"),
+    (aiohttp.ClientConnectorDNSError, BackendUnavailable, "cannot be found: its name does not resolve"),
+    ((aiohttp.ServerTimeoutError, TimeoutError), BackendTimeout, "gave no connection in time"),
+    (aiohttp.ClientConnectorError, BackendUnavailable, "cannot be reached: {why}"),
+    (aiohttp.ClientResponseError, BackendError, "did not answer in valid HTTP"),
+    (ValueError, BackendError, "cannot be asked: the request is not valid HTTP"),
+)
+
+
+def redactor(*secrets: str) -> Redact:
+    """A function that takes `secrets` and addresses out of a text and puts it on one line."""
+    hidden = [secret for secret in secrets if secret]
+
+    def redact(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, "***")
+        text = _ADDRESS.sub("***", text)
+        return "".join(char if char.isprintable() else " " for char in text)
+
+    return redact
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header: seconds or an HTTP date.
+
+    Missing, negative, unreadable or over a day: None, since no such wait is worth obeying.
+    Source: RFC 9110, section 10.2.3.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    wait_s = float(text) if _SECONDS.match(text) else _until(text, now)
+    return wait_s if wait_s is not None and wait_s <= LONGEST_RETRY_AFTER_S else None
+
+
+def _until(date: str, now: datetime) -> float | None:
+    """Seconds from `now` to an HTTP date; 0 if it has passed, None if it is none."""
+    try:
+        then = email.utils.parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    aware = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (aware - now).total_seconds())

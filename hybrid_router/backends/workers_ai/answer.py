@@ -1,0 +1,224 @@
+"""One choice's answer: payloads in, events out, for every shape Workers AI answers in.
+
+Classic models stream `{"response"}` chunks and name no finish reason; the others stream OpenAI's
+chunks.  Either may end with a `{"response": "", "usage"}` line of Workers AI's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import UNSET
+
+from hybrid_router.backends.workers_ai import wire
+from hybrid_router.backends.workers_ai.tools import ToolCalls
+from hybrid_router.backends.workers_ai.usage import Tally
+from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, Usage
+from hybrid_router.core.stops import StopFilter
+
+_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+class Broken(Exception):
+    """The answer cannot go on.
+
+    Attributes:
+        why: what upstream did, for the client.
+        reported: upstream's own words, if it named an error in band.
+        detail: for the log.
+    """
+
+    def __init__(self, why: str, *, reported: bytes = b"", detail: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.reported = reported
+        self.detail = detail
+
+
+class Answer:
+    """Reads one choice.
+
+    Attributes:
+        finished: its `Finish` was given; later text is dropped.
+        done: nothing more is to be read.
+        cut: a stop string ended it here, while upstream goes on.
+        broken: why it cannot go on, once that is so.
+    """
+
+    def __init__(self, index: int, *, max_tokens: int, stops: tuple[str, ...] = ()) -> None:
+        self._index = index
+        self._max_tokens = max_tokens
+        self._stop = StopFilter(stops) if stops else None
+        self._tools = ToolCalls(index)
+        self._tally = Tally()
+        self._chunked = False  # OpenAI's chunks were seen
+        self._classic = False  # a `response` was seen
+        self.finished = False
+        self.done = False
+        self.cut = False
+        self.broken: Broken | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What upstream counted, as far as it told; unknown if a stop string cut the answer short."""
+        return None if self.cut else self._tally.usage
+
+    def read(self, payloads: list[bytes]) -> Batch:
+        """The events of these payloads, up to the one that breaks the answer, if one does."""
+        batch: Batch = []
+        try:
+            for payload in payloads:
+                if self.done:
+                    break
+                self._payload(payload, batch)
+        except Broken as broken:
+            self.fail(broken)
+        return batch
+
+    def read_whole(self, body: bytes) -> Batch:
+        """The events of an answer that came in one piece."""
+        batch: Batch = []
+        try:
+            self._document(_decoded(wire.whole, body), body, batch)
+            self._done(batch)
+        except Broken as broken:
+            self.fail(broken)
+        self.cut = False  # what a stop string cut off here was counted and has ended
+        return batch
+
+    def end(self) -> None:
+        """The connection has ended: the answer is whole only if a finish reason was seen."""
+        if not self.done:
+            self.fail(Broken("ended its answer without a finish reason"))
+
+    def fail(self, broken: Broken) -> None:
+        """Nothing more can be read.  After the finish that is nobody's loss; the first reason counts."""
+        self.done = True
+        if not self.finished and self.broken is None:
+            self.broken = broken
+
+    def _payload(self, payload: bytes, batch: Batch) -> None:
+        if payload == b"[DONE]":
+            self._done(batch)
+        elif payload:
+            self._document(_decoded(wire.document, payload), payload, batch)
+
+    def _document(self, document: wire.Document, payload: bytes, batch: Batch) -> None:
+        if document.error or document.errors:
+            raise Broken("reported an error", reported=payload)
+        if document.usage is not None:
+            self._tally.take(document.usage, alone=not document.choices)
+        if document.choices is not None:
+            self._chunked = True
+            for choice in document.choices[:1]:
+                self._choice(choice, batch)
+        elif document.response is not UNSET or document.tool_calls:
+            self._response(document, batch)
+
+    def _choice(self, choice: wire.Choice, batch: Batch) -> None:
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._reasoning(delta.reasoning_content or delta.reasoning, batch)
+            self._text(_text(delta.content), batch)
+            self._calls(delta.tool_calls, batch)
+        if choice.text:
+            self._text(choice.text, batch)
+        if choice.finish_reason:
+            self._finish(_reason(choice.finish_reason), batch)
+
+    def _response(self, document: wire.Document, batch: Batch) -> None:
+        self._classic = True
+        self._text(_text(document.response), batch)
+        self._calls(document.tool_calls, batch)
+        if document.finish_reason:
+            self._finish(_reason(document.finish_reason), batch)
+
+    def _text(self, text: str, batch: Batch) -> None:
+        if self.finished:
+            return
+        met = False
+        if self._stop is not None:
+            text, met = self._stop.feed(text)
+        if text:
+            batch.append(Text(text, self._index))
+        if met:
+            self.cut = self.done = True
+            self._finish("stop", batch)
+
+    def _reasoning(self, text: str | None, batch: Batch) -> None:
+        if text and not self.finished:
+            batch.append(Reasoning(text, self._index))
+
+    def _calls(self, pieces: list[wire.ToolPiece] | None, batch: Batch) -> None:
+        if not pieces or self.finished:
+            return
+        self._release(batch)
+        batch.extend(fragment for piece in pieces if (fragment := self._tools.take(piece)) is not None)
+
+    def _release(self, batch: Batch) -> None:
+        """Give the text that waited for the rest of a stop string."""
+        if self._stop is not None and (held := self._stop.flush()):
+            batch.append(Text(held, self._index))
+
+    def _finish(self, reason: FinishReason, batch: Batch) -> None:
+        """Finish once; the first reason counts."""
+        if self.finished:
+            return
+        if self._tools.nameless:
+            raise Broken("called a tool without naming it")
+        self._release(batch)
+        self.finished = True
+        called = reason == "stop" and self._tools.any
+        batch.append(Finish("tool_calls" if called else reason, self._index))
+
+    def _done(self, batch: Batch) -> None:
+        """`[DONE]`, or the end of a whole answer."""
+        if not self.finished:
+            if self._chunked or not self._classic:
+                raise Broken("ended its answer without a finish reason")
+            self._finish(self._classic_reason(), batch)
+        self.done = True
+
+    def _classic_reason(self) -> FinishReason:
+        """Classic models name none: `[DONE]` means whole, and the budget tells whether it was used up."""
+        usage = self._tally.usage
+        return "length" if usage is not None and usage.completion_tokens >= self._max_tokens else "stop"
+
+
+def _decoded(decode: Callable[[bytes], wire.Document], payload: bytes) -> wire.Document:
+    try:
+        return decode(payload)
+    except wire.Malformed as error:
+        raise Broken("sent what is not its format", detail=str(error)) from None
+
+
+def _text(value: object) -> str:
+    """Text as it is; numbers and JSON mode's objects as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None or value is UNSET else msgspec.json.encode(value).decode()
+
+
+def _reason(told: str) -> FinishReason:
+    """OpenAI's word for a reason.
+
+    Raises:
+        Broken: the model failed, or the word is none we know: then nobody can say the answer is whole.
+    """
+    reason = _REASONS.get(told)
+    if reason is None:
+        raise Broken(f"ended its answer with {told[:40]!r}")
+    return reason

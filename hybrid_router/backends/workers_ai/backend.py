@@ -1,0 +1,101 @@
+"""Workers AI as a backend.
+
+Always streamed from upstream, also for plain calls: so that the first token's timer means something and a
+broken answer can be replaced.  A 200 may still carry an error, so the body decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from types import MappingProxyType
+
+from hybrid_router.backends.workers_ai.answer import Answer
+from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, requests
+from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
+from hybrid_router.backends.workers_ai.usage import total
+from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.config.schema import WorkersAIBackend
+from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.errors import RouterError
+from hybrid_router.core.event import Batch, Usage
+from hybrid_router.core.secret import Secret
+from hybrid_router.core.step import Step
+
+_EVERYTHING = frozenset({Feature.TOOLS, Feature.IMAGES, Feature.SCHEMA})
+
+
+class WorkersAI:
+    """Runs calls on Workers AI.
+
+    Args:
+        name: the backend's name in router.yaml, for messages.
+        models: model id → what the catalogue knows of it; one not named there may do everything.
+    """
+
+    local = False
+    extra_fields = EXTRA_FIELDS
+
+    def __init__(
+        self,
+        name: str,
+        config: WorkersAIBackend,
+        account_id: str | Secret,
+        token: Secret,
+        models: Mapping[str, catalogue.Model] = MappingProxyType({}),
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._models = models
+        account = account_id.reveal() if isinstance(account_id, Secret) else account_id
+        self._upstream = Upstream(config.base_url, account, token)
+
+    def __repr__(self) -> str:
+        return f"<WorkersAI {self._name}>"
+
+    def features(self, model: str) -> frozenset[Feature]:
+        """What the catalogue says; JSON mode works on most, listed or not."""
+        known = self._models.get(model)
+        if known is None:
+            return _EVERYTHING
+        able = {Feature.TOOLS: known.function_calling, Feature.IMAGES: known.vision, Feature.SCHEMA: True}
+        return frozenset(feature for feature, is_able in able.items() if is_able)
+
+    def down(self, model: str) -> str | None:
+        """Nothing is known before a call is tried."""
+        return None
+
+    async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        """Yield the answer's events; see `core.backend.Backend.run`.
+
+        Several choices are asked for one after the other, since Workers AI gives one at a time.
+        """
+        config = self._config
+        asked = requests(call, self._model(step.model), config.chat_endpoint, config.default_max_tokens)
+        told: list[Usage | None] = []
+        begun = False
+        try:
+            for request in asked:
+                answer = Answer(request.index, max_tokens=request.max_tokens, stops=request.stops)
+                async with aclosing(self._upstream.answer(request, answer, step)) as batches:
+                    async for batch in batches:
+                        begun = True
+                        yield batch
+                told.append(answer.usage)
+        except RouterError as error:
+            failure = after_first(error) if begun else error
+        else:
+            if usage := total(told):
+                yield [usage]
+            return
+        raise failure
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._upstream.close()
+
+    def _model(self, name: str) -> Model:
+        known = self._models.get(name)
+        if known is None:
+            return Model(name=name)
+        return Model(name=name, classic=known.native_result == "response", streams=known.streaming)

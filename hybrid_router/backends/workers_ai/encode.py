@@ -1,0 +1,195 @@
+"""A call in Workers AI's words.  Always written anew from the parsed call, never forwarded.
+
+Chat goes to `/ai/v1/chat/completions` or to the model's native `/ai/run`, whichever is configured, and to
+the other one where only that can express the call.  Completions exist only natively, as a raw prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from hybrid_router.backends.workers_ai.messages import encoded
+from hybrid_router.core.call import Call, Operation, Sampling
+from hybrid_router.core.errors import BackendError
+
+Endpoint: TypeAlias = Literal["v1", "run"]
+
+EXTRA_FIELDS = frozenset(
+    {
+        "chat_template_kwargs",
+        "metadata",
+        "parallel_tool_calls",
+        "prediction",
+        "reasoning_effort",
+        "service_tier",
+        "user",
+        "web_search_options",
+    }
+)
+_LARGEST_SEED = 9_999_999_999
+_SMALLEST_TOP_P = 0.001
+_MOST_STOPS = 4
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """What encoding needs to know of a model: does it take the classic fields, and can it stream?"""
+
+    name: str
+    classic: bool = True
+    streams: bool = True
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One upstream request, for one choice.
+
+    Attributes:
+        path: below `/accounts/{id}/ai/`, ready for a URL.
+        streams: ask for a stream.
+        index: of the choice.
+    """
+
+    path: str
+    document: dict[str, Any]
+    streams: bool
+    index: int
+    max_tokens: int
+    stops: tuple[str, ...]
+
+    def body(self, *, stream: bool) -> bytes:
+        """The JSON to send."""
+        return msgspec.json.encode({**self.document, **self._stream_fields(stream)})
+
+    def _stream_fields(self, stream: bool) -> dict[str, Any]:
+        if stream and self.path.startswith("v1/"):
+            return {"stream": True, "stream_options": {"include_usage": True}}
+        return {"stream": stream}
+
+
+def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: int) -> list[Request]:
+    """The requests that answer `call`, one for each choice, in the order of their indices.
+
+    Raises:
+        BackendError: Workers AI cannot express the call; the message names the field.
+    """
+    endpoint = _endpoint(call, model, preferred)
+    told = call.sampling.max_tokens
+    max_tokens = default_max_tokens if told is None else told
+    # JSON mode cannot be streamed natively, nor by classic models.
+    formed = call.response_format is not None and call.response_format.get("type") != "text"
+    streams = model.streams and not (formed and (endpoint == "run" or model.classic))
+    path = "v1/chat/completions" if endpoint == "v1" else f"run/{quote(model.name, safe='@/')}"
+    shared = {"max_tokens": max_tokens, **_shared(call, model, endpoint)}
+    return [
+        Request(
+            path=path,
+            document={**prompt, **shared, **_sampling(call.sampling, model, endpoint, index % call.n)},
+            streams=streams,
+            index=index,
+            max_tokens=max_tokens,
+            stops=call.sampling.stop,
+        )
+        for index, prompt in enumerate(_prompts(call, endpoint))
+    ]
+
+
+def _prompts(call: Call, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """The prompt of each choice."""
+    if call.operation is Operation.CHAT:
+        return [{"messages": encoded(call.messages, native=endpoint == "run")}] * call.n
+    if not all(isinstance(prompt, str) for prompt in call.prompts):
+        raise BackendError("Workers AI takes text only: `prompt` holds token ids")
+    return [{"prompt": prompt, "raw": True} for prompt in call.prompts for _ in range(call.n)]
+
+
+def _endpoint(call: Call, model: Model, preferred: Endpoint) -> Endpoint:
+    """Where the call can be expressed: where it is configured, if possible."""
+    native_only = _native_only(call)
+    v1_only = _v1_only(call, model)
+    if native_only and v1_only:
+        raise BackendError(f"Workers AI has no endpoint that takes `{native_only}` and `{v1_only}` together")
+    if call.operation is not Operation.CHAT and v1_only:
+        raise BackendError(f"Workers AI takes no `{v1_only}` for completions")
+    if call.sampling.min_p:
+        raise BackendError("Workers AI takes no `min_p`")
+    if native_only:
+        if not model.classic:
+            raise BackendError(f"this Workers AI model takes no `{native_only}`")
+        return "run"
+    return "v1" if v1_only else preferred if call.operation is Operation.CHAT else "run"
+
+
+def _native_only(call: Call) -> str | None:
+    """The field, if there is one, that only classic models know, on `/ai/run`."""
+    sampling = call.sampling
+    if sampling.top_k is not None and sampling.top_k > 0:
+        return "top_k"
+    return "repeat_penalty" if sampling.repeat_penalty not in (None, 1.0) else None
+
+
+def _v1_only(call: Call, model: Model) -> str | None:
+    """The field, if there is one, that only OpenAI's form has."""
+    if call.sampling.logit_bias:
+        return "logit_bias"
+    forced = call.tools and call.tool_choice not in (None, "auto", "none")
+    return "tool_choice" if forced and model.classic else None
+
+
+def _sampling(sampling: Sampling, model: Model, endpoint: Endpoint, choice: int) -> dict[str, Any]:
+    """Sampling parameters, by the endpoint's names and within its limits.
+
+    Choices of one prompt are asked for one by one, so each gets a seed of its own.
+    """
+    native = endpoint == "run"
+    fields: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "top_p": _top_p(sampling.top_p, native=native),
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "seed": None if sampling.seed is None else _seed(sampling.seed + choice, native=native),
+    }
+    if native and model.classic:
+        fields["top_k"] = sampling.top_k or None
+        fields["repetition_penalty"] = sampling.repeat_penalty
+    if not native:
+        fields["logit_bias"] = sampling.logit_bias or None
+        fields["stop"] = list(sampling.stop) if 0 < len(sampling.stop) <= _MOST_STOPS else None
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _top_p(value: float | None, *, native: bool) -> float | None:
+    """0 means the same as the smallest value that the native endpoint takes."""
+    return max(value, _SMALLEST_TOP_P) if native and value is not None else value
+
+
+def _seed(seed: int, *, native: bool) -> int:
+    """The native endpoint takes 1 to 9,999,999,999; others are folded into that, each always alike."""
+    return (seed - 1) % _LARGEST_SEED + 1 if native else seed
+
+
+def _shared(call: Call, model: Model, endpoint: Endpoint) -> dict[str, Any]:
+    """What is the same for every choice."""
+    fields: dict[str, Any] = {name: call.extra[name] for name in EXTRA_FIELDS & call.extra.keys()}
+    native = endpoint == "run"
+    if not native:
+        fields["model"] = model.name
+    if call.tools and not (native and model.classic and call.tool_choice == "none"):
+        fields["tools"] = list(call.tools)
+        if call.tool_choice is not None and not (native and model.classic):
+            fields["tool_choice"] = call.tool_choice
+    if call.response_format is not None:
+        fields |= _response_format(call.response_format, bare=native and model.classic)
+    return fields
+
+
+def _response_format(asked: dict[str, Any], *, bare: bool) -> dict[str, Any]:
+    """The answer's form; classic models take the schema itself, without OpenAI's wrapper."""
+    if asked.get("type") == "text":
+        return {}
+    wrapper = asked.get("json_schema")
+    if bare and isinstance(wrapper, dict) and "schema" in wrapper:
+        return {"response_format": {"type": "json_schema", "json_schema": wrapper["schema"]}}
+    return {"response_format": asked}

@@ -1,0 +1,171 @@
+"""One request to Workers AI and its reply: a stream, or a whole answer where a model will not stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from hybrid_router.backends.http import Http, redactor
+from hybrid_router.backends.workers_ai import wire
+from hybrid_router.backends.workers_ai.answer import Answer, Broken
+from hybrid_router.backends.workers_ai.encode import Request
+from hybrid_router.backends.workers_ai.refusal import refusal
+from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError, StreamBroken
+from hybrid_router.core.event import Batch
+from hybrid_router.core.secret import Secret
+from hybrid_router.core.sse import Decoder, EventTooLong
+from hybrid_router.core.step import Step
+
+EVENT_LIMIT_BYTES = 2**20
+ANSWER_LIMIT_BYTES = 16 * 2**20
+ERROR_LIMIT_BYTES = 2**16
+TAIL_S = 2.0  # after the finish reason: for the usage line and `[DONE]`
+_OK = 200
+
+
+class Upstream:
+    """The account's side of the API."""
+
+    def __init__(self, base_url: str, account_id: str, token: Secret) -> None:
+        self._root = f"{base_url.rstrip('/')}/accounts/{quote(account_id, safe='')}/ai/"
+        self._token = token
+        self._is_sendable = token.reveal().isascii() and token.reveal().isprintable()
+        self._redact = redactor(token.reveal(), account_id)
+        self._http = Http("Workers AI", self._redact)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.close()
+
+    async def answer(self, request: Request, answer: Answer, step: Step) -> AsyncGenerator[Batch]:
+        """Send `request` and yield what `answer` reads of the reply.
+
+        Raises:
+            RouterError: `CallRefused` or `BackendError`; a caller that has had a batch before knows what
+                that means for its own stream.
+        """
+        reply = await self._post(request, step, stream=request.streams)
+        try:
+            if reply.content_type == "text/event-stream":
+                async with aclosing(self._stream(reply, answer)) as batches:
+                    async for batch in batches:
+                        yield batch
+                return
+            body = await self._whole(reply)
+        finally:
+            reply.close()
+        if request.streams and wire.says_nothing(body):
+            body = await self._again(request, step)
+        if batch := answer.read_whole(body):
+            yield batch
+        self._check(answer)
+
+    async def _post(self, request: Request, step: Step, *, stream: bool) -> aiohttp.ClientResponse:
+        """The reply, if it is one; the caller closes it."""
+        if not self._is_sendable:
+            raise BackendMisconfigured(
+                "the Workers AI token holds characters that no header may: check its source"
+            )
+        url = URL(self._root + request.path, encoded=True)
+        body = request.body(stream=stream)
+        reply = await self._http.post(url, body, self._headers, step.timeouts.connect_s)
+        if reply.status == _OK:
+            return reply
+        try:
+            raise await self._refused(reply)
+        finally:
+            reply.close()
+
+    def _headers(self) -> dict[str, str]:
+        """`identity`: a compressed stream would wait for its compressor."""
+        return {
+            "Authorization": f"Bearer {self._token.reveal()}",
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": "identity",
+        }
+
+    async def _refused(self, reply: aiohttp.ClientResponse) -> RouterError:
+        """What a reply other than 200 means; a body that is too long or broken off says nothing."""
+        try:
+            body = await self._http.read_whole(reply, ERROR_LIMIT_BYTES)
+        except BackendError:
+            body = b""
+        return self._reported(reply.status, reply.headers, body)
+
+    def _reported(self, status: int, headers: Mapping[str, str], body: bytes) -> RouterError:
+        return refusal(status, headers, body, now=datetime.now(UTC), redact=self._redact)
+
+    async def _whole(self, reply: aiohttp.ClientResponse) -> bytes:
+        """The body of a reply that is JSON."""
+        if reply.content_type != "application/json":
+            raise BackendError(
+                "Workers AI answered with something that is no answer: check base_url",
+                detail=f"content type {self._redact(reply.content_type)[:100]}",
+            )
+        return await self._http.read_whole(reply, ANSWER_LIMIT_BYTES)
+
+    async def _again(self, request: Request, step: Step) -> bytes:
+        """Some models answer a stream that was asked for with an empty document: ask without."""
+        reply = await self._post(request, step, stream=False)
+        try:
+            return await self._whole(reply)
+        finally:
+            reply.close()
+
+    async def _stream(self, reply: aiohttp.ClientResponse, answer: Answer) -> AsyncGenerator[Batch]:
+        """One batch a read; the connection is kept if it ends right after the answer."""
+        decoder = Decoder(EVENT_LIMIT_BYTES)
+        while not answer.done:
+            payloads, is_last = await self._payloads(reply, decoder, answer)
+            batch = answer.read(payloads)
+            if is_last:
+                answer.end()
+            if batch:
+                yield batch
+            self._check(answer)
+        if not answer.cut:
+            await self._http.settle(reply)
+
+    async def _payloads(
+        self, reply: aiohttp.ClientResponse, decoder: Decoder, answer: Answer
+    ) -> tuple[list[bytes], bool]:
+        """What the next read brings, and whether it is the last one."""
+        try:
+            chunk = await self._next(reply, answer)
+            return (decoder.feed(chunk), False) if chunk else (decoder.end(), True)
+        except EventTooLong as error:
+            answer.fail(Broken("sent an event that is too long", detail=str(error)))
+        return [], True
+
+    async def _next(self, reply: aiohttp.ClientResponse, answer: Answer) -> bytes:
+        """The next read.  Once the answer is finished, its end is not waited for long and may fail."""
+        if not answer.finished:
+            return await self._http.read(reply)
+        try:
+            return await asyncio.wait_for(self._http.read(reply), TAIL_S)
+        except (BackendError, TimeoutError):
+            return b""
+
+    def _check(self, answer: Answer) -> None:
+        """Raise what broke the answer."""
+        broken = answer.broken
+        if broken is None:
+            return
+        if broken.reported:
+            raise self._reported(_OK, CIMultiDict(), broken.reported)
+        raise BackendError(f"Workers AI {broken.why}", detail=self._redact(broken.detail))
+
+
+def after_first(error: RouterError) -> StreamBroken:
+    """The same failure once part of the answer is out."""
+    if isinstance(error, StreamBroken):
+        return error
+    return StreamBroken(error.message, detail=error.detail, retry_after_s=error.retry_after_s)

@@ -1,0 +1,70 @@
+"""Usage of a stream, whichever way the model tells it.  Nothing is counted here, only read."""
+
+from __future__ import annotations
+
+from hybrid_router.backends.workers_ai.wire import Counts
+from hybrid_router.core.event import Usage
+
+
+class Tally:
+    """The usage of one answer.
+
+    A line of its own, with no choices, tells the whole.  Without one, the chunks tell it: cumulative, so
+    that the last one counts, or each what it adds itself, which shows in a prompt of 0 after a prompt.
+    """
+
+    def __init__(self) -> None:
+        self._total: Usage | None = None
+        self._last: Usage | None = None
+        self._sum: Usage | None = None
+        self._adds = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """What is known so far; None if nothing was told."""
+        return self._total or (self._sum if self._adds else self._last)
+
+    def take(self, counts: Counts, *, alone: bool) -> None:
+        """Note the usage of a chunk; `alone`: of a line without choices."""
+        told = _usage(counts)
+        if not (told.prompt_tokens or told.completion_tokens):
+            return
+        if alone and told.prompt_tokens:
+            self._total = told
+            return
+        self._adds = self._adds or (self._last is not None and not told.prompt_tokens)
+        self._sum = added(self._sum, told)
+        self._last = told
+
+
+def added(one: Usage | None, other: Usage) -> Usage:
+    """Both together."""
+    if one is None:
+        return other
+    known = [usage.neurons for usage in (one, other) if usage.neurons is not None]
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        neurons=sum(known) if known else None,
+    )
+
+
+def _usage(counts: Counts) -> Usage:
+    details = counts.prompt_tokens_details
+    return Usage(
+        prompt_tokens=max(0, counts.prompt_tokens or 0),
+        completion_tokens=max(0, counts.completion_tokens or 0),
+        cached_tokens=max(0, (details.cached_tokens or 0) if details else 0),
+        neurons=counts.neurons,
+    )
+
+
+def total(told: list[Usage | None]) -> Usage | None:
+    """The usage of all choices; None if one of them did not tell its own."""
+    whole: Usage | None = None
+    for usage in told:
+        if usage is None:
+            return None
+        whole = added(whole, usage)
+    return whole

@@ -1,0 +1,130 @@
+"""What Workers AI sends: one struct for every shape a chunk or a whole answer comes in.
+
+Unknown fields are skipped (`p` is padding against traffic analysis).  A type that none of the known
+shapes has is malformed, and said so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+Scalar = str | int | float | bool | None
+
+
+class FunctionPiece(Struct):
+    """Part of a function call; `arguments` is text, or an object on classic models."""
+
+    name: str | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
+
+
+class ToolPiece(Struct):
+    """Part of a tool call, or a whole one: `{name, arguments}` on classic models."""
+
+    index: int | None = None
+    id: str | None = None
+    function: FunctionPiece | None = None
+    name: str | None = None
+    arguments: str | dict[str, Any] | list[Any] | None = None
+
+
+class Delta(Struct):
+    """What a chunk adds to a message, or a whole message.  Reasoning goes by two names."""
+
+    content: Scalar = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolPiece] | None = None
+
+
+class Choice(Struct):
+    """One choice; `text` on completions."""
+
+    delta: Delta | None = None
+    message: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class PromptDetails(Struct):
+    """How the prompt's tokens were counted."""
+
+    cached_tokens: int | None = None
+
+
+class Counts(Struct):
+    """Usage, of a chunk or of the whole answer."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    neurons: float | None = None
+
+
+class Document(Struct):
+    """A chunk of a stream, or a whole answer without its envelope.
+
+    `response` is set on classic models and in the line that ends every stream; it is an object in JSON mode.
+    """
+
+    choices: list[Choice] | None = None
+    response: Scalar | dict[str, Any] | list[Any] | UnsetType = UNSET
+    tool_calls: list[ToolPiece] | None = None
+    finish_reason: str | None = None
+    usage: Counts | None = None
+    error: Any = None
+    errors: Any = None
+
+
+class Envelope(Struct):
+    """A whole answer of `/ai/run`."""
+
+    result: msgspec.Raw | UnsetType = UNSET
+
+
+class Malformed(Exception):
+    """Not what Workers AI's documents look like."""
+
+
+_document = msgspec.json.Decoder(Document)
+_envelope = msgspec.json.Decoder(Envelope)
+
+
+def document(payload: bytes | msgspec.Raw) -> Document:
+    """Read one chunk, or one answer without envelope.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        return _document.decode(payload)
+    except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8
+        raise Malformed(f"{type(error).__name__}: {error}") from None
+
+
+def whole(body: bytes) -> Document:
+    """Read a whole answer, in its envelope or without.
+
+    Raises:
+        Malformed: it is none.
+    """
+    try:
+        result = _envelope.decode(body).result
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"{type(error).__name__}: {error}") from None
+    if result is UNSET or bytes(result) in {b"null", b"{}", b"[]"}:
+        return document(body)  # no envelope; or an empty one, which may hold errors
+    return document(result)
+
+
+def says_nothing(body: bytes) -> bool:
+    """Whether a whole answer is well-formed, reports no error and is empty all the same."""
+    try:
+        answer = whole(body)
+    except Malformed:
+        return False
+    filled = answer.choices or answer.tool_calls or answer.error or answer.errors
+    return not filled and (answer.response is UNSET or answer.response in ("", None))
