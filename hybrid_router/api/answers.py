@@ -1,0 +1,60 @@
+"""What the HTTP side needs of the rest, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from hybrid_router.core.call import Call
+from hybrid_router.core.event import Batch
+from hybrid_router.dispatch.record import Record
+
+
+class Answers(Protocol):
+    """Something that answers calls; `dispatch.service.Service` is the real one."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names a client may use as `model`."""
+        ...
+
+    def decide(self, call: Call) -> Record:
+        """Plan `call`, or raise a `RouterError`."""
+        ...
+
+    def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
+        """Run a decided call."""
+        ...
+
+    def unservable(self) -> dict[str, str]:
+        """Alias → why nothing could serve it now."""
+        ...
+
+
+UNTOLD = 500  # what stays if nothing better was said: an exception that nobody expected
+
+
+class Ended(Struct, kw_only=True):
+    """How a call ended, as its client saw it.
+
+    Attributes:
+        request_id: the `x-request-id` header.
+        status: HTTP status; 499 if the call was cut off before one was sent.
+        error: code of the error that the client was told, in-band ones included; `client_gone` or
+            `client_stall` if it could not be told, `cancelled` if we stopped; None after a whole answer.
+        duration_s: from the request's head to the end.
+    """
+
+    request_id: str
+    status: int = UNTOLD
+    error: str | None = "server_error"
+    duration_s: float = 0.0
+
+
+OnCall: TypeAlias = Callable[[Call, Record | None, Ended], None]
+
+
+def tell_nobody(call: Call, record: Record | None, ended: Ended) -> None:
+    """The default `OnCall`."""

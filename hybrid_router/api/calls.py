@@ -1,0 +1,128 @@
+"""Having a call answered and sending what comes.  Knows no dialect: it is given the encoders.
+
+Nothing is sent before the first batch, so an error before it has its real status.  After it the
+client is told in-band, by one event and no end mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import Protocol
+
+from aiohttp import web
+
+from hybrid_router.api import responses
+from hybrid_router.api.answers import UNTOLD, Ended
+from hybrid_router.api.event_stream import ClientStalled, EventStream
+from hybrid_router.api.exchange import ANSWERS, EXCHANGE, LIFECYCLE, ON_CALL, SERVER
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import BackendUnavailable, RouterError, StreamBroken
+from hybrid_router.core.event import Batch
+from hybrid_router.dispatch.record import Record
+
+
+class Chunks(Protocol):
+    """A dialect's streamed form of one answer."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every choice has its finish reason."""
+        ...
+
+    def encode(self, batch: Batch) -> bytes:
+        """One batch's events."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after a whole answer."""
+        ...
+
+
+async def plain(request: web.Request, call: Call, encode: Callable[[Batch], bytes]) -> web.StreamResponse:
+    """Answer with one document."""
+    with _told(request, call) as (record, ended):
+        events: Batch = []
+        async with aclosing(request.app[ANSWERS].run(call, record)) as batches:
+            async for batch in batches:
+                events += batch
+        response = responses.document(encode(events))
+        response.headers.update(responses.decision_headers(record))
+        ended.status, ended.error = 200, None
+        return response
+
+
+async def stream(
+    request: web.Request, call: Call, chunks: Chunks, in_band: Callable[[RouterError], bytes]
+) -> web.StreamResponse:
+    """Answer with one event after the other."""
+    with _told(request, call) as (record, ended):
+        async with aclosing(request.app[ANSWERS].run(call, record)) as batches:
+            first = await anext(batches, None)
+            if first is None:
+                raise StreamBroken("the answer ended before it began")
+            sent = EventStream(request, responses.decision_headers(record), request.app[SERVER].client_stall)
+            await sent.prepare(request)
+            ended.status = sent.status
+            try:
+                ended.error = await _relay(sent, first, batches, chunks, in_band)
+            except ConnectionError as gone:
+                ended.error = "client_stall" if isinstance(gone, ClientStalled) else "client_gone"
+                sent.abort()
+            except asyncio.CancelledError:
+                await _say_goodbye(request, sent, in_band)
+                raise
+        return sent
+
+
+async def _relay(
+    sent: EventStream,
+    first: Batch,
+    batches: AsyncGenerator[Batch],
+    chunks: Chunks,
+    in_band: Callable[[RouterError], bytes],
+) -> str | None:
+    """Send every batch and the end; the code of the error that took the end's place, if one did."""
+    try:
+        await sent.send(chunks.encode(first))
+        async for batch in batches:
+            await sent.send(chunks.encode(batch))
+        if not chunks.whole:
+            raise StreamBroken("the answer ended without a finish reason")
+    except RouterError as broken:
+        sent.force_close()
+        await sent.finish(in_band(broken))
+        return broken.code
+    await sent.finish(chunks.end())
+    return None
+
+
+async def _say_goodbye(
+    request: web.Request, sent: EventStream, in_band: Callable[[RouterError], bytes]
+) -> None:
+    """Tell a client whose call is cut by our own end, if it is still there and reading."""
+    if request.app[LIFECYCLE].draining and not request.protocol.writing_paused:
+        with suppress(ConnectionError):
+            await sent.finish(in_band(BackendUnavailable("the router is stopping; ask again")))
+
+
+@contextmanager
+def _told(request: web.Request, call: Call) -> Iterator[tuple[Record, Ended]]:
+    """Decide, and tell `on_call` once, however the call ends."""
+    exchange = request[EXCHANGE]
+    ended = Ended(request_id=exchange.request_id)
+    try:
+        exchange.record = request.app[ANSWERS].decide(call)
+        yield exchange.record, ended
+    except RouterError as error:
+        ended.status, ended.error = error.status, error.code
+        raise
+    except asyncio.CancelledError:
+        stopping = request.app[LIFECYCLE].draining
+        ended.status = 499 if ended.status == UNTOLD else ended.status
+        ended.error = "cancelled" if stopping else "client_gone"
+        raise
+    finally:
+        ended.duration_s = asyncio.get_running_loop().time() - exchange.started_s
+        request.app[ON_CALL](call, exchange.record, ended)

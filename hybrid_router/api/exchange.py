@@ -1,0 +1,40 @@
+"""What hangs on the application and on each request, by typed keys."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from hybrid_router.api.answers import Answers, OnCall
+from hybrid_router.config.schema import Server
+from hybrid_router.dispatch.record import Record
+
+
+class Lifecycle:
+    """Whether the process still takes calls.  Set once, by the listener that drains."""
+
+    __slots__ = ("draining",)
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+class Exchange:
+    """One request and its response."""
+
+    __slots__ = ("origin", "principal", "record", "request_id", "started_s")
+
+    def __init__(self, request_id: str, started_s: float) -> None:
+        self.request_id = request_id
+        self.started_s = started_s
+        self.principal = "local"
+        self.record: Record | None = None  # once a call is decided
+        self.origin: str | None = None  # set only if it is an allowed one
+
+
+ANSWERS: web.AppKey[Answers] = web.AppKey("answers", Answers)
+LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
+SERVER = web.AppKey("server", Server)
+VERSION = web.AppKey("version", str)
+STARTED = web.AppKey("started", int)
+ON_CALL: web.AppKey[OnCall] = web.AppKey("on_call", object)  # type: ignore[arg-type]
+EXCHANGE = web.RequestKey("exchange", Exchange)

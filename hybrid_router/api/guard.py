@@ -1,0 +1,117 @@
+"""Who may ask at all: host, origin, key.  One middleware; each check is a look-up or two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from hybrid_router.api import responses
+from hybrid_router.api.address import host_and_port, host_name
+from hybrid_router.api.exchange import EXCHANGE, Exchange
+from hybrid_router.api.keyring import Keyring
+from hybrid_router.config.schema import Server
+from hybrid_router.core import ids
+from hybrid_router.core.errors import (
+    CallRefused,
+    MethodNotAllowed,
+    MisdirectedHost,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    RouterError,
+)
+
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 -- names that are never a Host
+
+
+class Guard:
+    """The listening side's rules, ready to be asked."""
+
+    def __init__(self, server: Server, public: frozenset[Respond]) -> None:
+        listening = frozenset({host_and_port(server.listen)[0]}) - _WILDCARDS
+        self._hosts = frozenset(host.lower() for host in server.allowed_hosts) | listening
+        self._origins = frozenset(server.allowed_origins)
+        self._keyring = Keyring(server.keys)
+        self._public = public
+
+    def admit(self, request: web.Request, exchange: Exchange) -> None:
+        """Let the request pass.
+
+        Raises:
+            RouterError: it may not; the same for every wrong key, and before any word about what is
+                behind the door.
+        """
+        self._check_host(request)
+        self._check_origin(request, exchange)
+        if (
+            self._keyring
+            and request.match_info.handler not in self._public
+            and not _is_preflight(request, exchange)
+        ):
+            principal = self._keyring.principal(request.headers)
+            if principal is None:
+                raise NotAuthenticated("a valid key is needed: send Authorization: Bearer KEY")
+            exchange.principal = principal
+
+    def _check_host(self, request: web.Request) -> None:
+        """DNS rebinding: a page whose name was made to point at us sends its own name as Host."""
+        hosts = request.headers.getall("Host", ())
+        if len(hosts) != 1 or host_name(hosts[0]) not in self._hosts:
+            raise MisdirectedHost("this host name is not in allowed_hosts of router.yaml")
+        if request.raw_path[:1] != "/" and (request.url.raw_host or "").lower() not in self._hosts:
+            raise CallRefused("the request's target is not a path")
+
+    def _check_origin(self, request: web.Request, exchange: Exchange) -> None:
+        """Web pages may call only if their origin is listed."""
+        origins = request.headers.getall("Origin", ())
+        if origins:
+            if len(origins) != 1 or origins[0] not in self._origins:
+                raise NotPermitted(
+                    "web pages of this origin may not call; allowed_origins in router.yaml lists who may"
+                )
+            exchange.origin = origins[0]
+        elif request.headers.get("Sec-Fetch-Site") == "cross-site":
+            raise NotPermitted("web pages of other sites may not call; see allowed_origins in router.yaml")
+
+
+def middleware(guard: Guard) -> Middleware:
+    """The guard as aiohttp's middleware: it also turns errors into responses."""
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Respond) -> web.StreamResponse:
+        exchange = request[EXCHANGE] = Exchange(ids.new("req_"), asyncio.get_running_loop().time())
+        try:
+            guard.admit(request, exchange)
+            if _is_preflight(request, exchange):
+                return responses.preflight()
+            missed = request.match_info.http_exception
+            return await handler(request) if missed is None else _missed(missed)
+        except RouterError as error:
+            return responses.failure(error, exchange.record)
+
+    return guarded
+
+
+def _is_preflight(request: web.Request, exchange: Exchange) -> bool:
+    """Whether a browser asks on behalf of an allowed page if it may call.  It cannot send a key."""
+    return (
+        request.method == "OPTIONS"
+        and exchange.origin is not None
+        and "Access-Control-Request-Method" in request.headers
+    )
+
+
+def _missed(missed: web.HTTPException) -> web.Response:
+    """No such path, or not by this method."""
+    if not isinstance(missed, web.HTTPMethodNotAllowed):
+        return responses.failure(
+            NotFound("there is nothing at this address; docs/api.md lists what there is")
+        )
+    allowed = ", ".join(sorted(missed.allowed_methods))
+    response = responses.failure(MethodNotAllowed(f"this address takes {allowed}"))
+    response.headers["allow"] = allowed
+    return response

@@ -1,0 +1,1 @@
+"""The OpenAI dialect: wire to `Call`, events to wire.  Pure but for `endpoints`."""

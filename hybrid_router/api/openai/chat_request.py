@@ -1,0 +1,162 @@
+"""POST /v1/chat/completions: wire → `Call`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from hybrid_router.api.openai import malformed, parts
+from hybrid_router.api.openai.fields import CommonBody, TokenCount, sampling
+from hybrid_router.core.call import Call, Feature, Message, Operation
+from hybrid_router.core.errors import CallRefused, UnsupportedParameter
+
+_RETIRED = {"functions": "tools", "function_call": "tool_choice"}
+_CHOICES = frozenset({"none", "auto", "required"})
+_FORMATS = frozenset({"text", "json_object", "json_schema"})
+
+
+class ChatBody(CommonBody, frozen=True, kw_only=True):
+    """The fields that a chat call is made of."""
+
+    messages: Annotated[tuple[Message, ...], Meta(min_length=1)]
+    max_completion_tokens: TokenCount | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    modalities: list[str] | None = None
+    functions: Any = None
+    function_call: Any = None
+
+
+class ChatRequest(Struct, frozen=True):
+    """A call, and how its client wants to read the answer."""
+
+    call: Call
+    include_usage: bool
+
+
+_DECODER = msgspec.json.Decoder(ChatBody)
+_KNOWN = frozenset(ChatBody.__struct_fields__)
+
+
+def decode(body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str]) -> ChatRequest:
+    """Read a chat request.
+
+    Raises:
+        CallRefused: for anything that is wrong with it.
+    """
+    chat, extra = malformed.read(_DECODER, _KNOWN, body)
+    _refuse_retired(chat)
+    features = parts.check(chat.messages)
+    tools = _tools(chat)
+    if tools:
+        features |= {Feature.TOOLS}
+    response_format = _response_format(chat.response_format)
+    if response_format is not None:
+        features |= {Feature.SCHEMA}
+    if _wants_logprobs(chat):
+        features |= {Feature.LOGPROBS}
+        extra["logprobs"] = True
+        extra["top_logprobs"] = chat.top_logprobs or 0
+    call = Call(
+        id=call_id,
+        operation=Operation.CHAT,
+        alias=chat.model,
+        messages=chat.messages,
+        sampling=sampling(
+            chat, chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
+        ),
+        n=chat.n or 1,
+        stream=bool(chat.stream),
+        tools=tools,
+        tool_choice=chat.tool_choice if tools else None,
+        response_format=response_format,
+        features=features,
+        principal=principal,
+        headers=headers,
+        extra=extra,
+    )
+    return ChatRequest(call, chat.include_usage)
+
+
+def _refuse_retired(chat: ChatBody) -> None:
+    """Name the fields that replaced old ones, and output we cannot make."""
+    for name, successor in _RETIRED.items():
+        if getattr(chat, name):
+            raise UnsupportedParameter(f"{name} is not supported; use {successor}", param=name)
+    if chat.modalities is not None and any(kind != "text" for kind in chat.modalities):
+        raise UnsupportedParameter("modalities: only text is answered", param="modalities")
+
+
+def _wants_logprobs(chat: ChatBody) -> bool:
+    """Whether token probabilities are asked for."""
+    if chat.top_logprobs is not None and not chat.logprobs:
+        raise CallRefused("top_logprobs needs logprobs: true", param="top_logprobs")
+    return bool(chat.logprobs)
+
+
+def _tools(chat: ChatBody) -> tuple[dict[str, Any], ...]:
+    """The tools that may be called; none if the client forbids all."""
+    if not chat.tools:
+        if chat.tool_choice not in (None, "none", "auto"):
+            raise CallRefused("tool_choice needs tools", param="tool_choice")
+        return ()
+    names = {_tool_name(tool, f"tools[{i}]") for i, tool in enumerate(chat.tools)}
+    _check_choice(chat.tool_choice, names)
+    return () if chat.tool_choice == "none" else tuple(chat.tools)
+
+
+def _tool_name(tool: dict[str, Any], param: str) -> str:
+    """The name of a function tool, the only type a model can be given here."""
+    if tool.get("type", "function") != "function":
+        raise UnsupportedParameter("only tools of type function are supported", param=f"{param}.type")
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise CallRefused(f"{param}.function.name: expected a name", param=f"{param}.function.name")
+    return name
+
+
+def _check_choice(choice: str | dict[str, Any] | None, names: set[str]) -> None:
+    """`tool_choice` is a word, or names one of the tools."""
+    if choice is None or (isinstance(choice, str) and choice in _CHOICES):
+        return
+    if isinstance(choice, str) or choice.get("type") != "function":
+        raise UnsupportedParameter(
+            "tool_choice: expected none, auto, required or a function's name", param="tool_choice"
+        )
+    function = choice.get("function")
+    if not isinstance(function, dict) or function.get("name") not in list(names):
+        raise CallRefused("tool_choice names none of the tools", param="tool_choice.function.name")
+
+
+def _response_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The wanted form of the answer, None for plain text."""
+    if wanted is None:
+        return None
+    kind = wanted.get("type")
+    if not isinstance(kind, str) or kind not in _FORMATS:
+        raise CallRefused(
+            "response_format.type: expected text, json_object or json_schema", param="response_format.type"
+        )
+    if kind == "json_schema":
+        _check_schema(wanted.get("json_schema"))
+    return None if kind == "text" else wanted
+
+
+def _check_schema(schema: Any) -> None:
+    """`json_schema` has a name and maybe a schema."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("name"), str):
+        raise CallRefused(
+            "response_format.json_schema.name: expected a name", param="response_format.json_schema.name"
+        )
+    if not isinstance(schema.get("schema", {}), dict):
+        raise CallRefused(
+            "response_format.json_schema.schema: expected an object",
+            param="response_format.json_schema.schema",
+        )

@@ -1,0 +1,61 @@
+"""The OpenAI dialect's addresses: decode, have it answered, encode."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from hybrid_router.api import body, calls, responses
+from hybrid_router.api.exchange import ANSWERS, EXCHANGE, STARTED
+from hybrid_router.api.openai import chat_request, completion_request, error, models, reply
+from hybrid_router.api.openai.chunks import ChatChunks, CompletionChunks
+from hybrid_router.core import ids
+
+# They prove who asks; rules, backends and logs have no use for them.
+_SECRET = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """POST /v1/chat/completions."""
+    raw = await body.read(request)
+    asked = chat_request.decode(
+        raw, call_id=ids.new("chatcmpl-"), principal=request[EXCHANGE].principal, headers=_headers(request)
+    )
+    call, created_s = asked.call, int(time.time())
+    if call.stream:
+        chunks = ChatChunks(call, created_s, include_usage=asked.include_usage)
+        return await calls.stream(request, call, chunks, error.in_band)
+    return await calls.plain(request, call, lambda events: reply.chat(call, created_s, events))
+
+
+async def complete(request: web.Request) -> web.StreamResponse:
+    """POST /v1/completions."""
+    raw = await body.read(request)
+    asked = completion_request.decode(
+        raw, call_id=ids.new("cmpl-"), principal=request[EXCHANGE].principal, headers=_headers(request)
+    )
+    call, created_s, echo = asked.call, int(time.time()), asked.echo
+    if call.stream:
+        chunks = CompletionChunks(call, created_s, include_usage=asked.include_usage, echo=echo)
+        return await calls.stream(request, call, chunks, error.in_band)
+    return await calls.plain(
+        request, call, lambda events: reply.completion(call, created_s, events, echo=echo)
+    )
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """GET /v1/models."""
+    return responses.document(models.listing(request.app[ANSWERS].aliases, request.app[STARTED]))
+
+
+async def show_model(request: web.Request) -> web.Response:
+    """GET /v1/models/{name}; a name may hold slashes."""
+    name = request.match_info["name"]
+    return responses.document(models.one(name, request.app[ANSWERS].aliases, request.app[STARTED]))
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    """The request's headers for rules to look at, without the secret ones."""
+    lower = {name.lower(): value for name, value in request.headers.items()}
+    return {name: value for name, value in lower.items() if name not in _SECRET}

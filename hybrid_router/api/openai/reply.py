@@ -1,0 +1,136 @@
+"""A plain reply: a fold over the same events that a stream sends one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hybrid_router.core import ids
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import StreamBroken
+from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
+
+
+class Choice:
+    """What one choice has grown to."""
+
+    __slots__ = ("reason", "reasoning", "text", "tools")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.tools: dict[int, list[ToolFragment]] = {}
+        self.reason: FinishReason | None = None
+
+
+def fold(call: Call, events: Batch) -> tuple[list[Choice], Usage | None]:
+    """Gather the events of a whole answer by choice.
+
+    Raises:
+        StreamBroken: a choice has no finish reason, so the answer is not whole.
+    """
+    choices = [Choice() for _ in range(call.choices_count)]
+    usage = None
+    for event in events:
+        if isinstance(event, Text):
+            choices[event.index].text.append(event.text)
+        elif isinstance(event, Finish):
+            choices[event.index].reason = event.reason
+        elif isinstance(event, Reasoning):
+            choices[event.index].reasoning.append(event.text)
+        elif isinstance(event, ToolFragment):
+            choices[event.index].tools.setdefault(event.position, []).append(event)
+        else:
+            usage = event
+    if any(choice.reason is None for choice in choices):
+        raise StreamBroken("the answer ended without a finish reason")
+    return choices, usage
+
+
+def chat(call: Call, created_s: int, events: Batch) -> bytes:
+    """A `chat.completion` document."""
+    choices, usage = fold(call, events)
+    return _document(
+        call,
+        "chat.completion",
+        created_s,
+        [
+            {"index": i, "message": _message(choice), "logprobs": None, "finish_reason": choice.reason}
+            for i, choice in enumerate(choices)
+        ],
+        usage,
+    )
+
+
+def completion(call: Call, created_s: int, events: Batch, *, echo: bool) -> bytes:
+    """A `text_completion` document; with `echo` each text begins with its prompt."""
+    choices, usage = fold(call, events)
+    return _document(
+        call,
+        "text_completion",
+        created_s,
+        [
+            {
+                "index": i,
+                "text": (echoed(call, i) if echo else "") + "".join(choice.text),
+                "logprobs": None,
+                "finish_reason": choice.reason,
+            }
+            for i, choice in enumerate(choices)
+        ],
+        usage,
+    )
+
+
+def echoed(call: Call, index: int) -> str:
+    """The prompt of choice `index`, if it is a text."""
+    prompt = call.prompts[index // call.n]
+    return prompt if isinstance(prompt, str) else ""
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """`usage` as OpenAI writes it, with all three totals."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def _document(
+    call: Call, kind: str, created_s: int, choices: list[dict[str, Any]], usage: Usage | None
+) -> bytes:
+    """The envelope.  Usage that nobody counted is left out, not made up."""
+    out = {"id": call.id, "object": kind, "created": created_s, "model": call.alias, "choices": choices}
+    if usage is not None:
+        out["usage"] = usage_fields(usage)
+    return msgspec.json.encode(out)
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    """An assistant's message; `content` is null if there are only tool calls."""
+    content = "".join(choice.text)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": content if content or not choice.tools else None,
+        "refusal": None,
+    }
+    if choice.reasoning:
+        message["reasoning_content"] = "".join(choice.reasoning)
+    if choice.tools:
+        message["tool_calls"] = [_tool_call(choice.tools[position]) for position in sorted(choice.tools)]
+    return message
+
+
+def _tool_call(fragments: list[ToolFragment]) -> dict[str, Any]:
+    """One tool call from its fragments."""
+    return {
+        "id": next((f.id for f in fragments if f.id), None) or ids.new("call_"),
+        "type": "function",
+        "function": {
+            "name": next((f.name for f in fragments if f.name), ""),
+            "arguments": "".join(f.arguments for f in fragments),
+        },
+    }

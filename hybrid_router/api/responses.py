@@ -1,0 +1,88 @@
+"""Responses that every route may give, and the headers that every response carries."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from aiohttp import web
+
+from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, SERVER
+from hybrid_router.api.openai import error as openai_error
+from hybrid_router.core.errors import RouterError
+from hybrid_router.dispatch.record import Record
+
+JSON = "application/json"
+_EXPOSED = (
+    "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-router-backend, "
+    "x-router-model, x-router-attempts, x-router-decision, x-router-ignored"
+)
+_LONGEST_IGNORED = 1024
+
+
+def document(body: bytes, status: int = 200) -> web.Response:
+    """A JSON document."""
+    return web.Response(body=body, status=status, headers={"content-type": JSON})
+
+
+def failure(error: RouterError, record: Record | None = None) -> web.Response:
+    """An error that is told before anything else was."""
+    response = document(openai_error.document(error), error.status)
+    response.headers.update(openai_error.headers(error))
+    if record is not None:
+        response.headers["x-router-attempts"] = str(len(record.attempts))
+        response.headers["x-router-decision"] = record.id
+    return response
+
+
+def preflight() -> web.Response:
+    """Yes, an allowed page may call; `dress` adds whose page."""
+    return web.Response(
+        status=204,
+        headers={
+            "access-control-allow-methods": "GET, POST",
+            "access-control-allow-headers": "authorization, *",
+            "access-control-allow-private-network": "true",
+            "access-control-max-age": "600",
+        },
+    )
+
+
+def decision_headers(record: Record) -> dict[str, str]:
+    """Who answered, and why it was them."""
+    headers = {"x-router-attempts": str(len(record.attempts)), "x-router-decision": record.id}
+    if (attempt := record.last) is not None:
+        headers["x-router-backend"] = attempt.backend
+        headers["x-router-model"] = attempt.model
+    if record.ignored:
+        headers["x-router-ignored"] = _listed(record.ignored)
+    return headers
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Field names as one header.  Clients chose them: what could end or fill the header is escaped or cut."""
+    listed = ",".join(quote(name[:64], safe="[]$@") for name in names)
+    return (
+        listed if len(listed) <= _LONGEST_IGNORED else listed[:_LONGEST_IGNORED].rpartition(",")[0] + ",..."
+    )
+
+
+async def dress(request: web.Request, response: web.StreamResponse) -> None:
+    """Give a response what all have; aiohttp calls this right before the head is sent."""
+    headers = response.headers
+    headers.popall("Server", None)
+    headers["cache-control"] = "no-store"
+    headers["x-content-type-options"] = "nosniff"
+    exchange = request.get(EXCHANGE)
+    if exchange is not None:
+        headers["x-request-id"] = exchange.request_id
+        elapsed_s = asyncio.get_running_loop().time() - exchange.started_s
+        headers["openai-processing-ms"] = str(round(elapsed_s * 1000))
+        if exchange.origin is not None:
+            headers["access-control-allow-origin"] = exchange.origin
+            headers["access-control-expose-headers"] = _EXPOSED
+    if request.app[SERVER].allowed_origins:
+        headers["vary"] = "origin"
+    if request.app[LIFECYCLE].draining:
+        headers["connection"] = "close"
+        response.force_close()

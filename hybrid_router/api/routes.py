@@ -1,0 +1,37 @@
+"""Every address there is: path, method, what answers, and who may ask.
+
+A test walks this table, so a route without an auth class cannot be added.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from hybrid_router.api import probes
+from hybrid_router.api.guard import Respond
+from hybrid_router.api.openai import endpoints
+
+
+class Route(NamedTuple):
+    """One address.
+
+    `auth` is `public`, or `key`: a key is needed once router.yaml has any.  `body` is what it reads:
+    `json` up to body_limit, or `none`.  GET routes answer HEAD too.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    respond: Respond
+    auth: Literal["public", "key"]
+    body: Literal["none", "json"]
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", probes.root, "public", "none"),
+    Route("GET", "/health", probes.health, "public", "none"),
+    Route("GET", "/ready", probes.ready, "key", "none"),
+    Route("GET", "/v1/models", endpoints.list_models, "key", "none"),
+    Route("GET", "/v1/models/{name:.+}", endpoints.show_model, "key", "none"),
+    Route("POST", "/v1/chat/completions", endpoints.chat, "key", "json"),
+    Route("POST", "/v1/completions", endpoints.complete, "key", "json"),
+)

@@ -1,0 +1,122 @@
+"""Listening: from the first accept to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from hybrid_router.api.address import host_and_port
+from hybrid_router.api.connection import Connection
+from hybrid_router.api.exchange import LIFECYCLE, SERVER
+
+KEEPALIVE_S = 75.0
+LINGER_S = 2.0  # reading on after an early refusal, so that the client sees it instead of a reset
+CLEANUP_S = 5.0  # what cancelled calls may still take
+
+
+class _Server(web.Server):
+    """aiohttp's, but for the connections it makes."""
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    """aiohttp's, but for the server it makes."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        server = self.app[SERVER]
+        options: dict[str, Any] = {
+            "keepalive_timeout": KEEPALIVE_S,
+            "lingering_time": LINGER_S,
+            "access_log": None,
+            "auto_decompress": False,
+            "header_timeout_s": server.header_timeout,
+            "client_stall_s": server.client_stall,
+        }
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=True,  # a client that leaves cancels its call
+            **options,
+        )
+
+
+class Listener:
+    """Runs an application on its `listen` address, as an async context manager.
+
+    Leaving it drains: nothing new is accepted, idle connections close, calls in flight may finish for
+    `drain`, then they are cancelled.
+    """
+
+    def __init__(
+        self, application: web.Application, *, host: str | None = None, port: int | None = None
+    ) -> None:
+        listen_host, listen_port = host_and_port(application[SERVER].listen)
+        self._host = listen_host if host is None else host
+        self._port = listen_port if port is None else port
+        self._application = application
+        self._runner = _Runner(application, shutdown_timeout=CLEANUP_S)
+
+    @property
+    def port(self) -> int:
+        """The port listened on; of use if 0 was asked for."""
+        return int(self._runner.addresses[0][1])
+
+    @property
+    def url(self) -> str:
+        """The address as a client writes it."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is taken, or not ours.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port, backlog=1024).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+
+    async def stop(self) -> None:
+        """Drain, then close everything.  Does nothing the second time."""
+        self._application[LIFECYCLE].draining = True
+        for site in self._runner.sites:
+            await site.stop()
+        await self._drain(self._application[SERVER].drain)
+        await self._runner.cleanup()
+
+    async def _drain(self, wait_s: float) -> None:
+        """Wait for the calls in flight, then cancel those that remain."""
+        connections = [c for c in self._connections() if isinstance(c, Connection)]
+        for connection in connections:
+            connection.retire()
+        tasks = {connection.task for connection in connections if connection.task is not None}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=wait_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CLEANUP_S)
+
+    def _connections(self) -> list[Any]:
+        """Everyone who is connected, and whose clean-up still runs."""
+        return [] if self._runner.server is None else self._runner.server.connections

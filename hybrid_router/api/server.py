@@ -1,0 +1,41 @@
+"""The aiohttp application: table of routes, guard, and what hangs on it."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from hybrid_router.api import body, responses
+from hybrid_router.api.answers import Answers, OnCall, tell_nobody
+from hybrid_router.api.exchange import ANSWERS, LIFECYCLE, ON_CALL, SERVER, STARTED, VERSION, Lifecycle
+from hybrid_router.api.guard import Guard, middleware
+from hybrid_router.api.routes import ROUTES
+from hybrid_router.config.schema import Server
+
+
+def create_application(
+    answers: Answers, server: Server, version: str, *, on_call: OnCall = tell_nobody
+) -> web.Application:
+    """Everything that speaks HTTP, ready for a `Listener`.
+
+    Args:
+        answers: who answers calls.
+        server: the `server` section of router.yaml.
+        version: shown at `/`.
+        on_call: hears of every decoded call once, when it has ended.
+    """
+    public = frozenset(route.respond for route in ROUTES if route.auth == "public")
+    application = web.Application(middlewares=[middleware(Guard(server, public))])
+    application[ANSWERS] = answers
+    application[LIFECYCLE] = Lifecycle()
+    application[SERVER] = server
+    application[VERSION] = version
+    application[STARTED] = int(time.time())
+    application[ON_CALL] = on_call
+    application.on_response_prepare.append(responses.dress)
+    for route in ROUTES:
+        resource = application.router.add_resource(route.path)
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            resource.add_route(method, route.respond, expect_handler=body.ignore_expect)
+    return application
