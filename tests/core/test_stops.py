@@ -1,0 +1,50 @@
+"""Stop strings across any border."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_router.core.stops import StopFilter
+
+ALPHABET = st.text("ab\n", max_size=30)
+STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3).map(tuple)
+
+
+def cut(text: str, stops: tuple[str, ...]) -> str:
+    """What must be shown of `text`: everything before the first stop string."""
+    found = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(found)] if found else text
+
+
+@given(st.lists(ALPHABET, max_size=8), STOPS)
+def test_any_split_shows_the_same_text(pieces: list[str], stops: tuple[str, ...]) -> None:
+    """However the text arrives, exactly the part before the first stop string is shown."""
+    stop_filter, shown, stopped = StopFilter(stops), "", False
+    arrived = ""
+    for piece in pieces:
+        arrived += piece
+        part, stopped = stop_filter.feed(piece)
+        shown += part
+        if stopped:
+            break
+    if not stopped:
+        shown += stop_filter.flush()
+
+    assert shown == cut(arrived, stops)
+
+
+@given(ALPHABET)
+def test_without_stop_strings_nothing_is_held_back(text: str) -> None:
+    """The usual case costs nothing and delays nothing."""
+    assert StopFilter(()).feed(text) == (text, False)
+
+
+def test_only_what_may_become_a_stop_string_waits() -> None:
+    """A delta is delayed no longer than it must be."""
+    stop_filter = StopFilter(("STOP",))
+
+    assert stop_filter.feed("go ST") == ("go ", False)
+    assert stop_filter.feed("ART") == ("START", False)
+    assert stop_filter.feed("STO") == ("", False)
+    assert stop_filter.feed("P now") == ("", True)

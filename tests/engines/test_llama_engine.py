@@ -1,0 +1,256 @@
+"""The decode loop on the real starter model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hybrid_router.core.call import Message, Operation, Sampling
+from hybrid_router.core.event import Event, Finish, Text, Usage
+from hybrid_router.engines.llama.engine import LlamaEngine
+from hybrid_router.engines.task import Answer, EngineFailed, Output, Refused, Settings, Task
+
+pytestmark = pytest.mark.model
+GREEDY = Sampling(temperature=0, max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def opened_engine(model_settings: Settings) -> Iterator[LlamaEngine]:
+    opened = LlamaEngine(model_settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def engine(opened_engine: LlamaEngine) -> Iterator[LlamaEngine]:
+    """The engine with nothing in it, whatever the test before left."""
+    yield opened_engine
+    for task_id in list(opened_engine._ongoing):
+        opened_engine.cancel(task_id)
+
+
+def chat(task_id: int, text: str, sampling: Sampling = GREEDY, n: int = 1) -> Task:
+    return Task(
+        id=task_id,
+        operation=Operation.CHAT,
+        messages=(Message(role="user", content=text),),
+        sampling=sampling,
+        n=n,
+    )
+
+
+def complete(task_id: int, *prompts: str | tuple[int, ...], sampling: Sampling = GREEDY, n: int = 1) -> Task:
+    return Task(id=task_id, operation=Operation.COMPLETE, prompts=prompts, sampling=sampling, n=n)
+
+
+def run(engine: LlamaEngine, *tasks: Task) -> dict[int, list[Event]]:
+    """All tasks at once, to their ends; events by task."""
+    events: dict[int, list[Event]] = {task.id: [] for task in tasks}
+    for task in tasks:
+        assert engine.begin(task) == []
+    while engine.busy:
+        for answer in engine.step():
+            assert isinstance(answer, Output), answer
+            events[answer.id] += answer.events
+            assert answer.last == isinstance(answer.events[-1], Usage)
+    return events
+
+
+def text_of(events: list[Event], index: int = 0) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text) and event.index == index)
+
+
+def refusal(answers: list[Answer]) -> Refused:
+    (refused,) = answers
+    assert isinstance(refused, Refused)
+    return refused
+
+
+def test_an_answer_is_text_one_finish_and_usage(engine: LlamaEngine) -> None:
+    """In this order, with the tokenizer's own counts."""
+    events = run(engine, chat(1, "Say hello."))[1]
+
+    *texts, finish, usage = events
+    assert texts
+    assert all(isinstance(event, Text) for event in texts)
+    assert isinstance(finish, Finish)
+    assert isinstance(usage, Usage)
+    assert 0 < usage.completion_tokens <= 12
+    assert usage.prompt_tokens > len("Say hello.".split())
+
+
+# Continuations the model is sure of.  The arithmetic of a batch depends on its size, which may flip a
+# near-tie between two tokens; here there is none within the first tokens.
+SURE = ("1, 2, 3, 4, 5, 6, 7,", "Monday, Tuesday, Wednesday,", "a b c d e f g", "January, February, March,")
+
+
+def test_calls_decoded_together_read_as_if_alone(engine: LlamaEngine) -> None:
+    """Four calls on two slots: each gets the text it gets by itself."""
+    alone = [text_of(run(engine, complete(1, prompt))[1]) for prompt in SURE]
+
+    together = run(engine, *(complete(i, prompt) for i, prompt in enumerate(SURE)))
+
+    assert [text_of(together[i]) for i in range(4)] == alone
+    assert len(set(alone)) == 4
+
+
+def test_two_sequences_share_a_step(engine: LlamaEngine) -> None:
+    """Both calls show text before either ends."""
+    engine.begin(chat(1, "Count to ten."))
+    engine.begin(chat(2, "Count to ten."))
+    shown_first: set[int] = set()
+    while engine.busy:
+        answers = engine.step()
+        if not any(isinstance(answer, Output) and answer.last for answer in answers):
+            shown_first |= {answer.id for answer in answers}
+        elif shown_first != {1, 2}:
+            pytest.fail("one call ended before the other had shown anything")
+
+
+def test_max_tokens_is_exact(engine: LlamaEngine) -> None:
+    """`length` after exactly that many tokens, no more and no fewer."""
+    events = run(engine, complete(1, "The quick brown", sampling=Sampling(temperature=0, max_tokens=5)))[1]
+
+    assert events[-2] == Finish("length")
+    assert isinstance(events[-1], Usage)
+    assert events[-1].completion_tokens == 5
+
+
+def test_a_stop_string_across_tokens_ends_the_text_before_it(engine: LlamaEngine) -> None:
+    """Whatever the token borders, nothing of the stop string is shown."""
+    whole = text_of(run(engine, chat(1, "Count from one to nine in words."))[1])
+    stop = whole[5:12]
+    assert len(stop) == 7
+
+    events = run(engine, chat(1, "Count from one to nine in words.", msgspec.structs.replace(GREEDY, stop=(stop,))))[1]
+
+    assert text_of(events) == whole[: whole.find(stop)]
+    assert events[-2] == Finish("stop")
+
+
+def test_a_seed_repeats_and_choices_differ(engine: LlamaEngine) -> None:
+    """Same seed, same text; the choices of one call have seeds of their own."""
+    lively = Sampling(temperature=1.5, seed=42, max_tokens=12)
+    first = run(engine, chat(1, "Tell me something.", lively, n=2))[1]
+    again = run(engine, chat(1, "Tell me something.", lively, n=2))[1]
+
+    assert [text_of(first, 0), text_of(first, 1)] == [text_of(again, 0), text_of(again, 1)]
+    assert text_of(first, 0) != text_of(first, 1)
+    assert sum(isinstance(event, Finish) for event in first) == 2
+
+
+def test_a_forbidden_token_is_never_chosen(engine: LlamaEngine) -> None:
+    """logit_bias -100 removes, +100 forces."""
+    (favourite,) = engine._model.tokenize(" blue")
+    forced = Sampling(temperature=0, max_tokens=3, logit_bias={favourite: 100.0})
+    banned = Sampling(temperature=0, max_tokens=12, logit_bias={favourite: -100.0})
+
+    assert text_of(run(engine, complete(1, "The sky is", sampling=forced))[1]) == " blue blue blue"
+    assert " blue" not in text_of(run(engine, complete(1, "The sky is", sampling=banned))[1])
+
+
+def test_a_penalty_changes_a_repetitive_answer(engine: LlamaEngine) -> None:
+    """Frequency penalties count what was written."""
+    prompt = "one one one one one one one one one"
+    plain = text_of(run(engine, complete(1, prompt))[1])
+    penalised = msgspec.structs.replace(GREEDY, frequency_penalty=2.0)
+
+    assert text_of(run(engine, complete(1, prompt, sampling=penalised))[1]) != plain
+
+
+def test_token_prompts_and_several_prompts(engine: LlamaEngine) -> None:
+    """Token ids answer as their text does; prompts are answered in order, choices indexed."""
+    ids = tuple(engine._model.tokenize("The capital of France is"))
+    events = run(engine, complete(1, "The capital of France is", ids))[1]
+
+    assert text_of(events, 0) == text_of(events, 1) != ""
+    assert isinstance(events[-1], Usage)
+    assert events[-1].prompt_tokens == 2 * len(ids)
+
+
+def test_a_cancelled_call_frees_its_slot_within_one_step(engine: LlamaEngine) -> None:
+    """And its neighbour's text is what it would have been."""
+    alone = text_of(run(engine, complete(1, SURE[0]))[1])
+    engine.begin(complete(1, SURE[0]))
+    engine.begin(chat(2, "Tell a long story.", Sampling(temperature=0, max_tokens=200)))
+    engine.begin(chat(3, "Never started."))
+    shown = ""
+    for answer in engine.step():
+        shown += text_of(answer.events) if isinstance(answer, Output) and answer.id == 1 else ""
+    engine.cancel(2)
+    engine.cancel(3)
+    assert len(engine._free_slots) == 1
+
+    while engine.busy:
+        for answer in engine.step():
+            assert isinstance(answer, Output)
+            assert answer.id == 1
+            shown += text_of(answer.events)
+
+    assert shown == alone
+    assert len(engine._free_slots) == 2
+    assert engine._ongoing == {}
+
+
+def test_a_long_prompt_is_computed_in_chunks(engine: LlamaEngine) -> None:
+    """So a running answer goes on between them."""
+    engine.begin(chat(1, "Count to one hundred.", Sampling(temperature=0, max_tokens=40)))
+    engine.step()
+    engine.begin(complete(2, "word " * 300, sampling=Sampling(temperature=0, max_tokens=1)))
+    steps_with_neighbour = 0
+    done = False
+    while not done:
+        answers = engine.step()
+        done = any(answer.id == 2 for answer in answers)
+        steps_with_neighbour += any(answer.id == 1 for answer in answers)
+    engine.cancel(1)
+
+    assert steps_with_neighbour >= 300 // 64
+
+
+@pytest.mark.parametrize(
+    ("task", "code"),
+    [
+        (complete(1, "word " * 600), "context_length_exceeded"),
+        (complete(1, (1, 2, 10**6)), "invalid_request_error"),
+        (complete(1, ""), "invalid_request_error"),
+        (chat(1, "x", Sampling(logit_bias={10**7: 1.0})), "invalid_request_error"),
+    ],
+    ids=["overflow", "unknown token", "empty", "unknown bias"],
+)
+def test_an_impossible_call_is_refused_by_name(engine: LlamaEngine, task: Task, code: str) -> None:
+    """Before anything is computed, and leaving nothing behind."""
+    assert refusal(engine.begin(task)).code == code
+    assert not engine.busy
+
+
+def test_special_tokens_are_not_text(engine: LlamaEngine) -> None:
+    """The chat markup never reaches the client."""
+    events = run(engine, chat(1, "Say hello.", Sampling(temperature=0, max_tokens=60)))[1]
+
+    assert "<|im_" not in text_of(events)
+
+
+def corrupt(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("kept", [0, 3, 4, 4096, 100_000])
+def test_a_cut_file_is_named(tmp_path: Path, model_path: Path, model_settings: Settings, kept: int) -> None:
+    """Empty or truncated: an error with the file's name, not a crash."""
+    with model_path.open("rb") as file:
+        path = corrupt(tmp_path, file.read(kept))
+
+    with pytest.raises(EngineFailed, match=r"bad\.gguf"):
+        LlamaEngine(msgspec.structs.replace(model_settings, path=str(path)))
+
+
+def test_a_missing_file_is_named(tmp_path: Path, model_settings: Settings) -> None:
+    """With the system's own reason."""
+    with pytest.raises(EngineFailed, match=r"gone\.gguf: cannot be read \(No such file"):
+        LlamaEngine(msgspec.structs.replace(model_settings, path=str(tmp_path / "gone.gguf")))
