@@ -312,6 +312,10 @@ class Log(Struct, frozen=True, kw_only=True):
     calls: Annotated[bool, Doc("A line for each attempt and each call.")] = True
 
 
+# What `timeouts` means where nothing is written.  A cloud loads nothing: there `load` is not checked.
+DEFAULT_TIMEOUTS = Timeouts(connect=5.0, load=60.0, first_token=60.0, between_tokens=30.0, total=600.0)
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """All of router.yaml."""
 
@@ -321,13 +325,11 @@ class Config(Struct, frozen=True, kw_only=True):
     manifest: Annotated[str, NonEmpty(), Doc("The list of model files, relative to this file.")] = (
         "models/manifest.yaml"
     )
-    timeouts: Annotated[Timeouts, Doc("For every call, unless replaced below.")] = Timeouts()
+    timeouts: Annotated[Timeouts, Doc("For every call, unless replaced for a backend, alias or step.")] = (
+        DEFAULT_TIMEOUTS
+    )
     rules: Annotated[tuple[Rule, ...], Doc("The policy.")] = ()
     log: Annotated[Log, Doc("Logging.")] = Log()
-
-
-# What `timeouts` means where nothing is written.  A cloud has no load, so `load` is not checked there.
-DEFAULT_TIMEOUTS = Timeouts(connect=5.0, load=60.0, first_token=60.0, between_tokens=30.0, total=600.0)
 
 
 # Keys that people look for where they are not, and where they are instead.

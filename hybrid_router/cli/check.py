@@ -1,0 +1,60 @@
+"""`hybrid-router check`: is router.yaml right, and what does it come to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import yaml
+
+from hybrid_router.config.effective import effective
+from hybrid_router.config.keys import listing
+from hybrid_router.config.load import ConfigErrors, load
+from hybrid_router.config.schema import Loaded
+
+
+@click.command(name="check")
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("router.yaml"),
+    show_default=True,
+    help="The file to check.",
+)
+@click.option("--keys", is_flag=True, help="List every key with type, default and meaning; read no file.")
+def command(*, path: Path, keys: bool) -> None:
+    """Validate router.yaml and print what it comes to, secrets hidden.
+
+    Exits 2 and names everything that is wrong, each with line and key, if it cannot be used.
+    """
+    if keys:
+        click.echo(_keys(), nl=False)
+        return
+    click.echo(_effective(loaded_or_exit(path)), nl=False)
+
+
+def loaded_or_exit(path: Path) -> Loaded:
+    """The configuration; every problem on standard error and exit 2 if it is wrong."""
+    try:
+        return load(path, os.environ)
+    except ConfigErrors as errors:
+        click.echo(str(errors), err=True)
+        raise SystemExit(2) from errors
+
+
+def _effective(loaded: Loaded) -> str:
+    """YAML, with what is off in comments below."""
+    text = yaml.safe_dump(effective(loaded), sort_keys=False, allow_unicode=True, width=110)
+    off = "".join(f"# {name} is off: {why}\n" for name, why in loaded.off.items())
+    return f"# {loaded.path} is valid; this is what it comes to.\n{text}{off}"
+
+
+def _keys() -> str:
+    lines = []
+    for key in listing():
+        default = f"; default {key.default}" if key.default not in {"", "required"} else ""
+        required = "; required" if key.default == "required" else ""
+        lines.append(f"{key.path}  ({key.type}{default}{required})\n    {key.meaning}\n")
+    return "".join(lines)

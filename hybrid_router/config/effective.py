@@ -1,0 +1,45 @@
+"""What a configuration comes to: every default filled in, every timeout merged, no secret shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hybrid_router.config import timeouts
+from hybrid_router.config.schema import Alias, Config, Loaded, WorkersAIBackend
+from hybrid_router.config.spelling import mapping
+from hybrid_router.core.units import duration_text
+
+HIDDEN = "***"
+
+
+def effective(loaded: Loaded) -> dict[str, Any]:
+    """The configuration as a mapping that YAML can write.
+
+    `timeouts` stand at each alias (for the call) and at each of its steps (for an attempt), where
+    they hold, instead of where they were written.
+    """
+    shown = mapping(loaded.config)
+    shown.pop("timeouts", None)
+    shown["server"]["keys"] = [{"name": key.name, "sha256": HIDDEN} for key in loaded.config.server.keys]
+    for name, backend in loaded.config.backends.items():
+        shown["backends"][name].pop("timeouts", None)
+        if isinstance(backend, WorkersAIBackend):
+            for key in ("account_id", "token"):
+                shown["backends"][name][key] = HIDDEN if f"{name}.{key}" in loaded.secrets else "absent"
+    for name, alias in loaded.config.aliases.items():
+        shown["aliases"][name] = _alias(loaded.config, alias)
+    return shown
+
+
+def _alias(config: Config, alias: Alias) -> dict[str, Any]:
+    return {
+        "try": [
+            {"step": step.step, "timeouts": _attempt_waits(mapping(timeouts.of_step(config, alias, step)))}
+            for step in alias.try_
+        ],
+        "timeouts": {"total": duration_text(timeouts.of_call(config, alias))},
+    }
+
+
+def _attempt_waits(waits: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in waits.items() if key != "total"}

@@ -1,0 +1,110 @@
+"""Every key of router.yaml with type, default and meaning: for `check --keys` and the documentation.
+
+`<name>` in a path is a name of your choice, `[]` an entry of a list; `<local>` and `<workers_ai>` are
+backends of that type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag
+from hybrid_router.config.schema import Bounds, Config, Doc, Pattern, Unit
+from hybrid_router.config.spelling import setting
+
+
+class Key(Struct, frozen=True, kw_only=True):
+    """One key as the documentation shows it."""
+
+    path: str
+    type: str
+    default: str
+    meaning: str
+
+
+def listing() -> tuple[Key, ...]:
+    """All keys, in the order of the schema."""
+    return tuple(_below(Config, "", None, ()))
+
+
+def _below(
+    struct: type[Struct], prefix: str, inherited: Struct | None, around: tuple[type[Struct], ...]
+) -> Iterator[Key]:
+    """Keys of a struct and of what they hold; a struct inside itself is shown once."""
+    kind = tag(struct)
+    if kind is not None:
+        yield Key(path=f"{prefix}type", type=kind, default="required", meaning=_summary(struct))
+    for field in fields(struct):
+        path = f"{prefix}{field.key}"
+        default = field.default if inherited is None else getattr(inherited, field.attribute)
+        yield _key(path, field, default)
+        for inner, below in _inner(field.hint, path):
+            if inner not in (*around, struct):
+                start = default if isinstance(default, inner) else None
+                yield from _below(inner, f"{below}.", start, (*around, struct))
+
+
+def _key(path: str, field: Field, default: Any) -> Key:
+    doc = field.hint.note(Doc)
+    meaning = "" if doc is None else doc.text
+    return Key(path=path, type=_kind(field.hint), default=_default(field, default), meaning=meaning)
+
+
+def _inner(hint: Hint, path: str) -> Iterator[tuple[type[Struct], str]]:
+    """Structs that a key holds, each with the path below which its keys are."""
+    if hint.is_list:
+        yield from _inner(hint.item, f"{path}[]")
+    elif hint.is_mapping:
+        for struct in hint.item.structs:
+            yield struct, f"{path}.<{tag(struct) or 'name'}>"
+    else:
+        for struct in hint.structs:
+            yield struct, path
+
+
+def _summary(struct: type[Struct]) -> str:
+    """The first line of a struct's docstring."""
+    return (struct.__doc__ or "").splitlines()[0]
+
+
+def _default(field: Field, default: Any) -> str:
+    if field.required:
+        return "required"
+    if isinstance(default, Struct) or default is UNSET:
+        return ""
+    return setting(default, field.hint)
+
+
+def _kind(hint: Hint) -> str:
+    """A type in the words of whoever writes the file."""
+    if hint.is_list:
+        return f"list of {_kind(hint.item)}"
+    if hint.is_mapping:
+        return f"mapping of names to {_kind(hint.item)}"
+    if hint.choices:
+        return f"one of {', '.join(hint.choices)}"
+    return " or ".join(dict.fromkeys(_one(member) for member in hint.members))
+
+
+def _one(hint: Hint) -> str:
+    unit, pattern = hint.note(Unit), hint.note(Pattern)
+    if unit is not None:
+        return unit.name
+    if is_struct(hint.base):
+        return "mapping"
+    if hint.base is bool:
+        return "true or false"
+    if hint.base is int:
+        return f"whole number{_bounds(hint.note(Bounds))}"
+    return "pattern" if pattern is not None and pattern.regex == "re2" else "text"
+
+
+def _bounds(bounds: Bounds | None) -> str:
+    if bounds is None or bounds.at_least is None:
+        return ""
+    if bounds.at_most is None:
+        return f", at least {bounds.at_least:g}"
+    return f", {bounds.at_least:g} to {bounds.at_most:g}"
