@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from hybrid_router.core.secret import Secret
 from hybrid_router.observe.bridge import bridge_logging
 from hybrid_router.observe.console import console_line
+from hybrid_router.observe.lag import Stall
 from hybrid_router.observe.lines import Encode, failure_fields, json_line, now_text
 from hybrid_router.observe.redact import Redactor
 from hybrid_router.observe.rows import AttemptLike, CallLike, RecordLike, attempt_fields
@@ -117,6 +118,12 @@ class Logs:
                 "error": error,
             },
         )
+
+    def stall_line(self, stall: Stall) -> None:
+        """Write that the event loop is blocked, or runs again.  Fits `LagWatch`; any thread may call it."""
+        event = "event loop runs again" if stall.over else "event loop is blocked"
+        fields = {"lag_s": round(stall.lag_s, 3), "where": list(stall.where) or None}
+        self._event("warning" if stall.over else "error", event, fields)
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Write what waits, for `timeout_s` at most, and let `logging` and structlog go."""

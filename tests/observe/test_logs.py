@@ -29,6 +29,7 @@ from hybrid_router.core.step import Plan
 from hybrid_router.dispatch.record import Attempt, Record
 from hybrid_router.observe.bridge import PerSecond
 from hybrid_router.observe.console import console_line
+from hybrid_router.observe.lag import Stall
 from hybrid_router.observe.lines import LIMIT_BYTES, json_line
 from hybrid_router.observe.logs import Logs, LogSettings, configure
 from hybrid_router.observe.redact import Redactor
@@ -160,6 +161,17 @@ def test_a_call_is_one_row(opened: Callable[..., Log], status: int, error: str |
     assert line["level"] == level
     assert line["path"] == "/v1/chat/completions"
     assert (line["request"], line["status"], line["duration_s"]) == ("req_1", status, 0.5)
+
+
+def test_a_stall_is_logged_while_it_lasts(opened: Callable[..., Log]) -> None:
+    """A blocked loop is an error with its stack, written at once; its end says how long it took."""
+    log = opened()
+    log.logs.stall_line(Stall(lag_s=1.2345, over=False, where=("app:3 main", "rules:9 match")))
+    log.logs.stall_line(Stall(lag_s=2.0, over=True))
+
+    blocked, over = log.lines()
+    assert (blocked["level"], blocked["where"]) == ("error", ["app:3 main", "rules:9 match"])
+    assert (over["level"], over["lag_s"]) == ("warning", 2.0)
 
 
 def test_rows_can_be_turned_off(opened: Callable[..., Log]) -> None:
