@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -42,14 +43,20 @@ class Local:
     local = True
     extra_fields: frozenset[str] = frozenset()
 
-    def __init__(self, models: Mapping[str, LocalModel]) -> None:
+    def __init__(
+        self, models: Mapping[str, LocalModel], missing: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`models` can be run; `missing` says of the others why they cannot."""
         self._models = models
+        self._missing = missing
 
     def features(self, model: str) -> frozenset[Feature]:
         """Text only: tools, schemas and images are not understood yet."""
         return frozenset()
 
     def down(self, model: str) -> str | None:
+        if model in self._missing:
+            return self._missing[model]
         return self._models[model].worker.why_down()
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:

@@ -79,6 +79,10 @@ class Service:
             call, record, self._backends, lambda attempt: self._on_attempt(call, record, attempt)
         )
 
+    def down(self, backend: str, model: str) -> str | None:
+        """Why a step cannot serve at this moment; None if it can."""
+        return self._off.get(backend) or self._backends[backend].down(model)
+
     def unservable(self) -> dict[str, str]:
         """Alias → why no step of it could serve a plain text call now.  Empty: all is well."""
         reasons = {}

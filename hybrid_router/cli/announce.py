@@ -1,0 +1,37 @@
+"""What a person wants to know when the router is ready."""
+
+from __future__ import annotations
+
+from hybrid_router import __version__
+from hybrid_router.app import Running
+from hybrid_router.config.schema import Config
+
+
+def announcement(running: Running, config: Config) -> str:
+    """What a person wants to know when the router is ready."""
+    lines = [f"hybrid-router {__version__} answers on {running.url}/v1", ""]
+    unservable = running.service.unservable()
+    width = max(len(alias) for alias in config.aliases)
+    for alias, route in config.aliases.items():
+        steps = [_step_text(step.step, running) for step in route.try_]
+        mark = " (nothing can serve it)" if alias in unservable else ""
+        lines.append(f"  {alias:<{width}}  {', then '.join(steps)}{mark}")
+    lines += [f"  backend {name} is off: {why}" for name, why in running.off.items()]
+    servable = next((alias for alias in config.aliases if alias not in unservable), None)
+    if servable is not None:
+        lines += ["", "Try it:", f"  {_curl(running.url, servable, keyed=bool(config.server.keys))}"]
+    return "\n".join(lines)
+
+
+def _step_text(step: str, running: Running) -> str:
+    backend, _, model = step.partition("/")
+    if backend in running.off:
+        return f"{step} (off)"
+    reason = running.service.down(backend, model)
+    return step if reason is None else f"{step} (down: {reason})"
+
+
+def _curl(url: str, alias: str, *, keyed: bool) -> str:
+    key = " -H 'Authorization: Bearer YOUR-KEY'" if keyed else ""
+    body = f'{{"model": "{alias}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
+    return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"

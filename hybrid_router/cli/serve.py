@@ -1,0 +1,90 @@
+"""`hybrid-router serve`: from a file to an address that answers, until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import click
+
+from hybrid_router import app
+from hybrid_router.cli.announce import announcement
+from hybrid_router.config.load import ConfigErrors, load
+from hybrid_router.config.schema import Loaded
+from hybrid_router.observe.logs import Format, Logs, LogSettings, configure
+from hybrid_router.observe.notify import Notifier
+
+BAD_CONFIGURATION = 2
+INTERRUPTED = 130  # a second signal came while calls were finishing
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("router.yaml"),
+    show_default=True,
+    help="The configuration.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="Lines on standard error: console for people, json for programs; auto: by whether it is a terminal.",
+)
+def command(path: Path, log_format: Format) -> None:
+    """Answer calls on the address that router.yaml names."""
+    started_s = time.monotonic()
+    try:
+        loaded = load(path, os.environ)
+    except ConfigErrors as errors:
+        click.echo(str(errors), err=True)
+        raise SystemExit(BAD_CONFIGURATION) from None
+    settings = LogSettings(
+        level=loaded.config.log.level,
+        calls=loaded.config.log.calls,
+        format=log_format,
+        secrets=tuple(loaded.secrets.values()),
+    )
+    with configure(settings) as logs, Notifier.from_environment(os.environ) as notifier:
+        try:
+            asyncio.run(_serve(loaded, logs, notifier, started_s))
+        except asyncio.CancelledError:
+            raise SystemExit(INTERRUPTED) from None
+        except OSError as error:
+            where = loaded.config.server.listen
+            raise click.ClickException(
+                f"cannot listen on {where}: {error.strerror or error}; change server.listen in {path}"
+            ) from None
+
+
+async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: float) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal ends at once."""
+    stop = asyncio.Event()
+    serving = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        if stop.is_set() and serving is not None:
+            serving.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    alive = asyncio.create_task(notifier.keep_alive())
+    try:
+        async with app.running(loaded, logs) as router:
+            click.echo(announcement(router, loaded.config))
+            took_s = round(time.monotonic() - started_s, 3)
+            logs.logger.info("ready", url=router.url, off=router.off, seconds=took_s)
+            notifier.ready(f"answers on {router.url}")
+            await stop.wait()
+            notifier.stopping("finishing calls in flight")
+            logs.logger.info("stopping", drain_s=loaded.config.server.drain)
+    finally:
+        alive.cancel()
