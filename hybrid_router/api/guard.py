@@ -62,8 +62,17 @@ class Guard:
         hosts = request.headers.getall("Host", ())
         if len(hosts) != 1 or host_name(hosts[0]) not in self._hosts:
             raise MisdirectedHost("this host name is not in allowed_hosts of router.yaml")
-        if request.raw_path[:1] != "/" and (request.url.raw_host or "").lower() not in self._hosts:
+        if request.raw_path[:1] != "/":
+            self._check_target(request)
+
+    def _check_target(self, request: web.Request) -> None:
+        """A target in absolute form names a host of its own; other forms are for proxies."""
+        if request.raw_path == "*":
+            return
+        if "://" not in request.raw_path:
             raise CallRefused("the request's target is not a path")
+        if (request.url.raw_host or "").lower() not in self._hosts:
+            raise MisdirectedHost("this host name is not in allowed_hosts of router.yaml")
 
     def _check_origin(self, request: web.Request, exchange: Exchange) -> None:
         """Web pages may call only if their origin is listed."""

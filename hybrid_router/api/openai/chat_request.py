@@ -114,7 +114,7 @@ def _tools(chat: ChatBody) -> tuple[dict[str, Any], ...]:
 def _tool_name(tool: dict[str, Any], param: str) -> str:
     """The name of a function tool, the only type a model can be given here."""
     if tool.get("type", "function") != "function":
-        raise UnsupportedParameter("only tools of type function are supported", param=f"{param}.type")
+        raise UnsupportedParameter(f"{param}.type: only function is supported", param=f"{param}.type")
     function = tool.get("function")
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
