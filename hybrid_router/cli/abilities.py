@@ -21,7 +21,7 @@ def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feat
     def backend(name: str) -> Backend:
         written = config.backends[name]
         if isinstance(written, LocalBackend):
-            return Local({})
+            return Local({}, {})
         return WorkersAI(name, written, "", Secret(""), known)
 
     return {step.name: backend(step.backend).features(step.model) for step in steps}
