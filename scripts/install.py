@@ -207,16 +207,8 @@ def run(stage: Stage, env: dict[str, str], progress: Progress) -> None:
         InstallError: it failed; with the log's last lines and what to do.
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    with LOG.open("a", encoding="utf-8") as log:
+    with LOG.open("a", encoding="utf-8") as log, started(stage, env) as process:
         log.write(f"\n=== {stage.title}: {' '.join(stage.command)}\n")
-        process = subprocess.Popen(
-            stage.command,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
         try:
             for line in lines(process, progress.tick):
                 log.write(line + "\n")
@@ -227,6 +219,18 @@ def run(stage: Stage, env: dict[str, str], progress: Progress) -> None:
             raise
         if process.wait() != 0:
             raise InstallError(failure(stage, "\n".join(tail)))
+
+
+def started(stage: Stage, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """The stage's process, its two outputs in one."""
+    return subprocess.Popen(
+        stage.command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

