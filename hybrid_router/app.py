@@ -28,7 +28,7 @@ from hybrid_router.dispatch.service import Service
 from hybrid_router.engines.task import Settings
 from hybrid_router.models.errors import ModelFileError
 from hybrid_router.models.weights import weights
-from hybrid_router.observe.lag import LagWatch, Stall
+from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
 from hybrid_router.routing.policy import compile_policy
 from hybrid_router.workers.life import Dead, Loading, Resident, State
@@ -79,7 +79,7 @@ async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
             service, loaded.config.server, __version__, on_call=partial(_call_line, logs)
         )
         listener = await stack.enter_async_context(Listener(application))
-        watch = asyncio.create_task(LagWatch(partial(_stall_line, logs)).run())
+        watch = asyncio.create_task(LagWatch(logs.stall_line).run())
         stack.callback(watch.cancel)
         await asyncio.gather(*(worker.settled() for worker in backends.workers.values()))
         yield Running(url=listener.url, service=service, workers=backends.workers, off=backends.off)
@@ -155,10 +155,6 @@ def _state_line(logs: Logs, name: str, state: State) -> None:
             logs.logger.info("model resident", model=name, **structs.asdict(opened))
         case Dead(reason, until_s):
             logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)
-
-
-def _stall_line(logs: Logs, stall: Stall) -> None:
-    logs.logger.warning("event loop stalled", lag_s=round(stall.lag_s, 3), over=stall.over, where=stall.where)
 
 
 def _call_line(logs: Logs, call: Call, record: Record | None, ended: Ended) -> None:
