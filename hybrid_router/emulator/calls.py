@@ -46,6 +46,7 @@ class CallLog:
         self._running_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._arrival = asyncio.Event()
 
     @property
     def calls(self) -> list[SeenCall]:
@@ -64,6 +65,8 @@ class CallLog:
         self._calls.append(seen)
         self._running_count += 1
         self._idle.clear()
+        self._arrival.set()
+        self._arrival = asyncio.Event()
         return seen
 
     def close(self, seen: SeenCall, outcome: Outcome) -> None:
@@ -79,6 +82,16 @@ class CallLog:
         running = [seen for seen in self._calls if seen.outcome == "running"]
         self._calls.clear()
         self._calls.extend(running)
+
+    async def arrived(self, count: int, within_s: float) -> bool:
+        """Wait until `count` calls were seen in all; False if they were not `within_s`."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self._count < count:
+                    await self._arrival.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def settled(self, within_s: float) -> bool:
         """Wait until no call is running; False if one still is after `within_s`."""

@@ -9,6 +9,7 @@ from hybrid_router.emulator.fault import FaultInvalid, from_json
 from hybrid_router.emulator.settings import Account
 
 _LONGEST_WAIT_S = 60.0
+_ARRIVAL_S = 10.0
 
 
 def routes(account: Account) -> list[web.RouteDef]:
@@ -47,21 +48,26 @@ class _Control:
         return await self.show_faults(request)
 
     async def show_calls(self, request: web.Request) -> web.Response:
-        """The calls seen; with `settle=SECONDS`, once none is running or when that time is over."""
-        wait = request.query.get("settle")
-        settled = True
-        if wait is not None:
-            try:
-                settled = await self._account.calls.settled(min(float(wait), _LONGEST_WAIT_S))
-            except ValueError:
-                return _json({"error": f"settle={wait!r} is not a number of seconds"}, status=400)
-        calls = [msgspec.to_builtins(seen) for seen in self._account.calls.calls]
-        return _json({"settled": settled, "calls": calls})
+        """The calls seen.
+
+        With `arrived=N`, once N calls were seen in all; with `settle=SECONDS`, once none is running.
+        `ready` says whether that came true in time.
+        """
+        log = self._account.calls
+        ready = True
+        try:
+            if "arrived" in request.query:
+                ready = await log.arrived(int(request.query["arrived"]), _ARRIVAL_S)
+            if "settle" in request.query:
+                ready = await log.settled(min(float(request.query["settle"]), _LONGEST_WAIT_S)) and ready
+        except ValueError as error:
+            return _json({"error": f"arrived and settle are numbers: {error}"}, status=400)
+        return _json({"ready": ready, "calls": [msgspec.to_builtins(seen) for seen in log.calls]})
 
     async def clear_calls(self, request: web.Request) -> web.Response:
         """Forget the calls that have ended."""
         self._account.calls.clear()
-        return _json({"settled": True, "calls": []})
+        return _json({"ready": True, "calls": []})
 
     async def show_neurons(self, request: web.Request) -> web.Response:
         """Today's use; `limit` is null on the paid plan."""

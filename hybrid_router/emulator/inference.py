@@ -138,8 +138,7 @@ class Inference:
         try:
             async with aclosing(self._batches()) as batches:
                 if not streams:
-                    whole = await self._whole(batches)
-                    return await delivery.document(with_numbers(whole) if fault.numeric else whole)
+                    return await delivery.document(await self._whole(batches, numeric=fault.numeric))
                 async with asyncio.timeout(self._account.settings.hang_limit_s):
                     first = await _first(batches)
                     documents = self._documents(first, batches, numeric=fault.numeric)
@@ -161,7 +160,7 @@ class Inference:
                 self._answer.take(batch)
                 yield batch
 
-    async def _whole(self, batches: AsyncIterator[Batch]) -> dict[str, Any]:
+    async def _whole(self, batches: AsyncIterator[Batch], *, numeric: bool) -> dict[str, Any]:
         """The plain reply's document."""
         try:
             async with asyncio.timeout(self._account.settings.plain_limit_s):
@@ -174,9 +173,9 @@ class Inference:
         asked = self._asked
         as_json = (asked.call.response_format or {}).get("type") in ("json_object", "json_schema")
         result = document(asked.form, self._answer, self._usage, self.neurons, asked.stamp, as_json=as_json)
-        if asked.openai:
-            return result
-        return wrapped(result)
+        if numeric:
+            result = with_numbers(result)
+        return result if asked.openai else wrapped(result)
 
     async def _documents(
         self, first: Batch, batches: AsyncIterator[Batch], *, numeric: bool

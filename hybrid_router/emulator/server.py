@@ -49,6 +49,7 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[envelopes], client_max_size=settings.body_limit_bytes)
     app[ACCOUNT] = account
     app.on_response_prepare.append(_stamp)
+    app.on_shutdown.append(_stop)
     accounts = BASE + "/accounts/{account_id}"
     app.add_routes(
         [
@@ -105,6 +106,11 @@ async def envelopes(request: web.Request, handler: Reply) -> web.StreamResponse:
         return refused(Refusal(7000))
 
 
+async def _stop(app: web.Application) -> None:
+    """From here on a call that is cancelled was not left by its client."""
+    app[ACCOUNT].stopping = True
+
+
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Give each inference reply its id."""
     if "/ai/run" in request.path or "/ai/v1/" in request.path:
@@ -142,8 +148,7 @@ async def run_model(request: web.Request) -> web.StreamResponse:
         calls.close(seen, "refused")
         raise
     except asyncio.CancelledError:
-        gone = request.transport is None or request.transport.is_closing()
-        calls.close(seen, "client_left" if gone else "stopped")
+        calls.close(seen, "stopped" if request.app[ACCOUNT].stopping else "client_left")
         raise
     except ConnectionError:
         calls.close(seen, "cut" if seen.outcome == "cut" else "client_left")

@@ -75,6 +75,7 @@ class Account:
         self.calls = CallLog()
         self.faults = FaultQueue()
         self.source: Backend = settings.source or Script()
+        self.stopping = False
 
     @property
     def scripted(self) -> bool:
