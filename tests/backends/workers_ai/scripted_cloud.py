@@ -1,0 +1,180 @@
+"""A scripted server on a raw socket, and the backend in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import cache
+from typing import Any
+
+from hybrid_router.backends.workers_ai import WorkersAI
+from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.config.schema import SecretSource, WorkersAIBackend
+from hybrid_router.core.call import Call, Message, Operation
+from hybrid_router.core.event import Batch, Event
+from hybrid_router.core.secret import Secret
+from hybrid_router.core.step import Step, Timeouts
+
+ACCOUNT = "0123456789abcdef" * 2
+TOKEN = "cfut_canary-4f1d9e"
+MODEL = "@cf/meta/llama-3.2-1b-instruct"
+RESET = "reset"  # instead of bytes: break the connection off
+HOLD = "hold"  # instead of bytes: wait until the client has gone
+PAUSE = "pause"  # instead of bytes: wait for `go_on`
+CLOSE = "close"  # instead of bytes: close the connection in good order
+
+Reply = list[bytes | str]
+
+
+class Upstream:
+    """Answers each request with the next of `replies` (the last one again and again).
+
+    `requests` holds what came: request line, headers by lower-case name, parsed body.
+    """
+
+    def __init__(self, replies: list[Reply]) -> None:
+        self.replies = replies
+        self.port = 0
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+        self.accepted_count = 0
+        self.gone = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, kept alive until a reply ends it."""
+        self.accepted_count += 1
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.gone.set()
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        line, *fields = head.strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        reply = self.replies[min(len(self.requests), len(self.replies) - 1)]
+        self.requests.append((line, headers, json.loads(body)))
+        for piece in reply:
+            if piece == HOLD:
+                await reader.read()
+                return False
+            if piece == RESET:
+                sock: socket.socket = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+                return False
+            if piece == PAUSE:
+                await self.go_on.wait()
+                continue
+            if piece == CLOSE:
+                return False
+            assert isinstance(piece, bytes)
+            writer.write(piece)
+            await writer.drain()
+        return True
+
+
+def head(content_type: str = "text/event-stream", status: str = "200 OK", extra: str = "") -> bytes:
+    """The head of a chunked reply."""
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n"
+    ).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body."""
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+END = b"0\r\n\r\n"
+
+
+def events(*payloads: object) -> bytes:
+    """Payloads as event stream: bytes as they are, all else as JSON."""
+    return b"".join(
+        b"data: " + (p if isinstance(p, bytes) else json.dumps(p).encode()) + b"\n\n" for p in payloads
+    )
+
+
+def stream(*payloads: object) -> Reply:
+    """A whole streamed reply, one chunk for all."""
+    return [head(), chunk(events(*payloads)), END]
+
+
+def plain(document: object, status: str = "200 OK", extra: str = "") -> Reply:
+    """A plain JSON reply; bytes go out as they are."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return [
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    ]
+
+
+def piece(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """One chunk of the chat-completion family; `delta` and `usage` may be given."""
+    delta = more.pop("delta", {} if content is None else {"content": content})
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+def chat(text: str = "hi", **more: Any) -> Call:
+    """A chat call of one user message."""
+    return Call(
+        id="c1", operation=Operation.CHAT, alias="a", messages=(Message(role="user", content=text),), **more
+    )
+
+
+def complete(*prompts: str, **more: Any) -> Call:
+    """A completion call."""
+    return Call(id="c1", operation=Operation.COMPLETE, alias="a", prompts=prompts, **more)
+
+
+def a_step(model: str = MODEL, connect_s: float = 5.0) -> Step:
+    """A step with long timeouts."""
+    timeouts = Timeouts(connect_s=connect_s, load_s=5, first_token_s=5, between_tokens_s=5, total_s=9)
+    return Step(backend="cloud", model=model, timeouts=timeouts, because="a test")
+
+
+async def batches(backend: WorkersAI, call: Call, model: str = MODEL) -> list[Batch]:
+    """All batches of an answer."""
+    async with aclosing(backend.run(call, a_step(model))) as running:
+        return [batch async for batch in running]
+
+
+async def answer(backend: WorkersAI, call: Call, model: str = MODEL) -> list[Event]:
+    """All events of an answer."""
+    return [event for batch in await batches(backend, call, model) for event in batch]
+
+
+@cache
+def models() -> dict[str, catalogue.Model]:
+    """The catalogue."""
+    return catalogue.load().by_id()
+
+
+def make(base_url: str, *, account: str = ACCOUNT, token: str = TOKEN, **config: Any) -> WorkersAI:
+    """A backend for an address."""
+    settings = WorkersAIBackend(account_id=account, token=SecretSource(), base_url=base_url, **config)
+    return WorkersAI("cloud", settings, account, Secret(token), models())
+
+
+@asynccontextmanager
+async def cloud(*replies: Reply, **config: Any) -> AsyncIterator[tuple[WorkersAI, Upstream]]:
+    """A backend that asks a scripted server on a free port, and that server."""
+    upstream = Upstream(list(replies))
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**24)
+    upstream.port = server.sockets[0].getsockname()[1]
+    backend = make(f"http://127.0.0.1:{upstream.port}/client/v4", **config)
+    try:
+        yield backend, upstream
+    finally:
+        await backend.close()
+        server.close()
