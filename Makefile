@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean FORCE
+.PHONY: help run install test check bench lock clean FORCE
 
 PY := .venv/bin/python
 # A missing Python, or CMAKE_ARGS in the environment, makes the installer look again.
@@ -19,6 +19,9 @@ help: ## show this list
 run: .venv/.installed-run ## install on the first run, then serve router.yaml on 127.0.0.1:8080
 	@$(PY) -m hybrid_router models place >/dev/null
 	@exec $(PY) -m hybrid_router serve --config router.yaml
+
+install: .venv/.installed-run ## install and place the starter model, and do not serve
+	@$(PY) -m hybrid_router models place
 
 test: .venv/.installed-test ## install what the tests need, then run all of them, real model included
 	@$(PY) -m hybrid_router models place >/dev/null
