@@ -63,15 +63,16 @@ def _shape(key: str) -> str:
 
 
 def _off(missing: list[tuple[str, SecretSource]]) -> str:
-    """`no token: set CLOUDFLARE_API_TOKEN`."""
+    """`no token: set CLOUDFLARE_API_TOKEN`, or the same of two secrets."""
     what = " and ".join(f"no {word}" for word, _ in missing)
-    todo = " and ".join(_todo(source) for _, source in missing)
-    return f"{what}: {todo}".replace(" and set ", " and ")
+    variables = [source.env for _, source in missing if source.env is not None]
+    todo = [f"set {' and '.join(variables)}"] if variables else []
+    todo += [_todo(source) for _, source in missing if source.env is None]
+    return f"{what}: {' and '.join(todo)}"
 
 
 def _todo(source: SecretSource) -> str:
-    if source.env is not None:
-        return f"set {source.env}"
+    """What to do for a secret that no environment variable may hold."""
     if source.file is not None:
         return f"write it to {source.file}"
     return f"give the credential {source.credential}"
