@@ -9,7 +9,7 @@ SHELL := /bin/sh
 
 PY := .venv/bin/python
 # A missing Python, or CMAKE_ARGS in the environment, makes the installer look again.
-LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(CMAKE_ARGS),FORCE)
+LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CMAKE_ARGS)),,FORCE)
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
 
 help: ## show this list
