@@ -126,7 +126,7 @@ def down(body: bytes) -> Down:
     """
     try:
         return _DOWN.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"a frame does not parse: {error}") from error
 
 
@@ -138,5 +138,5 @@ def up(body: bytes) -> Up:
     """
     try:
         return _UP.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"a frame does not parse: {error}") from error

@@ -103,7 +103,7 @@ class Worker:
         """One child's life.  Returns why it ended and whether another would fare the same."""
         self._become(Loading(started_s))
         try:
-            child = await spawn(self._settings, self._on_line)
+            child = await _born(self._settings, self._on_line)
         except OSError as error:
             return f"the worker could not be started ({error.strerror})", False
         try:
@@ -116,6 +116,18 @@ class Worker:
         finally:
             self._child = None  # the state follows at once, or this task is being closed
             await _end(child)
+
+
+async def _born(settings: Settings, on_line: OnLine) -> Child:
+    """Spawn; cancelled in the middle, the child is seen off before the cancellation goes on."""
+    spawning = asyncio.create_task(spawn(settings, on_line))
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        await asyncio.wait((spawning,))
+        if spawning.exception() is None:
+            await _end(spawning.result())
+        raise
 
 
 async def _end(child: Child) -> None:

@@ -14,7 +14,6 @@ from hybrid_router.backends.scripted import Act, Hang, Scripted, answer
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import (
     BackendBusy,
-    BackendError,
     BackendTimeout,
     BackendUnavailable,
     CallRefused,
@@ -221,7 +220,14 @@ async def test_the_row_tells_usage_and_times() -> None:
 
 
 FAULTS = st.sampled_from(
-    [[BackendBusy("x")], [[Text("p")], StreamBroken("x")], [[Text("p")]], [], answer("w1", "w2"), [CallRefused("x")]]
+    [
+        [BackendBusy("x")],
+        [[Text("p")], StreamBroken("x")],
+        [[Text("p")]],
+        [],
+        answer("w1", "w2"),
+        [CallRefused("x")],
+    ]
 )
 
 

@@ -79,7 +79,7 @@ def test_an_answer_is_text_one_finish_and_usage(engine: LlamaEngine) -> None:
     assert isinstance(finish, Finish)
     assert isinstance(usage, Usage)
     assert 0 < usage.completion_tokens <= 12
-    assert usage.prompt_tokens > len("Say hello.".split())
+    assert usage.prompt_tokens > 3  # the words and the markup around them
 
 
 # Continuations the model is sure of.  The arithmetic of a batch depends on its size, which may flip a
@@ -125,7 +125,9 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it(engine: LlamaEngine
     stop = whole[5:12]
     assert len(stop) == 7
 
-    events = run(engine, chat(1, "Count from one to nine in words.", msgspec.structs.replace(GREEDY, stop=(stop,))))[1]
+    events = run(
+        engine, chat(1, "Count from one to nine in words.", msgspec.structs.replace(GREEDY, stop=(stop,)))
+    )[1]
 
     assert text_of(events) == whole[: whole.find(stop)]
     assert events[-2] == Finish("stop")

@@ -133,13 +133,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_template_gets_nowhere(source: str) -> None:
-    """It fails by name; it neither reads, nor runs, nor fills the memory."""
+    """It fails by name, or the sandbox gives it nothing; it neither reads, nor runs, nor fills the memory."""
+    template = Template(source, "", "")
     try:
-        text = Template(source, "", "").render((Message(role="user", content="hi"),))
+        shown = template.render((Message(role="user", content="hi"),))
     except TaskRefused as refused:
-        assert refused.code == "template_failed"
-    else:
-        assert text == ""  # the sandbox gives undefined things no text
+        shown = refused.code
+
+    assert shown in {"", "template_failed"}
 
 
 def test_a_template_that_never_ends_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
