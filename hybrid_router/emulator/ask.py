@@ -26,7 +26,7 @@ def form_of(model: Model, body: dict[str, Any], *, openai: bool) -> Form:
         Refusal: 5007, the emulator does not play this kind of model yet.
     """
     if model.task != TEXT_GENERATION or model.native_result == "answers":
-        raise Refusal(5007, f"No such model {model.id} or task (the emulator does not play {model.task} yet)")
+        raise Refusal(5007, f"No such model {model.id} or task (the emulator does not play it yet)")
     if openai or model.native_result == "chat.completion":
         return "chat"
     if model.native_result == "response":

@@ -46,7 +46,8 @@ class SchemaCheck:
 
 
 def _sentence(errors: Iterable[jsonschema.ValidationError]) -> str:
-    return ", ".join(describe(error) for error in errors)
+    """Every violation once: several missing properties are one sentence but as many errors."""
+    return ", ".join(dict.fromkeys(describe(error) for error in errors))
 
 
 def describe(error: jsonschema.ValidationError) -> str:

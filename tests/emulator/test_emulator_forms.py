@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulated import BY_INPUT, CHAT, CLASSIC, TOOL, data_lines, documents, emulated, said
 
-from hybrid_router.catalogue.workers_ai import load, token_neurons
+from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, load, token_neurons
 
 FORCED = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "get_weather"}}}
 
@@ -277,6 +277,33 @@ async def test_a_stream_arrives_as_it_is_made() -> None:
             first = await response.content.readuntil(b"\n\n")
 
     assert json.loads(data_lines(first.decode())[0])["response"] == "1"
+
+
+async def test_json_mode_cut_short_stays_text() -> None:
+    """A truncated JSON answer cannot be parsed and is told as it is."""
+    body = {"prompt": "hi", "max_tokens": 2, "response_format": {"type": "json_object"}}
+    async with emulated() as cloud:
+        _, reply = await cloud.run(CLASSIC, body)
+
+    assert isinstance(reply["result"]["response"], str)
+
+
+async def test_every_listed_text_model_answers() -> None:
+    """All but the decision models, at their native address, in the form that the catalogue names."""
+    async with emulated(paid=True) as cloud:
+        models = [
+            model
+            for model in cloud.running.account.models.values()
+            if model.task == TEXT_GENERATION and model.status in ("listed", "priced_or_named_not_listed")
+        ]
+        replies = {model.id: await cloud.run(model.id, {"messages": said("hi")}) for model in models}
+
+    silent = [name for name, (status, _) in replies.items() if status != 200]
+    assert silent == ["@cf/cloudflare/clef", "@cf/cloudflare/clef-flash"]
+    for model in models:
+        _, reply = replies[model.id]
+        classic = model.native_result == "response"
+        assert model.id in silent or ("response" in reply["result"]) == classic
 
 
 async def test_an_alias_answers_under_the_old_name() -> None:

@@ -116,6 +116,15 @@ async def test_a_body_against_the_schema_is_refused_with_its_path(
     assert all(part in document["errors"][0]["message"] for part in told), document
 
 
+async def test_each_violation_is_told_once() -> None:
+    """Three missing properties of a tool are one sentence."""
+    async with emulated() as cloud:
+        _, document = await cloud.run(CLASSIC, {"messages": said("x"), "tools": [{}]})
+
+    missing = "required properties at '/tools/0' are 'name', 'description', 'parameters'"
+    assert document["errors"][0]["message"].count(missing) == 1
+
+
 async def test_a_message_is_explained_by_its_own_role_alone() -> None:
     """The alternatives that a message's role rules out are not listed."""
     async with emulated() as cloud:
