@@ -283,12 +283,12 @@ class Progress:
 
     def begin(self, title: str) -> None:
         """A stage begins."""
-        self._title, self._text, self._tenth = title, "", 0
+        self._title, _, note = title.partition(" (")
+        self._text, self._tenth = "", 0
         self._start_s = time.monotonic()
-        if self._tty:
-            self.tick()
-        else:
+        if note or not self._tty:
             self._write(f"{title} ...\n")
+        self.tick()
 
     def saw(self, line: str) -> None:
         """Take note of a line of output."""
@@ -314,7 +314,7 @@ class Progress:
         """The stage is done."""
         elapsed_s = time.monotonic() - self._start_s
         start = "\r\033[K" if self._tty else ""
-        self._write(f"{start}{self._title.partition(' (')[0]}: done in {elapsed_s:.0f} s\n")
+        self._write(f"{start}{self._title}: done in {elapsed_s:.0f} s\n")
 
     def _built(self, done: int, total: int) -> None:
         self._text = f"compiling llama.cpp {done}/{total} ({100 * done // max(1, total)} %)"
