@@ -31,8 +31,9 @@ from hybrid_router.models.weights import weights
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
 from hybrid_router.routing.policy import compile_policy
+from hybrid_router.workers.child import OnLine
 from hybrid_router.workers.life import Dead, Loading, Resident, State
-from hybrid_router.workers.worker import Worker
+from hybrid_router.workers.worker import OnState, Worker, ignore
 
 _PATHS = {Operation.CHAT: "/v1/chat/completions", Operation.COMPLETE: "/v1/completions"}
 NO_ENGINE = "llama-cpp-python is not installed: install hybrid-router with its `llama` extra"
@@ -122,29 +123,36 @@ async def _local(
                 "model file unusable", model=f"{name}/{model}", message=error.message, detail=error.detail
             )
             continue
-        worker = open_worker(f"{name}/{model}", path, chosen, logs)
+        worker = open_worker(
+            path,
+            chosen,
+            on_state=partial(_state_line, logs, f"{name}/{model}"),
+            on_line=partial(_child_line, logs, f"{name}/{model}"),
+        )
         workers[f"{name}/{model}"] = worker
         models[model] = LocalModel(worker, chosen.parallel + chosen.queue)
     return Local(models, missing)
 
 
-def open_worker(name: str, path: Path, chosen: schema.LocalModel, logs: Logs) -> Worker:
+def open_worker(
+    path: Path, chosen: schema.LocalModel, *, on_state: OnState = ignore, on_line: OnLine = ignore
+) -> Worker:
     """Start the worker of one model."""
     settings = Settings(
-        path=str(path),
+        path=str(path.absolute()),
         context=chosen.context,
         parallel=chosen.parallel,
         threads=chosen.threads or len(os.sched_getaffinity(0)),
         prefill_chunk=chosen.prefill_chunk,
         gpu_layers=chosen.gpu_layers,
     )
-    worker = Worker(
-        settings,
-        on_state=partial(_state_line, logs, name),
-        on_line=lambda line: logs.logger.debug("worker says", model=name, line=line),
-    )
+    worker = Worker(settings, on_state=on_state, on_line=on_line)
     worker.start(load=chosen.preload)
     return worker
+
+
+def _child_line(logs: Logs, name: str, line: str) -> None:
+    logs.logger.debug("worker says", model=name, line=line)
 
 
 def _state_line(logs: Logs, name: str, state: State) -> None:

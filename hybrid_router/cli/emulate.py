@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib.util
 import re
 import signal
 from pathlib import Path
 
 import click
 
+from hybrid_router import app
+from hybrid_router.backends.local import Local, LocalModel
+from hybrid_router.config.schema import LocalModel as LocalModelConfig
 from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
 from hybrid_router.emulator.settings import DEFAULT_ACCOUNT_ID, DEFAULT_TOKEN, Settings
+from hybrid_router.workers.life import Dead
 
 
 @click.group()
@@ -80,10 +85,19 @@ async def local_backend(weights: Path) -> Backend:
     """The backend that answers from a GGUF file, its one model named after the file's stem.
 
     Called inside the running loop; the caller closes the backend.
+
+    Raises:
+        click.ClickException: the file cannot be loaded; says why.
     """
-    raise click.ClickException(
-        f"{weights}: answering from a local model is not built in yet; leave --model out"
-    )
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise click.ClickException(app.NO_ENGINE)
+    chosen = LocalModelConfig()
+    worker = app.open_worker(weights, chosen)
+    state = await worker.settled()
+    if isinstance(state, Dead):
+        await worker.close()
+        raise click.ClickException(state.reason)
+    return Local({weights.stem: LocalModel(worker, chosen.parallel + chosen.queue)})
 
 
 async def _serve_until_told(settings: Settings, weights: Path | None) -> None:

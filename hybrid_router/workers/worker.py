@@ -18,6 +18,10 @@ _GRACE_S = 2.0
 OnState = Callable[[State], None]
 
 
+def ignore(told: object) -> None:
+    """Tell nobody."""
+
+
 class WorkerDown(Exception):
     """No child is there to take a call; the text says why."""
 
@@ -25,13 +29,7 @@ class WorkerDown(Exception):
 class Worker:
     """Starts children for one model, one at a time, and starts the next when one dies."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        on_state: OnState = lambda state: None,
-        on_line: OnLine = lambda line: None,
-    ) -> None:
+    def __init__(self, settings: Settings, *, on_state: OnState = ignore, on_line: OnLine = ignore) -> None:
         self._settings = settings
         self._on_state = on_state
         self._on_line = on_line
