@@ -184,11 +184,11 @@ def compiler() -> str | None:
 
 
 def make_venv(progress: Progress) -> None:
-    """Make `.venv`, or make it anew if its Python is gone or another than ours."""
+    """Make `.venv`, or make it anew if its Python is gone, without pip, or another than ours."""
     wanted = f"{sys.version_info.major}.{sys.version_info.minor}"
     if PYTHON.exists():
         asked = subprocess.run(
-            [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            [PYTHON, "-c", "import pip, sys; print('%d.%d' % sys.version_info[:2])"],
             capture_output=True,
             text=True,
             check=False,

@@ -175,6 +175,22 @@ def test_a_long_build_shows_each_tenth(install: ModuleType, capsys: pytest.Captu
     assert lines[-1].startswith("packages: done in ")
 
 
+def test_a_half_made_environment_is_made_anew(
+    install: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while `.venv` was made leaves a Python without pip; the next run starts it afresh."""
+    made: list[Path] = []
+    monkeypatch.setattr(install.venv.EnvBuilder, "create", lambda builder, where: made.append(where))
+
+    install.make_venv(install.Progress())
+    assert made == []
+
+    (tree / ".venv" / "bin" / "python").unlink()
+    executable(tree / ".venv" / "bin" / "python", f'exec {sys.executable} -S -I "$@"')
+    install.make_venv(install.Progress())
+    assert made == [tree / ".venv"]
+
+
 def find_python(path: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """scripts/find-python with only `path` to look in."""
     return subprocess.run(
