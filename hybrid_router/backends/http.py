@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -147,10 +148,11 @@ def _meaning(error: Exception) -> tuple[type[BackendError], str]:
 
 
 def _why(error: Exception) -> str:
-    """The system's or OpenSSL's own word, which holds no address."""
+    """The system's or OpenSSL's own word; asyncio's would hold the address."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return getattr(error.certificate_error, "verify_message", "") or "it does not match"
-    return getattr(error, "strerror", None) or "no connection"
+    errno = getattr(error, "errno", None)
+    return os.strerror(errno) if errno else "no connection"
 
 
 # From the special to the general: the first that fits counts.

@@ -161,7 +161,7 @@ class Upstream:
             return
         if broken.reported:
             raise self._reported(_OK, CIMultiDict(), broken.reported)
-        raise BackendError(f"Workers AI {broken.why}", detail=self._redact(broken.detail))
+        raise BackendError(f"Workers AI {self._redact(broken.why)}", detail=self._redact(broken.detail))
 
 
 def after_first(error: RouterError) -> StreamBroken:

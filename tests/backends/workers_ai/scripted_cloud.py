@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -42,6 +43,7 @@ class Upstream:
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.accepted_count = 0
         self.gone = asyncio.Event()
+        self.holding = asyncio.Event()
         self.go_on = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,11 +52,8 @@ class Upstream:
         try:
             while await self._one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
         finally:
             self.gone.set()
-            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -65,6 +64,7 @@ class Upstream:
         self.requests.append((line, headers, json.loads(body)))
         for piece in reply:
             if piece == HOLD:
+                self.holding.set()
                 await reader.read()
                 return False
             if piece == RESET:
@@ -113,10 +113,8 @@ def stream(*payloads: object) -> Reply:
 def plain(document: object, status: str = "200 OK", extra: str = "") -> Reply:
     """A plain JSON reply; bytes go out as they are."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return [
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    ]
+    fields = f"Content-Type: application/json\r\n{extra}Content-Length: {len(body)}"
+    return [f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body]
 
 
 def piece(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -166,15 +164,43 @@ def make(base_url: str, *, account: str = ACCOUNT, token: str = TOKEN, **config:
     return WorkersAI("cloud", settings, account, Secret(token), models())
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(serve: Serve, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A server on a free port.  At the end every connection has ended, as the client has closed its side."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(one, "127.0.0.1", 0, limit=2**24, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
 @asynccontextmanager
 async def cloud(*replies: Reply, **config: Any) -> AsyncIterator[tuple[WorkersAI, Upstream]]:
     """A backend that asks a scripted server on a free port, and that server."""
     upstream = Upstream(list(replies))
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=2**24)
-    upstream.port = server.sockets[0].getsockname()[1]
-    backend = make(f"http://127.0.0.1:{upstream.port}/client/v4", **config)
-    try:
-        yield backend, upstream
-    finally:
-        await backend.close()
-        server.close()
+    async with listening(upstream.serve) as upstream.port:
+        backend = make(f"http://127.0.0.1:{upstream.port}/client/v4", **config)
+        try:
+            yield backend, upstream
+        finally:
+            await backend.close()

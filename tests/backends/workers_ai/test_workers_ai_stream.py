@@ -28,6 +28,7 @@ from scripted_cloud import (
     stream,
 )
 
+from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.core.call import Sampling
 from hybrid_router.core.errors import BackendError, StreamBroken
 from hybrid_router.core.event import Event, Finish, Reasoning, Text, ToolFragment, Usage
@@ -282,7 +283,14 @@ async def test_the_connection_is_kept_after_a_whole_answer() -> None:
         assert upstream.accepted_count == 1
 
 
-BROKEN = {
+async def gather(backend: WorkersAI, seen: list[Event]) -> None:
+    """Read an answer into `seen`, which keeps what came before a failure."""
+    async with aclosing(backend.run(chat(), a_step())) as running:
+        async for batch in running:
+            seen += batch
+
+
+BROKEN: dict[str, Reply] = {
     "eof": [head(), chunk(events(piece("a"))), END],
     "cut": [head(), chunk(events(piece("a"))), CLOSE],
     "done-without-finish": stream(piece("a"), DONE),
@@ -303,14 +311,12 @@ async def test_what_breaks_after_the_first_event_breaks_the_stream(name: str) ->
     seen: list[Event] = []
     async with cloud(BROKEN[name]) as (backend, _):
         with pytest.raises(StreamBroken):
-            async with aclosing(backend.run(chat(), a_step())) as running:
-                async for batch in running:
-                    seen += batch
+            await gather(backend, seen)
 
     assert seen == [Text("a")]
 
 
-BARREN = {
+BARREN: dict[str, Reply] = {
     "eof": [head(), END],
     "cut": [head(), CLOSE],
     "done-alone": stream(DONE),
@@ -421,8 +427,7 @@ async def test_cancelling_lets_go_of_the_connection(reply: Reply) -> None:
     """In whichever phase the caller gives up, upstream sees the connection closed."""
     async with cloud(reply) as (backend, upstream):
         task = asyncio.ensure_future(answer(backend, chat()))
-        while not upstream.requests:
-            await asyncio.sleep(0)
+        await upstream.holding.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
