@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from hybrid_router import __version__
 from hybrid_router.api.answers import Ended
@@ -54,41 +54,51 @@ class Running(Struct, kw_only=True):
     workers: dict[str, Worker]
     off: dict[str, str]
 
+    async def settled(self) -> None:
+        """Wait until every preloaded model is resident, or dead."""
+        await asyncio.gather(*(worker.settled() for worker in self.workers.values()))
+
 
 class Backends(Struct, kw_only=True):
     """All that can run calls, and what cannot."""
 
-    by_name: dict[str, Backend]
-    workers: dict[str, Worker]
-    off: dict[str, str]
+    by_name: dict[str, Backend] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    off: dict[str, str] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """Close everything that was opened, even if opening the rest failed."""
+        await asyncio.gather(
+            *(backend.close() for backend in self.by_name.values()),
+            *(worker.close() for worker in self.workers.values()),
+        )
 
 
 @asynccontextmanager
 async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
     """Serve a configuration until the context is left; then drain and let go of everything.
 
-    Enters when the address is listened on and every preloaded model is resident, or dead.
+    Enters when the address is listened on; models may still be loading (`Running.settled`).
 
     Raises:
         OSError: the address is taken, or not ours.
     """
     async with AsyncExitStack() as stack:
-        backends = await open_backends(loaded, logs)
+        backends = Backends(off=dict(loaded.off))
+        stack.push_async_callback(backends.close)
+        await _open(backends, loaded, logs)
         service = Service(compile_policy(loaded.config), backends.by_name, backends.off, logs.attempt_line)
-        stack.push_async_callback(service.close)
         application = create_application(
             service, loaded.config.server, __version__, on_call=partial(_call_line, logs)
         )
         listener = await stack.enter_async_context(Listener(application))
         watch = asyncio.create_task(LagWatch(logs.stall_line).run())
         stack.callback(watch.cancel)
-        await asyncio.gather(*(worker.settled() for worker in backends.workers.values()))
         yield Running(url=listener.url, service=service, workers=backends.workers, off=backends.off)
 
 
-async def open_backends(loaded: Loaded, logs: Logs) -> Backends:
+async def _open(opened: Backends, loaded: Loaded, logs: Logs) -> None:
     """Make every backend that is not off, and start the workers."""
-    opened = Backends(by_name={}, workers={}, off=dict(loaded.off))
     for name, config in loaded.config.backends.items():
         if name in opened.off:
             continue
@@ -98,7 +108,6 @@ async def open_backends(loaded: Loaded, logs: Logs) -> Backends:
             opened.off[name] = NO_ENGINE
         else:
             opened.by_name[name] = await _local(name, config, loaded, logs, opened.workers)
-    return opened
 
 
 def _workers_ai(name: str, config: WorkersAIBackend, loaded: Loaded) -> WorkersAI:

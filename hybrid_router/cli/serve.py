@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -79,12 +81,24 @@ async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: floa
     alive = asyncio.create_task(notifier.keep_alive())
     try:
         async with app.running(loaded, logs) as router:
-            click.echo(announcement(router, loaded.config))
-            took_s = round(time.monotonic() - started_s, 3)
-            logs.logger.info("ready", url=router.url, off=router.off, seconds=took_s)
-            notifier.ready(f"answers on {router.url}")
+            await _first(router.settled(), stop.wait())
+            if not stop.is_set():
+                click.echo(announcement(router, loaded.config))
+                took_s = round(time.monotonic() - started_s, 3)
+                logs.logger.info("ready", url=router.url, off=router.off, seconds=took_s)
+                notifier.ready(f"answers on {router.url}")
             await stop.wait()
             notifier.stopping("finishing calls in flight")
             logs.logger.info("stopping", drain_s=loaded.config.server.drain)
     finally:
         alive.cancel()
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for one of several; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

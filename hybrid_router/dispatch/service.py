@@ -97,11 +97,6 @@ class Service:
                 reasons[alias] = "; ".join(why)
         return reasons
 
-    async def close(self) -> None:
-        """Close every backend."""
-        for backend in self._backends.values():
-            await backend.close()
-
 
 def _nobody(decided: Plan) -> NoBackend:
     """Say why the plan is empty."""
