@@ -1,0 +1,48 @@
+"""The examples in the documentation are configurations that work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hybrid_router.config.load import loads
+
+DOCS = Path(__file__).parents[2] / "docs"
+BACKENDS = """\
+backends:
+  local: {type: local, models: {smollm2: {}}}
+  cloudflare: {type: workers_ai, account_id: {env: ACCOUNT}, token: {env: TOKEN}}
+"""
+ALIASES = "aliases: {default: {try: [local/smollm2, cloudflare/@cf/meta/llama-3.2-1b-instruct]}}\n"
+
+
+def examples(page: str) -> list[str]:
+    """The YAML blocks of a page."""
+    return re.findall(r"^```yaml\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("page", "count"), [("configuration.md", 3), ("policy.md", 4)])
+def test_every_example_loads(page: str, count: int) -> None:
+    """What a page shows can be pasted: beside the page's usual backends and aliases it is valid."""
+    found = examples(page)
+
+    assert len(found) == count
+    for example in found:
+        backends = "" if "backends:\n" in example else BACKENDS
+        aliases = "" if "aliases:\n" in example else ALIASES
+        assert loads(backends + aliases + example, name=page).config.aliases
+
+
+def test_the_policy_page_names_every_condition_and_action() -> None:
+    """Each key of a rule or a condition has its row in docs/policy.md."""
+    page = (DOCS / "policy.md").read_text()
+    rows = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    named = set(re.findall(r"`(\w+)`", rows))
+
+    assert named == {
+        *("first", "only", "refuse"),
+        *("any", "all", "not", "alias", "operation", "prompt_tokens", "header", "key", "time", "text", "has"),
+        *("connect", "load", "first_token", "between_tokens", "total"),
+    }
