@@ -31,11 +31,11 @@ def test_an_address_is_read_and_judged(text: str, host: str, port: int, loopback
 
 @pytest.mark.parametrize(
     "text",
-    (
+    [
         *("", "8080", ":8080", "localhost", "127.0.0.1:65536", "::1:80", "[::1]", "[x]:80", "[1.2.3.4]:80"),
         *("1.2.3:80", "127.1:80", "256.0.0.1:80", "a b:80", "127.0.0.1:8080\n", "http://localhost:80"),
         "127.0.0.1:٣",
-    ),
+    ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     """Short forms, missing ports and what only looks like an address are errors, not guesses."""
