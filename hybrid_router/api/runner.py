@@ -13,7 +13,7 @@ from hybrid_router.api.connection import Connection
 from hybrid_router.api.exchange import LIFECYCLE, SERVER
 
 KEEPALIVE_S = 75.0
-LINGER_S = 2.0  # reading on after an early refusal, so that the client sees it instead of a reset
+LINGER_S = 1.0  # reading on after an early refusal, so that the client sees it instead of a reset
 CLEANUP_S = 5.0  # what cancelled calls may still take
 
 
@@ -73,6 +73,12 @@ class Listener:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self.port}"
 
+    @property
+    def connections(self) -> list[Connection]:
+        """Everyone who is connected, and those gone whose clean-up still runs."""
+        server = self._runner.server
+        return [] if server is None else [c for c in server.connections if isinstance(c, Connection)]
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -105,7 +111,7 @@ class Listener:
 
     async def _drain(self, wait_s: float) -> None:
         """Wait for the calls in flight, then cancel those that remain."""
-        connections = [c for c in self._connections() if isinstance(c, Connection)]
+        connections = self.connections
         for connection in connections:
             connection.retire()
         tasks = {connection.task for connection in connections if connection.task is not None}
@@ -116,7 +122,3 @@ class Listener:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=CLEANUP_S)
-
-    def _connections(self) -> list[Any]:
-        """Everyone who is connected, and whose clean-up still runs."""
-        return [] if self._runner.server is None else self._runner.server.connections

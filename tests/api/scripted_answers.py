@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -226,15 +226,23 @@ def _dechunked(body: bytes) -> bytes:
         body = body[int(size, 16) + 2 :]
 
 
-async def exchange(port: int, raw: bytes) -> Reply:
-    """Send bytes, read to the end."""
+@asynccontextmanager
+async def connected(port: int) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, closed in the end whatever became of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(raw)
-        return parsed(await reader.read())
+        yield reader, writer
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(port: int, raw: bytes) -> Reply:
+    """Send bytes, read to the end."""
+    async with connected(port) as (reader, writer):
+        writer.write(raw)
+        return parsed(await reader.read())
 
 
 async def post(port: int, path: str, body: Any, headers: Mapping[str, str] = {}) -> Reply:
@@ -253,6 +261,3 @@ def reset(writer: asyncio.StreamWriter) -> None:
     sock: socket.socket = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-
-
-Ask = Callable[[], Awaitable[Reply]]

@@ -132,7 +132,9 @@ def _check_choice(choice: str | dict[str, Any] | None, names: set[str]) -> None:
         )
     function = choice.get("function")
     if not isinstance(function, dict) or function.get("name") not in list(names):
-        raise CallRefused("tool_choice names none of the tools", param="tool_choice.function.name")
+        raise CallRefused(
+            "tool_choice.function.name: no tool has this name", param="tool_choice.function.name"
+        )
 
 
 def _response_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:

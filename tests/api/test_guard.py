@@ -1,0 +1,326 @@
+"""Who may ask: keys, hosts, origins.  On real sockets, over every route of the table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator
+
+import pytest
+from scripted_answers import CHAT, ScriptedAnswers, exchange, get, listening, post, request_bytes
+
+from hybrid_router.api.address import host_and_port, host_name
+from hybrid_router.api.routes import ROUTES, Route
+from hybrid_router.config.schema import Key, Server
+
+KEY = "hr-canary-0123456789"
+OTHER = "hr-other-9876543210"
+PAGE = "https://app.example"
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+KEYED = Server(
+    listen="127.0.0.1:0",
+    keys=(Key(name="alice", sha256=_digest(KEY)), Key(name="bob", sha256=_digest(OTHER))),
+)
+OPEN_TO_PAGE = Server(listen="127.0.0.1:0", allowed_origins=(PAGE,))
+
+
+@pytest.fixture
+def answers() -> ScriptedAnswers:
+    """The usual script."""
+    return ScriptedAnswers()
+
+
+@pytest.fixture
+async def keyed(answers: ScriptedAnswers) -> AsyncGenerator[int]:
+    """The port of a router that wants keys."""
+    async with listening(answers, KEYED) as listener:
+        yield listener.port
+
+
+@pytest.fixture
+async def open_port(answers: ScriptedAnswers) -> AsyncGenerator[int]:
+    """The port of a router as it comes: loopback, no keys."""
+    async with listening(answers) as listener:
+        yield listener.port
+
+
+def _path(route: Route) -> str:
+    return route.path.replace("{name:.+}", "org/model")
+
+
+LOCKED = sorted(
+    {
+        (method, _path(r))
+        for r in ROUTES
+        if r.auth == "key"
+        for method in (r.method, "HEAD", "OPTIONS", "DELETE")
+    }
+    | {
+        (method, path)
+        for path in ("/nowhere", "/v1", "/v1/nope")
+        for method in ("GET", "HEAD", "OPTIONS", "POST")
+    }
+)
+BAD = {
+    "none": [],
+    "empty": [("Authorization", "")],
+    "wrong": [("Authorization", "Bearer hr-wrong")],
+    "truncated": [("Authorization", f"Bearer {KEY[:-1]}")],
+    "longer": [("Authorization", f"Bearer {KEY}x")],
+    "upper case": [("Authorization", f"Bearer {KEY.upper()}")],
+    "scheme": [("Authorization", f"Basic {KEY}")],
+    "bare": [("Authorization", KEY)],
+    "twice": [("Authorization", f"Bearer {KEY}"), ("Authorization", f"Bearer {KEY}")],
+    "one of two": [("Authorization", f"Bearer {KEY}"), ("Authorization", "Bearer hr-wrong")],
+    "wrong beside right": [("Authorization", "Bearer hr-wrong"), ("x-api-key", KEY)],
+    "x-api-key twice": [("x-api-key", KEY), ("x-api-key", KEY)],
+    "the hash": [("Authorization", f"Bearer {_digest(KEY)}")],
+    "not ascii": [("Authorization", "Bearer h\udcffr")],
+}
+
+
+def test_every_route_has_an_auth_class() -> None:
+    """Only the signpost and the health check are public; a new route must choose."""
+    assert {(r.method, r.path) for r in ROUTES if r.auth == "public"} == {("GET", "/"), ("GET", "/health")}
+    assert {r.auth for r in ROUTES} == {"public", "key"}
+    assert all((r.body == "json") == (r.method == "POST") for r in ROUTES)
+
+
+@pytest.mark.parametrize("reason", BAD)
+async def test_every_bad_key_is_refused_alike_everywhere(keyed: int, reason: str) -> None:
+    """A01: whatever is wrong with the key, every route and every non-route answers the same 401."""
+    bodies, heads = set(), set()
+    for method, path in LOCKED:
+        reply = await exchange(keyed, request_bytes(method, path, b"", BAD[reason]))
+        assert reply.status == 401, (method, path)
+        heads.add((reply.headers["content-length"], frozenset(reply.headers)))
+        if method != "HEAD":
+            bodies.add(reply.body)
+            assert reply.error["code"] == "invalid_api_key"
+    assert len(bodies) == len(heads) == 1
+
+
+async def test_a_refusal_says_nothing_of_the_reason(keyed: int) -> None:
+    """A01: the 401 has the same body for every reason, so it helps nobody to guess."""
+    replies = [
+        await exchange(keyed, request_bytes("GET", "/v1/models", b"", headers)) for headers in BAD.values()
+    ]
+
+    assert len({reply.body for reply in replies}) == 1
+
+
+@pytest.mark.parametrize("query", [f"?api_key={KEY}", f"?key={KEY}", f"?authorization=Bearer%20{KEY}"])
+async def test_a_key_in_the_query_is_no_key(keyed: int, query: str) -> None:
+    """Addresses end up in logs and histories, so a key there does not count."""
+    assert (await get(keyed, "/v1/models" + query)).status == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer {KEY}"},
+        {"x-api-key": KEY},
+        {"api-key": KEY},
+        {"Authorization": f"Bearer {KEY}", "x-api-key": KEY, "api-key": KEY},
+    ],
+)
+async def test_a_key_opens_every_door(keyed: int, answers: ScriptedAnswers, headers: dict[str, str]) -> None:
+    """Any of the three headers that clients use will do, and the call knows whose key it was."""
+    for route in ROUTES:
+        body = CHAT if "chat" in route.path else {"model": "fast", "prompt": "x"}
+        reply = await (
+            post(keyed, route.path, body, headers)
+            if route.body == "json"
+            else get(keyed, _path(route), headers)
+        )
+        assert reply.status == 200, route.path
+
+    assert {call.principal for call in answers.calls} == {"alice"}
+    assert not any(KEY in str(call.headers) for call in answers.calls)
+
+
+async def test_public_routes_need_no_key(keyed: int) -> None:
+    """Health and signpost answer everyone who may reach the address, by GET and HEAD."""
+    for path in ("/", "/health"):
+        assert (await get(keyed, path)).status == 200
+        head = await get(keyed, path, method="HEAD")
+        assert (head.status, head.body) == (200, b"")
+
+
+async def test_without_keys_any_key_will_do(open_port: int, answers: ScriptedAnswers) -> None:
+    """Clients insist on sending a key; where none is needed it is not looked at."""
+    reply = await post(open_port, "/v1/chat/completions", CHAT, {"Authorization": "Bearer sk-none"})
+
+    assert reply.status == 200
+    assert answers.calls[0].principal == "local"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "attacker.test", "attacker.test:80", "localhost.attacker.test", "localhost.", "127.0.0.1.nip.io",
+        "127.1", "0.0.0.0", "user@localhost", "localhost@attacker.test", "localhost:80:80", "localhost:x",
+        "[::1", "::1", "[::2]", "löcalhost", "localhost,attacker.test", "foo.localhost", "",
+    ],
+)  # fmt: skip
+async def test_other_hosts_are_turned_away(open_port: int, host: str) -> None:
+    """A04: only exact names from the list are answered, on every route, public ones too."""
+    for path in ("/health", "/v1/models", "/nowhere"):
+        reply = await exchange(open_port, request_bytes("GET", path, host=host))
+        assert reply.status in {400, 421}, (path, reply)
+        assert reply.error["code"] in {"host_not_allowed", "invalid_request_error"}
+        assert host not in reply.error["message"] or not host
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8080"]
+)
+async def test_own_hosts_are_answered(open_port: int, host: str) -> None:
+    """Loopback by its usual names, with any port or none."""
+    assert (await exchange(open_port, request_bytes("GET", "/health", host=host))).status == 200
+
+
+async def test_two_hosts_are_none(open_port: int) -> None:
+    """A request with two Host headers is refused, whichever comes first."""
+    for first, second in (
+        ("localhost", "attacker.test"),
+        ("attacker.test", "localhost"),
+        ("localhost", "localhost"),
+    ):
+        raw = request_bytes("GET", "/health", b"", {"Host": second}, host=first)
+        assert (await exchange(open_port, raw)).status in {400, 421}
+
+
+async def test_a_target_in_absolute_form_names_an_allowed_host(open_port: int) -> None:
+    """A04: `GET http://attacker.test/` is misdirected even if Host is ours; nothing is proxied."""
+    for target, status in (
+        ("http://attacker.test/health", 421),
+        ("http://localhost@attacker.test/health", 421),
+        ("http://localhost/health", 200),
+    ):
+        assert (await exchange(open_port, request_bytes("GET", target))).status == status
+    assert (await exchange(open_port, request_bytes("CONNECT", "localhost:80"))).status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost"},
+        {"Origin": PAGE + ".evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+async def test_web_pages_may_not_call(answers: ScriptedAnswers, headers: dict[str, str]) -> None:
+    """A05: an origin that is not listed gets a 403 without CORS headers, and no call is made."""
+    async with listening(answers, OPEN_TO_PAGE) as listener:
+        for reply in (
+            await post(listener.port, "/v1/chat/completions", CHAT, headers),
+            await get(listener.port, "/v1/models", headers),
+            await get(
+                listener.port,
+                "/v1/chat/completions",
+                {
+                    **headers,
+                    "Access-Control-Request-Method": "POST",
+                    "Access-Control-Request-Private-Network": "true",
+                },
+                method="OPTIONS",
+            ),
+        ):
+            assert reply.status == 403 or ("Origin" not in headers and reply.status == 405)
+            assert not [name for name in reply.headers if name.startswith("access-control")]
+    assert answers.calls == []
+
+
+async def test_listed_pages_may_call(answers: ScriptedAnswers) -> None:
+    """An origin from `allowed_origins` gets CORS headers, on answers and on errors."""
+    headers = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+    async with listening(answers, OPEN_TO_PAGE) as listener:
+        good = await post(listener.port, "/v1/chat/completions", CHAT, headers)
+        bad = await post(listener.port, "/v1/chat/completions", {}, headers)
+
+    assert (good.status, bad.status) == (200, 400)
+    for reply in (good, bad):
+        assert reply.headers["access-control-allow-origin"] == PAGE
+        assert reply.headers["vary"] == "origin"
+        assert "x-request-id" in reply.headers["access-control-expose-headers"]
+
+
+async def test_a_preflight_needs_no_key(answers: ScriptedAnswers) -> None:
+    """Browsers ask without credentials; the answer names what an allowed page may send, and no more."""
+    server = Server(listen="127.0.0.1:0", allowed_origins=(PAGE,), keys=KEYED.keys)
+    asking = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
+    async with listening(answers, server) as listener:
+        reply = await get(listener.port, "/v1/chat/completions", asking, method="OPTIONS")
+        call = await post(listener.port, "/v1/chat/completions", CHAT, {"Origin": PAGE})
+
+    assert (reply.status, reply.body) == (204, b"")
+    assert reply.headers["access-control-allow-origin"] == PAGE
+    assert "authorization" in reply.headers["access-control-allow-headers"]
+    assert call.status == 401
+
+
+async def test_unknown_addresses_and_methods_are_named(open_port: int) -> None:
+    """404 and 405 are error objects; 405 says what is allowed."""
+    missing = await get(open_port, "/v1/embeddings", method="POST")
+    wrong = await get(open_port, "/v1/chat/completions")
+
+    assert (missing.status, missing.error["code"]) == (404, "not_found")
+    assert (wrong.status, wrong.error["code"], wrong.headers["allow"]) == (405, "method_not_allowed", "POST")
+    for method in ("TRACE", "DELETE", "PUT", "PATCH", "OPTIONS"):
+        reply = await get(open_port, "/health", method=method)
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_every_response_carries_the_common_headers(open_port: int) -> None:
+    """Answers and errors have a request id and a time, are not cached, not sniffed, and name no software."""
+    ids = set()
+    for reply in (
+        await get(open_port, "/health"),
+        await get(open_port, "/nowhere"),
+        await post(open_port, "/v1/chat/completions", CHAT),
+        await post(open_port, "/v1/chat/completions", {**CHAT, "stream": True}),
+        await exchange(open_port, request_bytes("GET", "/", host="attacker.test")),
+        await exchange(open_port, b"NONSENSE\r\n\r\n"),
+    ):
+        ids.add(reply.headers["x-request-id"])
+        assert reply.headers["x-request-id"].startswith("req_")
+        assert int(reply.headers["openai-processing-ms"]) >= 0
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in reply.headers
+    assert len(ids) == 6
+
+
+def test_listen_addresses_are_split() -> None:
+    """Host and port, IPv6 in brackets; anything else is an error that shows how."""
+    assert host_and_port("127.0.0.1:8080") == ("127.0.0.1", 8080)
+    assert host_and_port("[::1]:0") == ("::1", 0)
+    for wrong in ("localhost", "localhost:", "localhost:http", "localhost:70000"):
+        with pytest.raises(ValueError, match="is not host:port"):
+            host_and_port(wrong)
+
+
+def test_the_listening_address_is_answered_under_its_own_name() -> None:
+    """A host name is compared without its port, in lower case."""
+    assert host_name("Router.lan:8080") == "router.lan"
+    assert host_name("[FE80::1]") == "fe80::1"
+
+
+async def test_listening_host_is_allowed() -> None:
+    """The address listened on need not be listed again."""
+    server = Server(listen="127.0.0.1:0", allowed_hosts=())
+    async with listening(ScriptedAnswers(), server) as listener:
+        assert (
+            await exchange(listener.port, request_bytes("GET", "/health", host="127.0.0.1"))
+        ).status == 200
+        assert (
+            await exchange(listener.port, request_bytes("GET", "/health", host="localhost"))
+        ).status == 421
