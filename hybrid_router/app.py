@@ -154,6 +154,7 @@ def open_worker(
         threads=chosen.threads or len(os.sched_getaffinity(0)),
         prefill_chunk=chosen.prefill_chunk,
         gpu_layers=chosen.gpu_layers,
+        busy_wait=chosen.busy_wait,
     )
     worker = Worker(settings, on_state=on_state, on_line=on_line)
     worker.start(load=chosen.preload)

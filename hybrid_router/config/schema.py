@@ -170,6 +170,12 @@ class LocalModel(Struct, frozen=True, kw_only=True):
     threads: Annotated[
         int | None, Bounds(at_least=1), Doc("CPU threads. Default: the cores this process may use.")
     ] = None
+    busy_wait: Annotated[
+        bool,
+        Doc(
+            "Threads spin while they wait for each other: faster alone, far slower once another program wants a core."
+        ),
+    ] = False
     prefill_chunk: Annotated[
         int,
         Bounds(at_least=16, at_most=4096),

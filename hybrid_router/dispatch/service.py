@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from hybrid_router.core import ids
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused
+from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Plan
 from hybrid_router.dispatch import engine
@@ -60,18 +60,34 @@ class Service:
         Raises:
             ModelNotFound: no such alias.
             PolicyRefused: a rule says no.
+            UnsupportedParameter: no step can do what the call needs, now or later.
             NoBackend: every step was left out; the message says why.
         """
         if call.alias not in self._policy.aliases:
             raise ModelNotFound(
                 f"there is no model {call.alias!r} here; GET /v1/models lists what there is", param="model"
             )
-        decided = plan(call, self.facts(call.alias), self._policy)
+        facts = self.facts(call.alias)
+        decided = plan(call, facts, self._policy)
         if decided.refused is not None:
             raise PolicyRefused(decided.refused)
         if not decided.steps:
-            raise _nobody(decided)
+            raise self._incapable(call, facts) or _nobody(decided)
         return Record(id=ids.new("dec_"), plan=decided)
+
+    def _incapable(self, call: Call, facts: Facts) -> UnsupportedParameter | None:
+        """The error of a call that no step could serve however long its client waits; else None."""
+        unable = [
+            sorted(call.features - facts.features[step.name])
+            for step in self._policy.aliases[call.alias].steps
+            if step.backend not in facts.off
+        ]
+        if not unable or not all(unable):
+            return None
+        lacking = ", ".join(sorted({feature for features in unable for feature in features}))
+        return UnsupportedParameter(
+            f"no backend that is on and behind {call.alias!r} can do {lacking}, which this call needs"
+        )
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call; see `engine.run` for what it yields and raises."""

@@ -45,7 +45,10 @@ Answer: TypeAlias = Output | Refused
 
 
 class Settings(Struct, frozen=True, kw_only=True, array_like=True):
-    """How a llama model is opened.  `context` is tokens of prompt and answer for one sequence."""
+    """How a llama model is opened.
+
+    `context` is tokens of prompt and answer for one sequence; `busy_wait` lets threads spin for each other.
+    """
 
     path: str
     context: int | None
@@ -53,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True, array_like=True):
     threads: int
     prefill_chunk: int
     gpu_layers: int
+    busy_wait: bool = False
 
 
 class Opened(Struct, frozen=True, kw_only=True, array_like=True):

@@ -1,0 +1,114 @@
+"""From a call to a decided record, and what is said when nobody can serve."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from hybrid_router.backends.scripted import EVERYTHING, Scripted, answer
+from hybrid_router.config.load import loads
+from hybrid_router.core.call import Call, Feature, Message, Operation
+from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
+from hybrid_router.core.event import Text
+from hybrid_router.dispatch.record import Attempt, Record
+from hybrid_router.dispatch.service import Service
+from hybrid_router.routing.policy import compile_policy
+
+CONFIG = """
+backends:
+  local:
+    type: local
+    models: {m: {}}
+  cloud-a:
+    type: workers_ai
+    account_id: "0123456789abcdef0123456789abcdef"
+    token: {env: TOKEN}
+aliases:
+  both:
+    try: [local/m, cloud-a/x]
+  home:
+    try: local/m
+rules:
+  - name: refuse_swearing
+    when: {text: dash it}
+    refuse: mind your language
+"""
+
+
+def service(local: Scripted, cloud: Scripted | None = None) -> Service:
+    policy = compile_policy(loads(CONFIG, environ={"TOKEN": "t" * 40}).config)
+    if cloud is None:
+        return Service(policy, {"local": local}, {"cloud-a": "no token"})
+    return Service(policy, {"local": local, "cloud-a": cloud}, {})
+
+
+def call(alias: str = "both", text: str = "hi") -> Call:
+    return Call(
+        id="c",
+        operation=Operation.CHAT,
+        alias=alias,
+        stream=True,
+        messages=(Message(role="user", content=text),),
+    )
+
+
+def home(*, why_down: str | None = None, can: frozenset[Feature] = EVERYTHING) -> Scripted:
+    return Scripted([answer("home")], local=True, why_down=why_down, can=can)
+
+
+async def test_a_decided_call_is_answered_and_told_once() -> None:
+    """The record names the steps; the listener hears of the attempt with its call."""
+    told: list[tuple[Call, Record, Attempt]] = []
+    policy = compile_policy(loads(CONFIG, environ={"TOKEN": "t" * 40}).config)
+    answers = Service(policy, {"local": home()}, {"cloud-a": "off"}, lambda *row: told.append(row))
+    asked = call()
+
+    record = answers.decide(asked)
+    events = [event async for batch in answers.run(asked, record) for event in batch]
+
+    assert [event.text for event in events if isinstance(event, Text)] == ["home"]
+    assert record.id.startswith("dec_")
+    ((heard, same, attempt),) = told
+    assert (heard, same, attempt.outcome) == (asked, record, "answered")
+
+
+async def test_an_unknown_alias_is_not_found() -> None:
+    """With a word on where to look."""
+    with pytest.raises(ModelNotFound, match="GET /v1/models"):
+        service(home()).decide(call("gpt-4"))
+
+
+async def test_a_rule_may_refuse() -> None:
+    """In the policy's own words."""
+    with pytest.raises(PolicyRefused, match="mind your language"):
+        service(home()).decide(call(text="dash it"))
+
+
+async def test_nobody_there_says_why_for_each() -> None:
+    """503: it may be different in a while."""
+    with pytest.raises(NoBackend, match=r"local/m: it is dead.*cloud-a/x: no token"):
+        service(home(why_down="it is dead")).decide(call())
+
+
+@pytest.mark.parametrize("alias", ["home", "both"])
+async def test_what_nobody_can_do_is_the_clients_to_change(alias: str) -> None:
+    """400, not 503: waiting would not help, so no client library should try again."""
+    tools = msgspec.structs.replace(call(alias), features=frozenset({Feature.TOOLS}))
+
+    with pytest.raises(UnsupportedParameter, match="tools"):
+        service(home(can=frozenset())).decide(tools)
+
+
+async def test_an_able_step_that_is_down_is_a_matter_of_time() -> None:
+    """The cloud could do tools, but not now: 503."""
+    tools = msgspec.structs.replace(call(), features=frozenset({Feature.TOOLS}))
+    cloud = Scripted([answer("cloud")], why_down="resting")
+
+    with pytest.raises(NoBackend):
+        service(home(can=frozenset()), cloud).decide(tools)
+
+
+async def test_readiness_names_the_aliases_nobody_serves() -> None:
+    """One able step is enough for an alias."""
+    assert service(home()).unservable() == {}
+    assert service(home(why_down="dead"), Scripted([answer("x")])).unservable() == {"home": "local/m: dead"}
