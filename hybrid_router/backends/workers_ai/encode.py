@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from hybrid_router.backends.workers_ai.declarations import described
 from hybrid_router.backends.workers_ai.messages import encoded
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import BackendError
@@ -177,7 +178,7 @@ def _shared(call: Call, model: Model, endpoint: Endpoint) -> dict[str, Any]:
     if not native:
         fields["model"] = model.name
     if call.tools and not (native and model.classic and call.tool_choice == "none"):
-        fields["tools"] = list(call.tools)
+        fields["tools"] = [described(tool) for tool in call.tools] if model.classic else list(call.tools)
         if call.tool_choice is not None and not (native and model.classic):
             fields["tool_choice"] = call.tool_choice
     if call.response_format is not None:

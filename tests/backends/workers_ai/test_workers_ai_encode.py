@@ -201,7 +201,7 @@ def test_tools_and_form_are_passed_on() -> None:
     """As the client wrote them on v1; the bare schema for classic models, natively."""
     form = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}}
     asked = chat(tools=TOOLS, tool_choice="auto", response_format=form)
-    on_v1, classic, modern = body(asked), body(asked, "run"), body(asked, "run", MODERN)
+    on_v1, classic, modern = body(asked, model=MODERN), body(asked, "run"), body(asked, "run", MODERN)
 
     assert (on_v1["tools"], on_v1["tool_choice"], on_v1["response_format"]) == (list(TOOLS), "auto", form)
     assert classic["response_format"] == {"type": "json_schema", "json_schema": {"type": "object"}}
@@ -209,6 +209,42 @@ def test_tools_and_form_are_passed_on() -> None:
     assert modern["response_format"] == form
     assert "tools" not in body(chat(tools=TOOLS, tool_choice="none"), "run")
     assert "response_format" not in body(chat(response_format={"type": "text"}))
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ({"name": "f"}, {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}),
+        (
+            {
+                "name": "f",
+                "description": "d",
+                "strict": True,
+                "parameters": {"properties": {"a": {"type": "string"}}},
+            },
+            {
+                "name": "f",
+                "description": "d",
+                "strict": True,
+                "parameters": {"type": "object", "properties": {"a": {"type": "string", "description": ""}}},
+            },
+        ),
+        (
+            {"name": "f", "parameters": {"type": "object", "required": ["a"], "properties": {"a": True}}},
+            {
+                "name": "f",
+                "description": "",
+                "parameters": {"type": "object", "required": ["a"], "properties": {"a": True}},
+            },
+        ),
+    ],
+)
+def test_classic_models_get_the_descriptions_they_demand(sent: Any, received: Any) -> None:
+    """Empty ones: OpenAI asks for none, and a missing one would be refused."""
+    wrapped = chat(tools=({"type": "function", "function": sent}, sent))
+
+    assert body(wrapped)["tools"] == [{"type": "function", "function": received}, received]
+    assert body(wrapped, model=MODERN)["tools"] == list(wrapped.tools)
 
 
 @pytest.mark.parametrize(
