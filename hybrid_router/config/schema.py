@@ -172,9 +172,7 @@ class LocalModel(Struct, frozen=True, kw_only=True):
     ] = None
     busy_wait: Annotated[
         bool,
-        Doc(
-            "Threads spin while they wait for each other: faster alone, far slower once another program wants a core."
-        ),
+        Doc("Threads spin for each other: faster alone, far slower once another program wants a core."),
     ] = False
     prefill_chunk: Annotated[
         int,
