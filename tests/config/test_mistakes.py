@@ -74,14 +74,12 @@ def with_rule(rule: str) -> str:
             "→yes}}}",
             "backends.local.models.small.preload: write true or false, without quotes",
         ),
+        ("aliases:", "log: 3\naliases:", "→3", "log: wants a mapping of level, calls, not a single value"),
         (
-            "small: {}",
-            "small: 3",
-            "→3}}",
-            (
-                "backends.local.models.small: wants a mapping of weights, context, parallel, threads, "
-                "prefill_chunk, gpu_layers, queue, preload, not a single value"
-            ),
+            "aliases:",
+            "log: {level: [info]}\naliases:",
+            "→[info]",
+            "log.level: wants one of debug, info, warning, error, not a list",
         ),
         (
             "small: {}",

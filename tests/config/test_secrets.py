@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from hybrid_router.config.load import ConfigErrors, load, loads
 from hybrid_router.config.schema import Loaded
+from hybrid_router.config.source import Unreadable, read_secret
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 CANARY = "canary-token-of-the-tests"
@@ -163,4 +165,29 @@ def test_a_source_that_is_no_text_is_refused(folder: Path) -> None:
         read(folder)
     (folder / "credentials" / "cf-token").mkdir()
     with pytest.raises(ConfigErrors, match="is not a plain file"):
+        read(folder)
+
+
+def test_another_users_secret_is_refused(tmp_path: Path) -> None:
+    """A token that another user put there is not ours to send."""
+    path = tmp_path / "token.txt"
+    path.write_text(CANARY)
+    path.chmod(0o600)
+    owner = path.stat().st_uid
+    assert read_secret(path, owner, private=True) == CANARY
+    if owner == 0:  # root's own files are trusted, so this one becomes somebody's
+        os.chown(path, 12_345, -1)
+
+    with pytest.raises(Unreadable, match="belongs to another user"):
+        read_secret(path, 54_321, private=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(r"a\0b", "is not a path"), ("x" * 300, "cannot be read: File name too")]
+)
+def test_a_path_that_cannot_be_is_refused(folder: Path, name: str, said: str) -> None:
+    """Odd paths are problems of the configuration, not of the program."""
+    (folder / "router.yaml").write_text(CONFIG.replace("token.txt", f'"{name}"'))
+
+    with pytest.raises(ConfigErrors, match=said):
         read(folder)
