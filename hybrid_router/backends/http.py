@@ -38,11 +38,15 @@ class Http:
     Args:
         label: the cloud's name in messages.
         redact: takes everything secret out of a text for the log.
+        tls: whether it is spoken to through TLS.
     """
 
-    def __init__(self, label: str, redact: Redact) -> None:
+    def __init__(self, label: str, redact: Redact, *, tls: bool) -> None:
         self._label = label
         self._redact = redact
+        # Made here, since reading the certificates would hold up the loop; aiohttp's own is made at import,
+        # before SSL_CERT_FILE may be set.
+        self._trust: ssl.SSLContext | bool = ssl.create_default_context() if tls else True
         self._session: aiohttp.ClientSession | None = None
 
     async def post(
@@ -119,8 +123,7 @@ class Http:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    # A context of our own: aiohttp's is made at import, before SSL_CERT_FILE may be set.
-                    ssl=ssl.create_default_context(),
+                    ssl=self._trust,
                     limit=CONNECTIONS_COUNT,
                     keepalive_timeout=KEEPALIVE_S,
                 ),

@@ -38,7 +38,7 @@ class Upstream:
         self._token = token
         self._is_sendable = token.reveal().isascii() and token.reveal().isprintable()
         self._redact = redactor(token.reveal(), account_id)
-        self._http = Http("Workers AI", self._redact)
+        self._http = Http("Workers AI", self._redact, tls=base_url.startswith("https:"))
 
     async def close(self) -> None:
         """Close every connection."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hybrid_router.backends.workers_ai.wire import Counts
 from hybrid_router.core.event import Usage
 
@@ -14,27 +16,28 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._total: Usage | None = None
-        self._last: Usage | None = None
-        self._sum: Usage | None = None
+        self._total: Counts | None = None
+        self._told: list[Counts] = []  # read at the end only: a stream brings one with every token
         self._adds = False
 
     @property
     def usage(self) -> Usage | None:
         """What is known so far; None if nothing was told."""
-        return self._total or (self._sum if self._adds else self._last)
+        if self._total is not None:
+            return _usage(self._total)
+        counted = self._told if self._adds else self._told[-1:]
+        return total([_usage(counts) for counts in counted])
 
     def take(self, counts: Counts, *, alone: bool) -> None:
         """Note the usage of a chunk; `alone`: of a line without choices."""
-        told = _usage(counts)
-        if not (told.prompt_tokens or told.completion_tokens):
+        if not (counts.prompt_tokens or counts.completion_tokens):
             return
-        if alone and told.prompt_tokens:
-            self._total = told
+        if alone and counts.prompt_tokens:
+            self._total = counts
             return
-        self._adds = self._adds or (self._last is not None and not told.prompt_tokens)
-        self._sum = added(self._sum, told)
-        self._last = told
+        if self._told and not counts.prompt_tokens:
+            self._adds = True
+        self._told.append(counts)
 
 
 def added(one: Usage | None, other: Usage) -> Usage:
@@ -60,7 +63,7 @@ def _usage(counts: Counts) -> Usage:
     )
 
 
-def total(told: list[Usage | None]) -> Usage | None:
+def total(told: Sequence[Usage | None]) -> Usage | None:
     """The usage of all choices; None if one of them did not tell its own."""
     whole: Usage | None = None
     for usage in told:

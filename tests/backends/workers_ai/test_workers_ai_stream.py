@@ -31,7 +31,7 @@ from scripted_cloud import (
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.core.call import Sampling
 from hybrid_router.core.errors import BackendError, StreamBroken
-from hybrid_router.core.event import Event, Finish, Reasoning, Text, ToolFragment, Usage
+from hybrid_router.core.event import Event, Finish, Reasoning, Text, Usage
 
 DONE = b"[DONE]"
 TOTAL = {"response": "", "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}}
@@ -153,88 +153,6 @@ async def test_a_failure_or_an_unknown_reason_is_no_whole_answer(reason: str) ->
     """Nobody can say the answer is whole, so it is not said."""
     with pytest.raises(StreamBroken, match="ended its answer with"):
         await read(piece("a"), piece(finish=reason), DONE)
-
-
-async def test_classic_tool_calls_are_whole_calls() -> None:
-    """Classic models send name and arguments as an object; the call gets an id and the right reason."""
-    told = await read(
-        {"response": "", "tool_calls": [{"name": "f", "arguments": {"a": 1}}, {"name": "g"}]}, DONE
-    )
-
-    first, second, finish = told
-    assert isinstance(first, ToolFragment)
-    assert isinstance(second, ToolFragment)
-    assert (first.position, first.name, first.arguments) == (0, "f", '{"a":1}')
-    assert (second.position, second.name, second.arguments) == (1, "g", "{}")
-    assert first.id
-    assert first.id != second.id
-    assert finish == Finish("tool_calls")
-
-
-def tool(index: int | None = 0, **fields: object) -> dict[str, object]:
-    """A chunk with one piece of a tool call."""
-    return piece(delta={"tool_calls": [{"index": index, **fields}]})
-
-
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        [
-            tool(id="t1", function={"name": "f"}),
-            tool(function={"arguments": '{"a"'}),
-            tool(function={"arguments": ":1}"}),
-        ],
-        [tool(function={"arguments": '{"a"'}), tool(id="t1", function={"name": "f", "arguments": ":1}"})],
-        [
-            tool(id="t1", function={"name": "f", "arguments": '{"a":1}'}),
-            tool(id=None, type=None, function={"name": None, "arguments": None}),
-            tool(id=None, function=None),
-        ],
-        [
-            tool(id="t1"),
-            tool(function={"name": "f"}),
-            tool(id="t1", function={"name": "f", "arguments": '{"a":1}'}),
-        ],
-        [
-            tool(None, id="t1", function={"name": "f", "arguments": ""}),
-            tool(None, function={"arguments": '{"a":1}'}),
-        ],
-    ],
-    ids=["usual", "arguments-first", "null-ending", "repeated-name", "no-index"],
-)
-async def test_tool_calls_are_named_once_and_first(pieces: list[object]) -> None:
-    """However the pieces come, the first fragment names the call and the arguments are all there."""
-    *fragments, finish = await read(*pieces, piece(finish="stop"), DONE)
-
-    assert all(isinstance(fragment, ToolFragment) and fragment.position == 0 for fragment in fragments)
-    calls = [fragment for fragment in fragments if isinstance(fragment, ToolFragment)]
-    assert [(call.id, call.name) for call in calls] == [("t1", "f")] + [(None, None)] * (len(calls) - 1)
-    assert "".join(call.arguments for call in calls) == '{"a":1}'
-    assert finish == Finish("tool_calls")
-
-
-async def test_calls_that_all_start_at_index_0_stay_apart() -> None:
-    """A second id under the same index is a second call."""
-    told = await read(
-        tool(id="t1", function={"name": "f", "arguments": "{}"}),
-        tool(id="t2", function={"name": "g", "arguments": "{"}),
-        tool(function={"arguments": "}"}),
-        piece(finish="tool_calls"),
-        DONE,
-    )
-
-    assert told == [
-        ToolFragment(0, "{}", id="t1", name="f"),
-        ToolFragment(1, "{", id="t2", name="g"),
-        ToolFragment(1, "}"),
-        Finish("tool_calls"),
-    ]
-
-
-async def test_a_tool_call_without_a_name_is_no_answer() -> None:
-    """Nobody could run it."""
-    with pytest.raises(BackendError, match="without naming it"):
-        await read(tool(function={"arguments": "{}"}), piece(finish="tool_calls"), DONE)
 
 
 @pytest.mark.parametrize("endpoint", ["v1", "run"])
@@ -441,51 +359,3 @@ async def test_closing_the_generator_lets_go_of_the_connection() -> None:
         assert await anext(running) == [Text("a")]
         await running.aclose()
         await upstream.gone.wait()
-
-
-PLAIN = {
-    "native": {
-        "result": {"response": "hi", "usage": counts(9, 2)},
-        "success": True,
-        "errors": [],
-        "messages": [],
-    },
-    "native-chat": {
-        "result": {
-            "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}],
-            "usage": counts(9, 2),
-        }
-    },
-    "v1": {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": counts(9, 2)},
-    "completion": {"result": {"choices": [{"text": "hi", "finish_reason": "stop"}], "usage": counts(9, 2)}},
-}
-
-
-@pytest.mark.parametrize("name", PLAIN)
-async def test_a_plain_answer_to_a_streamed_request_is_understood(name: str) -> None:
-    """Some models do not stream though they were asked to."""
-    async with cloud(plain(PLAIN[name])) as (backend, upstream):
-        told = await answer(backend, chat())
-
-    assert told == [Text("hi"), Finish("stop"), Usage(9, 2)]
-    assert upstream.requests[0][2]["stream"] is True
-
-
-async def test_json_mode_is_asked_for_without_a_stream_and_its_object_is_text() -> None:
-    """Classic models cannot stream JSON mode; they answer with an object, the client gets its text."""
-    document = {"result": {"response": {"a": [1, "ü"]}}, "success": True}
-    async with cloud(plain(document), chat_endpoint="run") as (backend, upstream):
-        told = await answer(backend, chat(response_format={"type": "json_object"}))
-
-    assert told == [Text('{"a":[1,"ü"]}'), Finish("stop")]
-    assert upstream.requests[0][2]["stream"] is False
-
-
-async def test_an_empty_plain_answer_to_a_stream_is_asked_for_again_without() -> None:
-    """Some models have nothing to say to `stream: true`."""
-    empty = plain({"result": {}, "success": True, "errors": []})
-    async with cloud(empty, plain(PLAIN["native"])) as (backend, upstream):
-        told = await answer(backend, chat())
-
-    assert told == [Text("hi"), Finish("stop"), Usage(9, 2)]
-    assert [body["stream"] for _, _, body in upstream.requests] == [True, False]
