@@ -103,8 +103,5 @@ def _one(hint: Hint) -> str:
 
 
 def _bounds(bounds: Bounds | None) -> str:
-    if bounds is None or bounds.at_least is None:
-        return ""
-    if bounds.at_most is None:
-        return f", at least {bounds.at_least:g}"
-    return f", {bounds.at_least:g} to {bounds.at_most:g}"
+    limits = () if bounds is None else (("at least", bounds.at_least), ("at most", bounds.at_most))
+    return "".join(f", {word} {limit:g}" for word, limit in limits if limit is not None)

@@ -46,7 +46,7 @@ def gather(
                 missing.append((what, source))
             elif value is not None and shape.fullmatch(value):
                 found[f"{name}.{key}"] = Secret(value)
-            elif not isinstance(source, str):
+            else:
                 problems.add(
                     path, f"what was found there does not look like a Cloudflare {what}: {_shape(key)}"
                 )

@@ -73,6 +73,8 @@ def _read(path: Path, limit_bytes: int) -> tuple[bytes, os.stat_result]:
         raise _Absent("there is no such file") from None
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in the path, which YAML can write as "\0"
+        raise Unreadable("is not a path") from None
     if len(content) > limit_bytes:
         raise Unreadable(f"is larger than {limit_bytes // 1024} KiB")
     return content, found

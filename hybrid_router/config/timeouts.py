@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hybrid_router.config.schema import DEFAULT_TIMEOUTS, Alias, Config, Timeouts, TryStep, Waits
@@ -11,10 +12,8 @@ ATTEMPT = ("connect", "load", "first_token", "between_tokens")
 
 def of_step(config: Config, alias: Alias, step: TryStep) -> Timeouts:
     """Every wait of one step of an alias, none of them None."""
-    backend = config.backends.get(step.backend)
-    layers: list[Waits] = [DEFAULT_TIMEOUTS, config.timeouts, alias.timeouts, step.timeouts]
-    if backend is not None:
-        layers.insert(2, backend.timeouts)
+    backend = config.backends[step.backend]
+    layers = [DEFAULT_TIMEOUTS, config.timeouts, backend.timeouts, alias.timeouts, step.timeouts]
     return Timeouts(total=of_call(config, alias), **{key: _last(layers, key) for key in ATTEMPT})
 
 
@@ -23,7 +22,7 @@ def of_call(config: Config, alias: Alias) -> float:
     return _last([DEFAULT_TIMEOUTS, config.timeouts, alias.timeouts], "total")
 
 
-def _last(layers: list[Waits], key: str) -> float:
+def _last(layers: Sequence[Waits], key: str) -> float:
     """The value of `key` in the last layer that has one; the defaults have them all."""
     values = [getattr(layer, key) for layer in layers]
     return float(next(value for value in reversed(values) if value is not None))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,6 +149,20 @@ def test_a_wrong_configuration_exits_2(tmp_path: Path) -> None:
     assert f"{path}:1:1: needs `backends`: a mapping" in result.stderr
 
 
+def test_a_terminal_gets_tables() -> None:
+    """On a real terminal the plan is drawn."""
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as screen:  # noqa: PTH123 - a descriptor
+        arguments = [sys.executable, "-m", "hybrid_router", "plan", "default", "--config", ROUTER]
+        done = subprocess.run(arguments, stdout=theirs, check=False)
+        os.close(theirs)
+        shown = screen.read(65_536).decode()
+
+    assert done.returncode == 0
+    assert "tried in this order" in shown
+    assert "┃" in shown
+
+
 def test_a_terminal_gets_tables_that_cut_nothing() -> None:
     """On a narrow terminal names are folded, never cut; markup in a reason is only text."""
     waits = Timeouts(connect_s=1, load_s=1, first_token_s=1, between_tokens_s=1, total_s=1)
@@ -160,7 +177,10 @@ def test_a_terminal_gets_tables_that_cut_nothing() -> None:
         Console(file=out, width=60, force_terminal=False),
     )
 
+    draw("default", Plan(refused="Not now."), Console(file=out, width=60))
+
     text = out.getvalue()
+    assert "default is refused: Not now." in text
     assert text.count("x") >= 60
     assert "[bold]why[/bold]" in text
     assert "rules that hold: stay" in text
