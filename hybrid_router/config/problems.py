@@ -39,9 +39,7 @@ class ConfigErrors(Exception):
 
     def _line(self, problem: Problem) -> str:
         where = f"{self.name}:{problem.line}:{problem.column}"
-        return (
-            f"{where}: {problem.path}: {problem.message}" if problem.path else f"{where}: {problem.message}"
-        )
+        return printable(": ".join(filter(None, (where, problem.path, problem.message))))
 
 
 class Problems:
@@ -84,6 +82,11 @@ class Problems:
         while path not in self._values:
             path = path[:-1]
         return self._values[path]
+
+
+def printable(text: str) -> str:
+    """`text` with control characters spelled out, so that a file never writes to a terminal."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def spelled(path: KeyPath) -> str:

@@ -3,7 +3,11 @@
 Rules on `prompt_tokens` must cost microseconds and cannot know which model will answer, so this is an
 estimate: four ASCII characters a token, three bytes of UTF-8 beyond ASCII a token (one Chinese
 character, one and a half Cyrillic letters), and `MESSAGE_TOKENS` for the marks around each message.
-English prose comes out a little high, source code a little low.  Pictures and sound count as nothing.
+Pictures and sound count as nothing.
+
+Measured against SmolLM2's vocabulary of 49,152 (estimate / true count): English prose 1.05 to 1.28,
+Python 0.91, Markdown 0.84, Russian 0.73, German 0.72, JSON 0.61, Chinese 0.60.  Larger vocabularies need
+fewer tokens, so there the estimate comes out higher.
 """
 
 from __future__ import annotations

@@ -41,6 +41,11 @@ def test_a_key_path_is_spelled_without_doubt(path: tuple[str | int, ...], text: 
     assert spelled(path) == text
 
 
+def test_a_message_never_writes_to_a_terminal() -> None:
+    """Escape sequences that come from the file are spelled out."""
+    assert str(ConfigErrors("x", [Problem(1, 1, "a", "é \x1b[2J\n")])) == "x:1:1: a: é \\u001b[2J\\u000a"
+
+
 def test_a_near_miss_is_offered_or_all_there_is() -> None:
     """The close one if there is one, else the list, else that there is nothing."""
     assert did_you_mean("defalt", ["default", "fast"]) == "; did you mean default?"
