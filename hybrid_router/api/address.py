@@ -1,20 +1,6 @@
-"""Host names, with and without a port."""
+"""The name in a Host header."""
 
 from __future__ import annotations
-
-HIGHEST_PORT = 65_535
-
-
-def host_and_port(listen: str) -> tuple[str, int]:
-    """Split `127.0.0.1:8080` or `[::1]:8080`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > HIGHEST_PORT:
-        raise ValueError(f"{listen!r} is not host:port, as in 127.0.0.1:8080 or [::1]:8080")
-    return host.removeprefix("[").removesuffix("]").lower(), int(port)
 
 
 def host_name(header: str) -> str | None:

@@ -36,6 +36,7 @@ async def read(request: web.Request) -> bytes:
     except TimeoutError:
         raise BodyTimeout(f"the body did not arrive within {duration_text(timeout_s)}") from None
     except web.RequestPayloadError:
+        request.content.feed_eof()  # nothing more to be read and dropped
         raise CallRefused("the body is not well-formed HTTP") from None
 
 

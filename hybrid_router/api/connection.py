@@ -12,6 +12,7 @@ import traceback
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from hybrid_router.api.openai import error as openai_error
@@ -65,8 +66,23 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != seen_count:
             self._stop_timer()
+            self._fail_body()
         elif self._head_timer is None and self.idle:  # else it is part of a body
             self._head_timer = self._loop.call_later(self._header_timeout_s, self._give_up)
+
+    def _fail_body(self) -> None:
+        """If what came broke the body that is being read, say so to its reader.
+
+        aiohttp only queues a 400 behind it: the reader would wait until `body_timeout`, and the client
+        get two responses to one request.
+        """
+        request = self._current_request
+        if request is None or request.content.is_eof() or not self._messages:
+            return
+        if not isinstance(self._messages[-1][0], RawRequestMessage):
+            self._messages.pop()
+            request.content.set_exception(web.RequestPayloadError("malformed body"))
+            self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
@@ -116,7 +132,8 @@ class Connection(RequestHandler):
 
         Neither the answer nor the log repeats a byte of the request.
         """
-        if isinstance(exc, ConnectionError):  # the client left while it was told something
+        gone = self.transport is None or self.transport.is_closing()
+        if gone and isinstance(exc, ConnectionError):  # it left while it was told something
             raise exc
         if status == 400:  # noqa: PLR2004
             return _failure(CallRefused("this is not well-formed HTTP"), status)

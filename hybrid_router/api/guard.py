@@ -9,9 +9,10 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from hybrid_router.api import responses
-from hybrid_router.api.address import host_and_port, host_name
+from hybrid_router.api.address import host_name
 from hybrid_router.api.exchange import EXCHANGE, Exchange
 from hybrid_router.api.keyring import Keyring
+from hybrid_router.config.listen import parse_listen
 from hybrid_router.config.schema import Server
 from hybrid_router.core import ids
 from hybrid_router.core.errors import (
@@ -32,7 +33,7 @@ class Guard:
     """The listening side's rules, ready to be asked."""
 
     def __init__(self, server: Server, public: frozenset[Respond]) -> None:
-        listening = frozenset({host_and_port(server.listen)[0]}) - _WILDCARDS
+        listening = frozenset({parse_listen(server.listen)[0].lower()}) - _WILDCARDS
         self._hosts = frozenset(host.lower() for host in server.allowed_hosts) | listening
         self._origins = frozenset(server.allowed_origins)
         self._keyring = Keyring(server.keys)

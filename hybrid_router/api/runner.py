@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from hybrid_router.api.address import host_and_port
 from hybrid_router.api.connection import Connection
 from hybrid_router.api.exchange import LIFECYCLE, SERVER
+from hybrid_router.config.listen import parse_listen
 
 KEEPALIVE_S = 75.0
 LINGER_S = 1.0  # reading on after an early refusal, so that the client sees it instead of a reset
@@ -56,7 +56,7 @@ class Listener:
     def __init__(
         self, application: web.Application, *, host: str | None = None, port: int | None = None
     ) -> None:
-        listen_host, listen_port = host_and_port(application[SERVER].listen)
+        listen_host, listen_port = parse_listen(application[SERVER].listen)
         self._host = listen_host if host is None else host
         self._port = listen_port if port is None else port
         self._application = application

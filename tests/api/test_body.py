@@ -170,3 +170,19 @@ async def test_a_refusal_points_at_the_field_over_the_wire() -> None:
         "param": "temperature",
         "code": "invalid_request_error",
     }
+
+
+async def test_chunks_that_go_wrong_later_are_refused_once() -> None:
+    """F36: a body that turns out malformed while it is read gets one 400, then the connection's end."""
+    answers = ScriptedAnswers()
+    head = request_bytes("POST", PATH, b"", {"Transfer-Encoding": "chunked", "Expect": "100-continue"})
+    head = head.replace(b"Connection: close", b"Content-Type: application/json")
+    async with listening(answers) as listener, connected(listener.port) as (reader, writer):
+        writer.write(head)
+        await reader.readuntil(b"100 Continue\r\n\r\n")
+        writer.write(b"2\r\n{}\r\nnonsense\r\n")
+        raw = await reader.read()
+
+    assert raw.count(b"HTTP/1.") == 1
+    assert parsed(raw).status == 400
+    assert answers.calls == []

@@ -15,6 +15,7 @@ from scripted_answers import (
     ScriptedBackend,
     Told,
     connected,
+    exchange,
     get,
     listening,
     parsed,
@@ -75,6 +76,37 @@ async def test_a_plain_answer_is_one_document(port: int, answers: ScriptedAnswer
     (ended,) = told.ended
     assert (ended.request_id, ended.status, ended.error) == (reply.headers["x-request-id"], 200, None)
     assert ended.duration_s > 0
+
+
+async def test_rules_see_the_headers_but_no_secret(port: int, answers: ScriptedAnswers) -> None:
+    """Names in lower case, repeated values joined, bytes that are no text replaced, keys left out."""
+    pairs = [
+        ("X-Privacy", "yes"),
+        ("x-privacy", "no"),
+        ("X-Odd", "a\udcff"),
+        ("X-Name", "wörld"),
+        ("Authorization", "Bearer hr-canary"),
+        ("api-key", "hr-canary"),
+        ("X-Api-Key", "hr-canary"),
+        ("Cookie", "hr-canary"),
+    ]
+    reply = await exchange(port, request_bytes("POST", CHATS, msgspec.json.encode(CHAT), pairs))
+
+    assert reply.status == 200
+    headers = answers.calls[0].headers
+    assert headers["x-privacy"] == "yes, no"
+    assert headers["x-odd"] == "a\N{REPLACEMENT CHARACTER}"
+    assert headers["x-name"] == "wörld"
+    assert "canary" not in str(headers)
+
+
+async def test_an_older_client_gets_an_older_answer(port: int) -> None:
+    """HTTP/1.0 knows no chunks: a stream goes out as it comes and ends with the connection."""
+    raw = request_bytes("POST", CHATS, msgspec.json.encode(STREAM)).replace(b"HTTP/1.1", b"HTTP/1.0")
+    reply = await exchange(port, raw)
+
+    assert "transfer-encoding" not in reply.headers
+    assert reply.events[-1] == "[DONE]"
 
 
 async def test_nothing_ignored_means_no_header(port: int) -> None:

@@ -54,6 +54,10 @@ MALFORMED = {
     "bad method": b"G\x7fT / HTTP/1.1\r\nHost: localhost\r\nX: " + CANARY.encode() + b"\r\n\r\n",
     "space in target": b"GET / " + CANARY.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+    "broken ipv6 target": b"GET http://[::1/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "not a port": b"GET http://localhost:x/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "odd host": b"GET / HTTP/1.1\r\nHost: \xff" + CANARY.encode() + b"\r\nConnection: close\r\n\r\n",
+    "odd target": b"GET /\xff\xfe HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\nX: " + CANARY.encode() + b"\r\n\r\n",
 }
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from scripted_answers import CHAT, ScriptedAnswers, exchange, get, listening, post, request_bytes
 
-from hybrid_router.api.address import host_and_port, host_name
+from hybrid_router.api.address import host_name
 from hybrid_router.api.routes import ROUTES, Route
 from hybrid_router.config.schema import Key, Server
 
@@ -299,16 +299,7 @@ async def test_every_response_carries_the_common_headers(open_port: int) -> None
     assert len(ids) == 6
 
 
-def test_listen_addresses_are_split() -> None:
-    """Host and port, IPv6 in brackets; anything else is an error that shows how."""
-    assert host_and_port("127.0.0.1:8080") == ("127.0.0.1", 8080)
-    assert host_and_port("[::1]:0") == ("::1", 0)
-    for wrong in ("localhost", "localhost:", "localhost:http", "localhost:70000"):
-        with pytest.raises(ValueError, match="is not host:port"):
-            host_and_port(wrong)
-
-
-def test_the_listening_address_is_answered_under_its_own_name() -> None:
+def test_a_host_name_is_what_was_sent() -> None:
     """A host name is compared without its port, in lower case."""
     assert host_name("Router.lan:8080") == "router.lan"
     assert host_name("[FE80::1]") == "fe80::1"

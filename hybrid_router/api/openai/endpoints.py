@@ -56,6 +56,18 @@ async def show_model(request: web.Request) -> web.Response:
 
 
 def _headers(request: web.Request) -> dict[str, str]:
-    """The request's headers for rules to look at, without the secret ones."""
-    lower = {name.lower(): value for name, value in request.headers.items()}
-    return {name: value for name, value in lower.items() if name not in _SECRET}
+    """The request's headers for rules to look at, without the secret ones; repeated ones are joined.
+
+    What is not UTF-8 is replaced: patterns and logs take text only.
+    """
+    lower: dict[str, str] = {}
+    for name, value in request.headers.items():
+        key = name.lower()
+        if key not in _SECRET:
+            clean = (
+                value
+                if value.isascii()
+                else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            )
+            lower[key] = f"{lower[key]}, {clean}" if key in lower else clean
+    return lower

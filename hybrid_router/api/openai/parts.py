@@ -44,7 +44,7 @@ def _needs(part: Part, param: str) -> frozenset[Feature]:
         return frozenset({Feature.AUDIO})
     if isinstance(part, FilePart):
         raise UnsupportedParameter(
-            "files in messages are not supported; send their text", param=f"{param}.type"
+            f"{param}.type: files are not supported; send their text", param=f"{param}.type"
         )
     return _NOTHING
 
