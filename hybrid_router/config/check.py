@@ -17,6 +17,7 @@ from hybrid_router.config.schema import (
     Rule,
     Server,
     TryStep,
+    Waits,
     WorkersAIBackend,
 )
 
@@ -70,11 +71,18 @@ def _check_backend(name: str, backend: LocalBackend | WorkersAIBackend, problems
         problems.add(path, "cloud means every cloud in rules; take another name", at_key=True)
     if isinstance(backend, LocalBackend):
         return
+    _check_no_load(backend.timeouts, (*path, "timeouts"), problems)
     if name == "local":
         problems.add(path, "local means this machine; a cloud needs another name", at_key=True)
     address = urlsplit(backend.base_url)
     if address.scheme == "http" and not is_loopback(address.hostname or ""):
         problems.add((*path, "base_url"), "the token would travel unencrypted: use https")
+
+
+def _check_no_load(waits: Waits, path: KeyPath, problems: Problems) -> None:
+    """Note a wait that never begins; in an alias's or the global timeouts it is for local steps."""
+    if waits.load is not None:
+        problems.add((*path, "load"), "a cloud loads nothing here: remove it")
 
 
 def _check_step(config: Config, alias: Alias, step: TryStep, path: KeyPath, problems: Problems) -> None:
@@ -85,6 +93,8 @@ def _check_step(config: Config, alias: Alias, step: TryStep, path: KeyPath, prob
     if backend is None:
         return
     local = isinstance(backend, LocalBackend)
+    if not local:
+        _check_no_load(step.timeouts, (*path, "timeouts"), problems)
     impossible = timeouts.disorder(timeouts.of_step(config, alias, step), local=local)
     if impossible:
         problems.add(path, f"timeouts that cannot work: {impossible}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hybrid_router.config import timeouts
-from hybrid_router.config.schema import Alias, Config, Loaded, WorkersAIBackend
+from hybrid_router.config.schema import Alias, Config, Loaded, LocalBackend, TryStep, WorkersAIBackend
 from hybrid_router.config.spelling import mapping
 from hybrid_router.core.units import duration_text
 
@@ -33,13 +33,13 @@ def effective(loaded: Loaded) -> dict[str, Any]:
 
 def _alias(config: Config, alias: Alias) -> dict[str, Any]:
     return {
-        "try": [
-            {"step": step.step, "timeouts": _attempt_waits(mapping(timeouts.of_step(config, alias, step)))}
-            for step in alias.try_
-        ],
+        "try": [{"step": step.step, "timeouts": _waits(config, alias, step)} for step in alias.try_],
         "timeouts": {"total": duration_text(timeouts.of_call(config, alias))},
     }
 
 
-def _attempt_waits(waits: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in waits.items() if key != "total"}
+def _waits(config: Config, alias: Alias, step: TryStep) -> dict[str, Any]:
+    """The waits of an attempt; a cloud has no `load`."""
+    merged = mapping(timeouts.of_step(config, alias, step))
+    local = isinstance(config.backends[step.backend], LocalBackend)
+    return {key: merged[key] for key in timeouts.ATTEMPT if local or key != "load"}

@@ -74,6 +74,18 @@ def with_rule(rule: str) -> str:
             "→yes}}}",
             "backends.local.models.small.preload: write true or false, without quotes",
         ),
+        (
+            "TOKEN}}",
+            "TOKEN}, timeouts: {load: 5s}}",
+            "→5s",
+            "backends.cf.timeouts.load: a cloud loads nothing here: remove it",
+        ),
+        (
+            "cf/@cf/meta/llama]",
+            "{step: cf/@cf/meta/llama, timeouts: {load: 4s}}]",
+            "→4s",
+            "aliases.default.try[1].timeouts.load: a cloud loads nothing here: remove it",
+        ),
         ("aliases:", "log: 3\naliases:", "→3", "log: wants a mapping of level, calls, not a single value"),
         (
             "aliases:",
