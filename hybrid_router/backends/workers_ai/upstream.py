@@ -166,6 +166,4 @@ class Upstream:
 
 def after_first(error: RouterError) -> StreamBroken:
     """The same failure once part of the answer is out."""
-    if isinstance(error, StreamBroken):
-        return error
     return StreamBroken(error.message, detail=error.detail, retry_after_s=error.retry_after_s)

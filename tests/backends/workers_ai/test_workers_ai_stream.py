@@ -308,6 +308,30 @@ async def test_a_reset_after_any_event_never_makes_half_an_answer_whole(seen_cou
     assert error is None or isinstance(error, StreamBroken) == (seen_count > 0)
 
 
+async def test_what_came_before_the_connection_broke_is_still_read() -> None:
+    """The end of an answer may wait in the buffer while its connection breaks: nothing of it is lost."""
+    rest = chunk(events(piece("b"), piece(finish="stop"), TOTAL))
+    async with cloud([head(), chunk(events(piece("a"))), PAUSE, rest, CLOSE]) as (backend, upstream):
+        running = backend.run(chat(), a_step())
+        async with aclosing(running):
+            told = await anext(running)
+            upstream.go_on.set()
+            await upstream.gone.wait()
+            await asyncio.sleep(0.05)  # both arrive unread: no event tells of that
+            async for batch in running:
+                told += batch
+
+    assert told == [Text("a"), Text("b"), Finish("stop"), Usage(9, 2)]
+
+
+async def test_a_classic_chunk_may_name_the_reason() -> None:
+    """Some do; then the budget is not asked."""
+    assert await read({"response": "a", "finish_reason": "length"}, {"response": ""}, DONE) == [
+        Text("a"),
+        Finish("length"),
+    ]
+
+
 async def test_any_slicing_gives_the_same_answer() -> None:
     """One byte at a time, with every kind of line end, changes nothing but the batches."""
     text = events(piece("a"), piece("ü😀"), piece(finish="stop"), TOTAL, DONE).replace(b"\n", b"\r\n")

@@ -42,6 +42,7 @@ def tool(index: int | None = 0, **fields: object) -> dict[str, object]:
     "pieces",
     [
         [
+            tool(id=None, function=None),
             tool(id="t1", function={"name": "f"}),
             tool(function={"arguments": '{"a"'}),
             tool(function={"arguments": ":1}"}),
