@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ from scripted_answers import (
 
 from hybrid_router.api.connection import Connection
 from hybrid_router.core.call import Call
-from hybrid_router.core.event import Text
+from hybrid_router.core.event import Batch, Text
 from hybrid_router.dispatch.record import Record
 
 CANARY = "hr-canary-secret"
@@ -144,8 +145,10 @@ async def test_a_bug_is_a_500_that_tells_nothing(caplog: pytest.LogCaptureFixtur
 class FaultyLater(ScriptedAnswers):
     """Has a bug in the middle of its answer."""
 
-    def __init__(self) -> None:
-        super().__init__([[Text("a")], [Text("b", index=99)]])
+    async def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
+        """Say one word, then raise what nobody expects."""
+        yield [Text("a")]
+        raise ZeroDivisionError(CANARY)
 
 
 async def test_a_bug_in_a_stream_ends_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +162,8 @@ async def test_a_bug_in_a_stream_ends_it(caplog: pytest.LogCaptureFixture) -> No
     assert b'"content":"a"' in raw
     assert b"[DONE]" not in raw
     assert not raw.endswith(b"0\r\n\r\n")
-    assert "IndexError" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert CANARY not in caplog.text
 
 
 async def test_connections_leave_nothing_behind() -> None:

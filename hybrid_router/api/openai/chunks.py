@@ -39,8 +39,20 @@ class _Chunks:
         return self._finished_count >= len(self._started)
 
     def encode(self, batch: Batch) -> bytes:
-        """One batch's documents, joined: they are sent by one write."""
+        """One batch's documents, joined: they are sent by one write.
+
+        Raises:
+            StreamBroken: an event belongs to no choice of the call.
+        """
         out: list[bytes] = []
+        try:
+            self._all(batch, out)
+        except IndexError:
+            raise reply.unasked() from None
+        return b"".join(out)
+
+    def _all(self, batch: Batch, out: list[bytes]) -> None:
+        """Every event of a batch, each choice's first one after what comes before it."""
         for event in batch:
             if isinstance(event, Usage):
                 self._usage = event
@@ -51,7 +63,6 @@ class _Chunks:
             if isinstance(event, Finish):
                 self._finished_count += 1
             self._event(event, out)
-        return b"".join(out)
 
     def end(self) -> bytes:
         """The usage chunk, if it is wanted and known, and `[DONE]`."""

@@ -28,9 +28,20 @@ def fold(call: Call, events: Batch) -> tuple[list[Choice], Usage | None]:
     """Gather the events of a whole answer by choice.
 
     Raises:
-        StreamBroken: a choice has no finish reason, so the answer is not whole.
+        StreamBroken: a choice has no finish reason, so the answer is not whole, or was not asked for.
     """
     choices = [Choice() for _ in range(call.choices_count)]
+    try:
+        usage = _sort(choices, events)
+    except IndexError:
+        raise unasked() from None
+    if any(choice.reason is None for choice in choices):
+        raise StreamBroken("the answer ended without a finish reason")
+    return choices, usage
+
+
+def _sort(choices: list[Choice], events: Batch) -> Usage | None:
+    """Give each event to its choice; return the usage."""
     usage = None
     for event in events:
         if isinstance(event, Text):
@@ -43,9 +54,7 @@ def fold(call: Call, events: Batch) -> tuple[list[Choice], Usage | None]:
             choices[event.index].tools.setdefault(event.position, []).append(event)
         else:
             usage = event
-    if any(choice.reason is None for choice in choices):
-        raise StreamBroken("the answer ended without a finish reason")
-    return choices, usage
+    return usage
 
 
 def chat(call: Call, created_s: int, events: Batch) -> bytes:
@@ -81,6 +90,11 @@ def completion(call: Call, created_s: int, events: Batch, *, echo: bool) -> byte
         ],
         usage,
     )
+
+
+def unasked() -> StreamBroken:
+    """A hostile or confused backend numbered a choice beyond those of the call."""
+    return StreamBroken("the backend answered a choice that was not asked for")
 
 
 def echoed(call: Call, index: int) -> str:
