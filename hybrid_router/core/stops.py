@@ -6,7 +6,8 @@ from __future__ import annotations
 class StopFilter:
     """Cuts a growing text before the first stop string.
 
-    Text that may still become a stop string is held back until it cannot.  Pure: feed and flush.
+    Text that may still become a stop string is held back until it cannot.  The stop string that is whole
+    first counts, the longer of two that end together: so borders make no difference.  Pure.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
@@ -19,10 +20,10 @@ class StopFilter:
         if not self._stops:
             return text, False
         pending = self._held + text
-        found = [at for stop in self._stops if (at := pending.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := pending.find(stop)) >= 0]
         if found:
             self._held = ""
-            return pending[: min(found)], True
+            return pending[: min(found)[1]], True
         keep_count = self._undecided_count(pending)
         self._held = pending[len(pending) - keep_count :]
         return pending[: len(pending) - keep_count], False

@@ -12,9 +12,12 @@ STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3).map(tuple)
 
 
 def cut(text: str, stops: tuple[str, ...]) -> str:
-    """What must be shown of `text`: everything before the first stop string."""
-    found = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return text[: min(found)] if found else text
+    """What must be shown of `text`: everything before the stop string that is whole first."""
+    for end in range(1, len(text) + 1):
+        whole = [stop for stop in stops if text[:end].endswith(stop)]
+        if whole:
+            return text[: end - max(map(len, whole))]
+    return text
 
 
 @given(st.lists(ALPHABET, max_size=8), STOPS)
@@ -32,6 +35,14 @@ def test_any_split_shows_the_same_text(pieces: list[str], stops: tuple[str, ...]
         shown += stop_filter.flush()
 
     assert shown == cut(arrived, stops)
+
+
+def test_of_nested_stop_strings_the_one_that_is_whole_first_counts() -> None:
+    """Whether `abc` arrives at once or in pieces."""
+    whole, pieces = StopFilter(("abc", "b")), StopFilter(("abc", "b"))
+
+    assert whole.feed("abc") == ("a", True)
+    assert pieces.feed("ab") == ("a", True)
 
 
 @given(ALPHABET)
