@@ -183,7 +183,9 @@ async def test_the_command_says_where_it_is_and_stops_when_told(number: signal.S
         found = re.search(
             r"base_url: (http://127\.0\.0\.1:\d+/client/v4)  account_id: (e{32})  token: emulator", line
         )
-        assert found, line
+        if not found:
+            _, complaints = await asyncio.wait_for(process.communicate(), 10)
+            pytest.fail(f"no ready line but {line!r} and {complaints.decode()}")
         headers = {"authorization": "Bearer emulator", "x-emulate": "hang=before_headers"}
         async with aiohttp.ClientSession(headers=headers) as http:
             url = f"{found[1]}/accounts/{found[2]}/ai/models/search?search=zzz"
