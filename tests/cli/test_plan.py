@@ -19,7 +19,7 @@ from hybrid_router.core.step import LeftOut, Plan, Step, Timeouts
 ROUTER = str(Path(__file__).parents[2] / "router.yaml")
 ACCOUNT = {"CLOUDFLARE_ACCOUNT_ID": "0" * 32, "CLOUDFLARE_API_TOKEN": "canary-token"}
 LOCAL = "local/smollm2"
-CLOUD = "cloudflare/@cf/meta/llama-3.2-1b-instruct"
+CLOUD = "cloudflare/@cf/zai-org/glm-4.7-flash"
 RULES = """\
 server: {keys: [{name: ann, sha256: %s}]}
 backends: {local: {type: local, models: {a: {}}}}

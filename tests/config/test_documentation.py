@@ -15,7 +15,7 @@ backends:
   local: {type: local, models: {smollm2: {}}}
   cloudflare: {type: workers_ai, account_id: {env: ACCOUNT}, token: {env: TOKEN}}
 """
-ALIASES = "aliases: {default: {try: [local/smollm2, cloudflare/@cf/meta/llama-3.2-1b-instruct]}}\n"
+ALIASES = "aliases: {default: {try: [local/smollm2, cloudflare/@cf/zai-org/glm-4.7-flash]}}\n"
 
 
 def examples(page: str) -> list[str]:

@@ -21,7 +21,7 @@ from hybrid_router.routing.subject import Subject
 
 ROOT = Path(__file__).parents[2]
 LOCAL = "local/smollm2"
-CLOUD = "cloudflare/@cf/meta/llama-3.2-1b-instruct"
+CLOUD = "cloudflare/@cf/zai-org/glm-4.7-flash"
 BOTH = Facts(local=frozenset({"local"}))
 
 
