@@ -1,11 +1,16 @@
-"""What several rooms' tests share: the real starter model."""
+"""What several rooms' tests share: the real starter model, the real service, the emulator behind it."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from router_policy import place_model, policy
+from router_process import Emulator, Router, stopped_at_end
 
 from hybrid_router.engines.task import Settings
 
@@ -33,3 +38,41 @@ def model_settings(model_path: Path) -> Settings:
         prefill_chunk=64,
         gpu_layers=0,
     )
+
+
+@pytest.fixture(scope="session")
+def manifest(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest that names the starter model `smol`, with the file beside it."""
+    return place_model(tmp_path_factory.mktemp("models"), model_path)
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One emulated cloud, a process; slow enough that each event of a stream travels alone."""
+    started = Emulator(tmp_path_factory.mktemp("emulator"), "--token-delay", "0.005")
+    with stopped_at_end(started):
+        yield started
+
+
+@pytest.fixture(scope="module")
+def router(manifest: Path, emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """The service for tests that do it no harm."""
+    started = Router(policy(manifest, emulator.base_url), tmp_path_factory.mktemp("router"))
+    with stopped_at_end(started):
+        yield started
+
+
+StartRouter = Callable[..., Router]
+
+
+@pytest.fixture
+def start_router(manifest: Path, emulator: Emulator, tmp_path: Path) -> Iterator[StartRouter]:
+    """Starts a service of the test's own; its keywords are those of `policy`, and `wait`."""
+    with ExitStack() as stack:
+
+        def start(*, wait: bool = True, **chosen: Any) -> Router:
+            started = Router(policy(manifest, emulator.base_url, **chosen), tmp_path, wait=wait)
+            stack.enter_context(stopped_at_end(started))
+            return started
+
+        yield start
