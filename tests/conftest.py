@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from router_policy import place_model, policy
 from router_process import Emulator, Router, stopped_at_end
 
 from hybrid_router.engines.task import Settings
+
+# How long an example takes says how busy the machine is, not whether the promise holds.
+settings.register_profile("router", deadline=None)
+settings.load_profile("router")
 
 
 @pytest.fixture(scope="session")

@@ -136,13 +136,6 @@ class Call(Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def text(self) -> str:
-        """All text of the prompt, for rules that look at it; token prompts count as nothing."""
-        if self.operation is Operation.CHAT:
-            return "\n".join(message.text for message in self.messages)
-        return "\n".join(prompt for prompt in self.prompts if isinstance(prompt, str))
-
-    @property
     def choices_count(self) -> int:
         """How many choices the answer has."""
         return self.n * max(1, len(self.prompts))

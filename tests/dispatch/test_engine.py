@@ -18,6 +18,7 @@ from hybrid_router.core.errors import (
     BackendUnavailable,
     CallRefused,
     ContextOverflow,
+    NoBackend,
     RouterError,
     StreamBroken,
 )
@@ -171,6 +172,14 @@ async def test_when_all_fail_the_last_error_names_every_step() -> None:
     assert isinstance(trial.error, BackendBusy)
     assert trial.error.retry_after_s == 7
     assert trial.error.message == "all 2 steps failed: b0/m: refused; b1/m: full"
+
+
+async def test_an_empty_plan_is_an_error_and_not_an_empty_answer() -> None:
+    """Whoever runs a plan without steps is told."""
+    trial = await Trial().run(call())
+
+    assert isinstance(trial.error, NoBackend)
+    assert trial.record.last is None
 
 
 async def test_the_total_holds_over_all_attempts() -> None:

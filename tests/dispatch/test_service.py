@@ -112,3 +112,12 @@ async def test_readiness_names_the_aliases_nobody_serves() -> None:
     """One able step is enough for an alias."""
     assert service(home()).unservable() == {}
     assert service(home(why_down="dead"), Scripted([answer("x")])).unservable() == {"home": "local/m: dead"}
+
+
+async def test_a_step_is_down_for_its_backends_or_its_own_reason() -> None:
+    """What the ready line says beside each step."""
+    answers = service(home(why_down="dead"))
+
+    assert answers.down("local", "m") == "dead"
+    assert answers.down("cloud-a", "x") == "no token"
+    assert answers.aliases == ("both", "home")
