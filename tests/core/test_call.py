@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hybrid_router.core.call import Call, ImagePart, Message, Operation, RefusalPart, TextPart
+from hybrid_router.core.call import Call, ImagePart, Message, Operation, Part, RefusalPart, TextPart
 
 
 def test_the_text_of_a_message_is_its_text_parts() -> None:
     """Null and pictures count as nothing, parts are joined."""
-    parts = [TextPart("a"), ImagePart({"url": "data:,"}), RefusalPart("no"), TextPart("b")]
+    parts: list[Part] = [TextPart("a"), ImagePart({"url": "data:,"}), RefusalPart("no"), TextPart("b")]
 
     assert Message(role="system", content="be brief").text == "be brief"
     assert Message(role="assistant").text == ""
