@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,7 @@ from router_process import Router
 
 PROMPT_CANARY = "promptcanary9d31"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+_PIECE = re.compile(rb'"(?:text|content)":"')
 SCHEMAS = {
     CHAT: ("CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
     COMPLETIONS: ("CreateCompletionResponse", "StreamedCompletion"),
@@ -139,17 +141,12 @@ class RawCall:
         self._path = path
         self.received = b""
 
-    async def more(self) -> None:
-        """Read what has come, at least a byte."""
-        chunk = await self._reader.read(65536)
-        assert chunk, f"it ended: {self.received!r}"
-        self.received += chunk
-
-    async def until(self, mark: bytes) -> bytes:
-        """Read until `mark` was received; gives everything so far."""
-        while mark not in self.received:
-            await self.more()
-        return self.received
+    async def pieces(self, count: int) -> None:
+        """Read until so many pieces of text were received, empty ones included."""
+        while len(_PIECE.findall(self.received)) < count:
+            chunk = await self._reader.read(65536)
+            assert chunk, f"it ended before piece {count}; its last bytes: {self.received[-400:]!r}"
+            self.received += chunk
 
     async def rest(self) -> Answer:
         """Read to the end of the connection."""

@@ -22,7 +22,7 @@ CLOUD_TEXT = "1 2 3 4 5"
 # Seconds of prefill: nobody gets a token of it before the worker is killed.
 LONG = f"{PROMPT_CANARY} " + "and so on, " * 220 + "count to 5"
 BUSY_CPU_S = 0.1
-GO_ON = {"2": -100, "0": -100}  # the model may not end its answer
+NO_END = {"2": -100, "0": -100}  # the model may not end its answer
 
 
 def killed(pid: int) -> None:
@@ -81,8 +81,7 @@ async def test_killed_in_the_middle_a_stream_ends_in_band(router: Router, token_
     before = await router.quiet()
     worker = router.worker()
     async with raw_call(router, body) as call:
-        while call.received.count(b'"content"') <= token_count:  # the first one comes with the role
-            await call.more()
+        await call.pieces(1 + token_count)  # the first comes with the role
         killed(worker)
         answer = await call.rest()
 
@@ -101,7 +100,7 @@ async def test_killed_in_the_middle_a_plain_call_is_answered(router: Router) -> 
     since_s = cpu_s(worker)
     async with asyncio.TaskGroup() as group:
         asked = group.create_task(
-            ask(router, chat_body("local-first", SAID, max_tokens=500, logit_bias=GO_ON))
+            ask(router, chat_body("local-first", SAID, max_tokens=500, logit_bias=NO_END))
         )
         other = group.create_task(ask(router, chat_body("cloud-only", "count to 150", stream=True)))
         await busy(worker, since_s)
@@ -118,9 +117,9 @@ async def test_every_call_of_a_killed_worker_is_told(router: Router) -> None:
     """Two that stream and one that waits for a place: the first two end in-band, the third elsewhere."""
     before = await router.quiet()
     worker = router.worker()
-    body = chat_body("local-first", SAID, stream=True, max_tokens=500, logit_bias=GO_ON)
+    body = chat_body("local-first", SAID, stream=True, max_tokens=500, logit_bias=NO_END)
     async with raw_call(router, body) as first, raw_call(router, body) as second:
-        await asyncio.gather(first.until(b'"content"'), second.until(b'"content"'))
+        await asyncio.gather(first.pieces(2), second.pieces(2))
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(ask(router, chat_body("local-first", SAID)))
             await soon(lambda: router.connections() == 3, "the third call's connection")
