@@ -41,6 +41,7 @@ BEFORE_FIRST: dict[str, Fault] = {
     "page of a proxy with status": {"html": True, "status": 503},
     "token not accepted": {"code": 10000},
     "token quoted in the error": {"status": 500, "message": f"Bearer {TOKEN} is not welcome"},
+    "prompt quoted in the error": {"status": 500, "message": f"cannot answer {SAID!r}"},
     "silence before headers": {"hang": "before_headers"},
     "silence after headers": {"hang": "after_headers"},
     "comments for ever": {"pings": True},
@@ -52,6 +53,7 @@ BEFORE_FIRST: dict[str, Fault] = {
     "malformed first line": {"malformed_after": 0},
     "error as the first event": {"error_after": 0, "code": 3040},
 }
+SILENT = {"hang", "pings", "delay_headers_s", "delay_first_s", "stall_after"}
 AFTER_FIRST: dict[str, Fault] = {
     "reset": {"cut_after": 2},
     "close without an end": {"close_after": 2},
@@ -115,6 +117,7 @@ async def test_before_the_first_token_the_next_step_answers(
     assert (first["backend"], first["outcome"]) == ("cloudflare", "failed")
     assert (second["backend"], second["outcome"]) == ("local", "answered")
     assert "ttft_s" not in first
+    assert (first["error"] == "backend_timeout") == bool(SILENT & fault.keys())
     assert len(emulator.calls()) == 1
 
 

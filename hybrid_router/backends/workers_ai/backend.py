@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
+from hybrid_router.backends.discretion import prompt_of, without_prompt
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, requests
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
@@ -83,6 +84,7 @@ class WorkersAI:
                         yield batch
                 told.append(answer.usage)
         except RouterError as error:
+            error.detail = without_prompt(error.detail, prompt_of(call))
             failure = after_first(error) if begun else error
         else:
             if usage := total(told):

@@ -1,0 +1,50 @@
+"""A cloud's words in the log, without the prompt."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_router.backends.discretion import QUOTED, without_prompt
+
+WHERE = "status 500, code 8005"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["cannot answer 'My name is Ada Lovelace, hello'", "…is Ada Lovelace…", "AiError: Ada Lovelace, hell"],
+)
+def test_words_that_quote_the_prompt_are_left_out(words: str) -> None:
+    """Whole or in part: what remains is the status and the code."""
+    assert without_prompt(f"{WHERE}: {words}", "My name is Ada Lovelace, hello") == f"{WHERE}: {QUOTED}"
+
+
+@pytest.mark.parametrize("prompt", ["My name is Ada Lovelace, hello", "", " ", "hello"])
+def test_other_words_are_kept(prompt: str) -> None:
+    """A reader of the log needs them."""
+    told = f"{WHERE}: AiError: Capacity temporarily exceeded, please try again."
+    assert without_prompt(told, prompt) == told
+
+
+def test_a_short_prompt_is_found_whole() -> None:
+    """It has no run that is too long for chance, so all of it is looked for."""
+    assert without_prompt(f"{WHERE}: no answer to pin 4711", "pin 4711") == f"{WHERE}: {QUOTED}"
+
+
+def test_a_huge_prompt_is_not_searched() -> None:
+    """That would take too long; the words are left out."""
+    assert without_prompt(f"{WHERE}: too long", "x" * 100_001) == f"{WHERE}: {QUOTED}"
+
+
+@given(st.text(min_size=15), st.text(), st.text(), st.data())
+def test_no_quotation_of_fifteen_characters_gets_through(
+    prompt: str, before: str, after: str, data: st.DataObject
+) -> None:
+    """For any prompt and any place of the quotation."""
+    start = data.draw(st.integers(0, len(prompt) - 15))
+    quotation = prompt[start : start + 15]
+    if len(prompt.strip()) < 15:
+        return
+    kept = without_prompt(f"{WHERE}: {before}{quotation.strip()}{after}", prompt)
+    assert len(quotation.strip()) < 15 or kept == f"{WHERE}: {QUOTED}"
