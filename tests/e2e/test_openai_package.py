@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
-from router_process import Router
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from router_process import Emulator, Router
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(60)]
 
@@ -116,15 +116,30 @@ def test_the_headers_say_who_answered(
         assert parsed.choices[0].message.content
 
 
-def test_the_package_completes_a_prompt(client: openai.OpenAI) -> None:
-    """The older address goes on where the prompt ends, plain and streamed."""
-    reply = client.completions.create(model="local-only", prompt=COUNTED, max_tokens=12, temperature=0)
-    stream = client.completions.create(
-        model="local-only", prompt=COUNTED, max_tokens=12, temperature=0, stream=True
-    )
+@pytest.mark.parametrize(
+    ("alias", "begins"), [("local-only", " 8, 9, 10,"), ("cloud-only", "You said: 1, 2,")]
+)
+def test_the_package_completes_a_prompt(client: openai.OpenAI, alias: str, begins: str) -> None:
+    """The older address goes on where the prompt ends; a stream says the same."""
+    reply = client.completions.create(model=alias, prompt=COUNTED, max_tokens=12, temperature=0)
+    stream = client.completions.create(model=alias, prompt=COUNTED, max_tokens=12, temperature=0, stream=True)
 
-    assert reply.choices[0].text.startswith(" 8, 9, 10,")
+    assert reply.choices[0].text.startswith(begins)
+    assert reply.choices[0].finish_reason == "length"
     assert "".join(chunk.choices[0].text for chunk in stream) == reply.choices[0].text
+
+
+def test_a_break_in_the_middle_is_an_api_error(client: openai.OpenAI, emulator: Emulator) -> None:
+    """The package raises its APIError after the text that came; nothing pretends to be an end."""
+    emulator.fault(cut_after=4)
+    stream = client.chat.completions.create(model="cloud-only", messages=SAID, stream=True)
+    chunks: list[ChatCompletionChunk] = []
+    with pytest.raises(openai.APIError) as broken:
+        chunks.extend(stream)
+
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "1 2 3"
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * len(chunks)
+    assert broken.value.code == "stream_broken"
 
 
 def test_the_package_lists_models(client: openai.OpenAI) -> None:
