@@ -1,0 +1,67 @@
+"""`python -m bench [gateway|llama]`: measure, print, and keep if asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from bench import gateway, llama, machine
+from bench.processes import BenchError
+from bench.report import Report, markdown, show
+
+_WIDTH = 110
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("part", type=click.Choice(["both", "gateway", "llama"]), default="both")
+@click.option("--rounds", default=3, show_default=True, help="How often each figure is taken.")
+@click.option("--seconds", default=1.2, show_default=True, help="Of load in each cell of the gateway part.")
+@click.option(
+    "--connections",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=gateway.CONNECTIONS,
+    show_default=True,
+    help="Calls at once; may be given several times.",
+)
+@click.option("--tokens", default=128, show_default=True, help="A stream of the llama part has so many.")
+@click.option("--json", "json_path", type=_FILE, help="Write all figures here.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, as in docs/benchmarks.md.")
+def main(part: str, json_path: Path | None, **options: Any) -> None:
+    """Measure the router beside a bare proxy and nginx, and its engine beside llama-cpp-python's own."""
+    rounds, say = options["rounds"], _progress()
+    report = Report(machine=machine.look())
+    try:
+        if part != "llama":
+            report.gateways = gateway.measure(rounds, options["seconds"], options["connections"], say)
+        if part != "gateway":
+            report.llamas = llama.measure(rounds, options["tokens"], say)
+    except BenchError as error:
+        raise click.ClickException(str(error)) from None
+    if json_path is not None:
+        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if options["as_markdown"]:
+        click.echo(markdown(report))
+    else:
+        show(report, Console(width=_WIDTH))
+
+
+def _progress() -> Callable[[str], None]:
+    """Tell what is being measured on standard error, on one line if a person looks."""
+    stderr = Console(stderr=True)
+
+    def say(what: str) -> None:
+        if stderr.is_terminal:
+            stderr.print(f"\r{what:<78}", end="", markup=False, highlight=False)
+
+    return say
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

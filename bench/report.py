@@ -1,0 +1,177 @@
+"""The figures as tables: for a terminal, and as Markdown for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from msgspec import Struct
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import gateway, llama
+from bench.gateway import TARGET_RATIO, Gateways
+from bench.llama import Llamas
+from bench.machine import Machine
+from bench.subjects import DIRECT, ROUTER
+
+_SATURATED = 0.85
+_NOTHING = "–"
+
+
+class Report(Struct, kw_only=True):
+    """One run."""
+
+    machine: Machine
+    gateways: Gateways | None = None
+    llamas: Llamas | None = None
+
+
+class Block(Struct):
+    """A heading, what is to know, and a table, if there is one.  The first row names the columns."""
+
+    title: str
+    notes: list[str]
+    rows: list[list[str]]
+
+
+def show(report: Report, console: Console) -> None:
+    """Print everything."""
+    console.print(report.machine.line, soft_wrap=True, highlight=False)
+    for block in blocks(report):
+        console.print(f"\n[bold]{block.title}[/bold]", highlight=False)
+        for note in block.notes:
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
+        if block.rows:
+            console.print(_table(block.rows))
+
+
+def _table(rows: list[list[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for at, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if at == 0 else "right", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def markdown(report: Report) -> str:
+    """Everything, to be pasted into docs/benchmarks.md."""
+    parts = [report.machine.line + "."]
+    for block in blocks(report):
+        parts.append(f"### {block.title}")
+        parts += block.notes
+        if block.rows:
+            parts.append("\n".join(_markdown_rows(block.rows)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_rows(rows: list[list[str]]) -> Iterator[str]:
+    head, *body = rows
+    yield f"| {' | '.join(head)} |"
+    yield f"| --- |{' ---: |' * (len(head) - 1)}"
+    for row in body:
+        yield f"| {' | '.join(row)} |"
+
+
+def blocks(report: Report) -> Iterator[Block]:
+    """What there is to tell, in order."""
+    if report.gateways is not None:
+        yield from _gateway_blocks(report.gateways)
+    if report.llamas is not None:
+        yield _llama_block(report.llamas)
+
+
+def _gateway_blocks(gateways: Gateways) -> Iterator[Block]:
+    for title, rows in groupby(gateways.rows, key=lambda row: row.load):
+        yield Block(f"Gateways: {title}", [], [_GATEWAY_COLUMNS, *map(_gateway_row, rows)])
+    yield Block("Gateways: target and reading", [verdict(gateways), *_gateway_notes(gateways)], [])
+
+
+_GATEWAY_COLUMNS = [
+    "gateway",
+    "at once",
+    "CPU ms a call",
+    "× bare",
+    "calls/s",
+    "added p50 ms",
+    "added p99 ms",
+    "core used",
+]
+
+
+def _gateway_row(row: gateway.Row) -> list[str]:
+    limited = row.is_paced or row.connections_count == 1  # by the load itself, whoever answers
+    saturated = limited or row.busy is None or row.busy >= _SATURATED
+    return [
+        row.gateway,
+        str(row.connections_count),
+        _number(row.cpu_ms, "{:.3f}"),
+        _number(row.cpu_ratio, "{:.2f}"),
+        ("" if saturated else "≥ ") + f"{row.calls_per_s:,.0f}",
+        _number(row.added_p50_ms, "{:.2f}"),
+        _number(row.added_p99_ms, "{:.2f}"),
+        _number(row.busy, "{:.0%}"),
+    ]
+
+
+def verdict(gateways: Gateways) -> str:
+    """Whether the target is met, cell by cell."""
+    ratios = [
+        (f"{row.load}, {row.connections_count} at once", row.cpu_ratio)
+        for row in gateways.rows
+        if row.gateway == ROUTER and row.cpu_ratio is not None
+    ]
+    missed = [f"{where} ({ratio:.2f} ×)" for where, ratio in ratios if ratio > TARGET_RATIO]
+    met = f"Target: CPU a call of the router ≤ {TARGET_RATIO:g} × the bare aiohttp proxy's. "
+    met += f"Met in {len(ratios) - len(missed)} of {len(ratios)} cells."
+    return f"{met} Missed: {'; '.join(missed)}." if missed else met
+
+
+def _gateway_notes(gateways: Gateways) -> Iterator[str]:
+    yield (
+        f"Medians of {gateways.rounds_count} interleaved rounds; ratios and differences are taken inside "
+        f"each round. Pinning: {gateways.pinning}. CPU is user and system time of the whole process tree. "
+        f"Added latency is above `{DIRECT}`: of the whole answer for plain calls, of its first bytes for "
+        f"streams. `core used` below {_SATURATED:.0%}: something else was the limit (load, upstream or other "
+        f"programs), so calls/s is a lower bound (≥)."
+    )
+    yield from gateways.skipped
+
+
+def _llama_block(llamas: Llamas) -> Block:
+    notes = [f"Left out: {llamas.skipped}."] if llamas.skipped else [_llama_note(llamas)]
+    return Block("Text generation: the starter model", notes, _llama_rows(llamas.rows) if llamas.rows else [])
+
+
+def _llama_rows(rows: Sequence[llama.Row]) -> list[list[str]]:
+    return [
+        ["subject", "streams", "tokens/s together", "× bare", "TTFT s, first", "TTFT s, last"],
+        *(
+            [
+                row.subject,
+                str(row.streams_count),
+                f"{row.tokens_per_s:.1f}",
+                f"{row.ratio:.2f}",
+                f"{row.first_s:.3f}",
+                f"{row.last_s:.3f}",
+            ]
+            for row in rows
+        ),
+    ]
+
+
+def _llama_note(llamas: Llamas) -> str:
+    return (
+        f"{llamas.tokens_count} tokens a stream, greedy, context {llamas.context}, {llamas.threads} threads; "
+        f"medians of {llamas.rounds_count} interleaved rounds, one subject busy at a time, no prompt twice. "
+        "llama-cpp-python's `Llama` answers one call at a time: its two streams are one after the other, "
+        "as with a lock around it. It keeps the tokens of its last call, so it need not read again what two "
+        "prompts begin with; here that is the system prompt of the model's template."
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    write: Callable[[float], str] = form.format
+    return _NOTHING if value is None else write(value)
