@@ -1,4 +1,4 @@
-"""Running a plan.  The type of the exception is the decision, the timers are one `timeout_at` a wait.
+"""Running a plan.  The type of the exception is the decision.
 
 A step that ends without all its `Finish` events is broken, whatever its backend thinks (I3).  A plain
 call has shown its client nothing until it is whole, so there every failure may go to the next step.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
@@ -24,6 +23,7 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
+from hybrid_router.dispatch.patience import Patience
 from hybrid_router.dispatch.record import Attempt, Outcome, Record
 
 OnAttempt = Callable[[Attempt], None]
@@ -49,18 +49,26 @@ async def run(
         record.ignored = tuple(sorted(call.extra.keys() - backend.extra_fields)) if call.extra else ()
         row = Attempt(backend=step.backend, model=step.model, started_s=loop.time())
         record.attempts.append(row)
+        tried = _attempt(call, step, backend.run(call, step), row, deadline_s)
         try:
-            timed = _timed(backend.run(call, step), row, _Waits(call, step, deadline_s))
-            noted = _noted(timed, row, on_attempt)
-            async with aclosing(noted if call.stream else _whole(noted)) as batches:
-                async for batch in batches:
-                    yield batch
-        except (BackendError, ContextOverflow) as failure:
-            failures.append((step, failure))
-            if loop.time() >= deadline_s:
-                break
+            async with aclosing(tried):
+                if call.stream:
+                    async for batch in tried:
+                        yield batch
+                else:
+                    yield await _whole(tried)
+            row.outcome = "answered"
+        except RouterError as error:
+            failures.append((step, _for_the_next(error, row, call)))
         else:
             return
+        finally:
+            if row.outcome == "running":
+                row.outcome = "cancelled"
+            row.ended_s = loop.time()
+            on_attempt(row)
+        if loop.time() >= deadline_s:
+            break
     raise _summed_up(failures)
 
 
@@ -75,37 +83,30 @@ def _summed_up(failures: list[tuple[Step, RouterError]]) -> RouterError:
     return last
 
 
-async def _whole(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
-    """The whole answer as one batch, or a `BackendError`: nothing was shown, so nothing is broken."""
+async def _whole(batches: AsyncGenerator[Batch]) -> Batch:
+    """The whole answer as one batch."""
     gathered: Batch = []
-    try:
-        async with aclosing(batches):
-            async for batch in batches:
-                gathered += batch
-    except StreamBroken as broken:
-        raise BackendError(broken.message, detail=broken.detail, code=broken.code) from broken
-    yield gathered
+    async for batch in batches:
+        gathered += batch
+    return gathered
 
 
-async def _noted(
-    batches: AsyncGenerator[Batch], row: Attempt, on_attempt: OnAttempt
-) -> AsyncGenerator[Batch]:
-    """Keep an attempt's row, and report it when the attempt has ended, however it ended."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
-        row.outcome = "answered"
-    except RouterError as error:
-        row.outcome = _outcome(error)
-        row.error, row.detail = error.code, error.detail or error.message
-        raise
-    finally:
-        if row.outcome == "running":
-            row.outcome = "cancelled"
-        row.ended_s = loop.time()
-        on_attempt(row)
+def _for_the_next(error: RouterError, row: Attempt, call: Call) -> RouterError:
+    """Note a failure; it is returned if another step may try.
+
+    What broke a plain answer in the middle is a failure like any other: its client saw nothing of it.
+
+    Raises:
+        RouterError: the failure, if no other step may try.
+    """
+    failure = error
+    if isinstance(error, StreamBroken) and not call.stream:
+        failure = BackendError(error.message, detail=error.detail, code=error.code)
+    row.outcome = _outcome(failure)
+    row.error, row.detail = failure.code, failure.detail or failure.message
+    if not isinstance(failure, BackendError | ContextOverflow):
+        raise failure
+    return failure
 
 
 def _outcome(error: RouterError) -> Outcome:
@@ -115,57 +116,41 @@ def _outcome(error: RouterError) -> Outcome:
     return "refused" if isinstance(error, CallRefused) else "failed"
 
 
-@dataclass(frozen=True)
-class _Waits:
-    """What is waited for, and how long."""
-
-    call: Call
-    step: Step
-    deadline_s: float
-
-    def first_until_s(self, started_s: float) -> float:
-        return min(started_s + self.step.timeouts.first_token_s, self.deadline_s)
-
-    def next_until_s(self, now_s: float) -> float:
-        return min(now_s + self.step.timeouts.between_tokens_s, self.deadline_s)
-
-
-async def _timed(batches: AsyncGenerator[Batch], row: Attempt, waits: _Waits) -> AsyncGenerator[Batch]:
-    """A backend's batches under the step's timers.
-
-    The timer runs only while the backend is waited for: a client that reads slowly is not its fault.
-    """
-    loop = asyncio.get_running_loop()
-    until_s = waits.first_until_s(row.started_s)
-    async with aclosing(batches):
-        while (batch := await _next(batches, row, until_s, waits)) is not None:
-            row.note(batch, loop.time())
-            yield batch
-            until_s = waits.next_until_s(loop.time())
-
-
-async def _next(batches: AsyncGenerator[Batch], row: Attempt, until_s: float, waits: _Waits) -> Batch | None:
-    """The next batch, or None after a whole answer.
+async def _attempt(
+    call: Call, step: Step, batches: AsyncGenerator[Batch], row: Attempt, deadline_s: float
+) -> AsyncGenerator[Batch]:
+    """A backend's batches under the step's timers, counted in the attempt's row.
 
     Once every choice has finished the answer is whole: what goes wrong after that is nobody's loss.
     """
-    whole = row.finished_count >= waits.call.choices_count
-    try:
-        async with asyncio.timeout_at(until_s):
-            batch = await anext(batches, None)
-    except TimeoutError:
-        if whole:
-            return None
-        raise _silence(row, waits.step, until_s) from None
-    except (StreamBroken, BackendError) as error:
-        if whole:
-            return None
-        if row.first_event_s is not None and isinstance(error, BackendError):
-            raise StreamBroken(error.message, detail=error.detail, code=error.code) from error
-        raise
-    if batch is None and not whole:
-        raise _cut(row, waits.step)
-    return batch
+    loop = asyncio.get_running_loop()
+    timeouts, whole = step.timeouts, False
+    until_s = min(row.started_s + timeouts.first_token_s, deadline_s)
+    async with aclosing(batches):
+        with Patience(loop) as patience:
+            while True:
+                try:
+                    batch = await patience.next(batches, until_s)
+                except (TimeoutError, StreamBroken, BackendError) as error:
+                    if whole:
+                        return
+                    raise _failure(error, row, step, until_s) from error
+                if batch is None:
+                    if whole:
+                        return
+                    raise _cut(row, step)
+                now_s = loop.time()
+                row.note(batch, now_s)
+                whole = row.finished_count >= call.choices_count
+                yield batch
+                until_s = min(loop.time() + timeouts.between_tokens_s, deadline_s)
+
+
+def _failure(error: Exception, row: Attempt, step: Step, until_s: float) -> RouterError:
+    """What a failed wait means.  An adapter that errs in its type must not have the answer repeated."""
+    if isinstance(error, BackendError) and row.first_event_s is not None:
+        return StreamBroken(error.message, detail=error.detail, code=error.code)
+    return error if isinstance(error, RouterError) else _silence(row, step, until_s)
 
 
 def _silence(row: Attempt, step: Step, until_s: float) -> RouterError:
