@@ -110,16 +110,20 @@ class Connection(RequestHandler):
         """Send what is left of a response, for `client_stall` at most."""
         if isinstance(resp, web.HTTPException):
             resp = _failure(CallRefused(resp.reason), resp.status)
+        # A bare timer, not `asyncio.timeout`: this is done for every response.  The abort ends the wait.
+        stalled = self._loop.call_later(self._client_stall_s, self._drop)
         try:
-            async with asyncio.timeout(self._client_stall_s):
-                sent = await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            return resp, True
+            sent = await super().finish_response(request, resp, start_time)
+        finally:
+            stalled.cancel()
         if self._retiring:
             self.close()
         return sent
+
+    def _drop(self) -> None:
+        """The client reads nothing.  It is gone, with all that was not sent."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def handle_error(
         self,

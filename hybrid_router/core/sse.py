@@ -8,7 +8,9 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, "Interpr
 from __future__ import annotations
 
 _BOM = b"\xef\xbb\xbf"
-_DATA = b"data:"
+_DATA_SPACE = b"data: "
+_BLANK = b"\n\n"
+_BETWEEN = _BLANK + _DATA_SPACE
 
 
 class EventTooLong(Exception):
@@ -37,8 +39,8 @@ class Decoder:
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
-        if self._is_plain(chunk):
-            return [piece[6:] if piece[5:6] == b" " else piece[5:] for piece in chunk[:-2].split(b"\n\n")]
+        if (pieces := self._plain(chunk)) is not None:
+            return pieces
         if b"\n" in chunk or b"\r" in chunk:
             return self._events(chunk)
         self._tail += chunk
@@ -59,18 +61,21 @@ class Decoder:
         self._at_start = False
         return start.removeprefix(_BOM)
 
-    def _is_plain(self, chunk: bytes) -> bool:
-        """Whether `chunk` is what well-behaved servers send: whole events of one data line each."""
-        return (
-            chunk.endswith(b"\n\n")
-            and chunk.startswith(_DATA)
-            and not self._tail
-            and not self._lines
-            and len(chunk) <= self._limit_bytes
-            and b"\r" not in chunk
-            and chunk.count(b"\n") == 2 * chunk.count(b"\n\n")
-            and chunk.count(b"\n\n" + _DATA) == chunk.count(b"\n\n") - 1
-        )
+    def _plain(self, chunk: bytes) -> list[bytes] | None:
+        """The payloads of what well-behaved servers send: whole events of one `data: ` line each; else None.
+
+        Two line feeds for each piece, counted over all, leave none for its inside.
+        """
+        if (
+            not (chunk.startswith(_DATA_SPACE) and chunk.endswith(_BLANK))
+            or self._tail
+            or self._lines
+            or len(chunk) > self._limit_bytes
+            or b"\r" in chunk
+        ):
+            return None
+        pieces = chunk[len(_DATA_SPACE) : -len(_BLANK)].split(_BETWEEN)
+        return pieces if chunk.count(b"\n") == 2 * len(pieces) else None
 
     def _events(self, chunk: bytes) -> list[bytes]:
         """Take `chunk` line by line; it holds the end of at least one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 from hybrid_router.core import ids
@@ -45,13 +45,13 @@ class Service:
         """What is known now about the steps of `alias`."""
         candidates = [step for step in self._policy.aliases[alias].steps if step.backend in self._backends]
         reasons = {step.name: self._backends[step.backend].down(step.model) for step in candidates}
-        now = datetime.datetime.now().astimezone()
+        now = time.localtime()
         return Facts(
             off=self._off,
             local=self._local,
             down={name: reason for name, reason in reasons.items() if reason is not None},
             features={step.name: self._backends[step.backend].features(step.model) for step in candidates},
-            minute_of_day=now.hour * 60 + now.minute,
+            minute_of_day=now.tm_hour * 60 + now.tm_min,
         )
 
     def decide(self, call: Call) -> Record:

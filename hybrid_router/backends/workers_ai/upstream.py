@@ -150,7 +150,8 @@ class Upstream:
         if not answer.finished:
             return await self._http.read(reply)
         try:
-            return await asyncio.wait_for(self._http.read(reply), TAIL_S)
+            async with asyncio.timeout(TAIL_S):
+                return await self._http.read(reply)
         except (BackendError, TimeoutError):
             return b""
 
