@@ -97,7 +97,7 @@ async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: floa
 
 
 def _settle_memory() -> None:
-    """What start-up made stays for ever: the collector need not look at it again, nor run for every few calls."""
+    """What start-up made stays: the collector need not look at it again, nor run for every few calls."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
