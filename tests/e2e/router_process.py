@@ -209,21 +209,22 @@ class Router(Process):
 
     def _upstream_sockets(self) -> set[str]:
         """Every socket of this machine that talks, from a port other than ours, to some port."""
+        ours = f":{self.port:04X}"
         found = set()
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
-            local, remote = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
-            if remote and local != self.port:
-                found.add(f"socket:[{fields[9]}]")
+            inode, connected = fields[9], not fields[2].endswith(":0000")
+            if inode != "0" and connected and not fields[1].endswith(ours):
+                found.add(f"socket:[{inode}]")
         return found
 
     async def quiet(self, children: int = 1) -> Level:
         """The level once nothing is going on: what it held when it had started, and a line for each call."""
 
         def look() -> bool:
-            told_count = self.log_text.count('"event":"call"')
-            at_rest = self.fds() == self._fds_at_start and len(self.children()) == children
-            return at_rest and told_count == self.asked_count
+            if self.log_text.count('"event":"call"') != self.asked_count:
+                return False
+            return self.fds() == self._fds_at_start and len(self.children()) == children
 
         await soon(look, f"quiet: {self.fds()} fds after {self._fds_at_start}, {self.children()}")
         return Level(children, self._fds_at_start, len(self.log_text.encode()))
