@@ -14,14 +14,18 @@ from hybrid_router.core.event import Batch
 
 
 class Patience:
-    """A timer for the waits of one attempt.  Leave the context to disarm it."""
+    """A timer for the waits of one attempt, all by the task that makes it.  Leaving the context disarms it."""
 
-    __slots__ = ("_alarm", "_expired", "_loop", "_task", "_until_s")
+    __slots__ = ("_alarm", "_expired", "_loop", "_reader", "_until_s", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        reader = asyncio.current_task()
+        if reader is None:
+            raise RuntimeError("batches are waited for by a task")
         self._loop = loop
+        self._reader = reader
         self._alarm: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None  # who waits now
+        self._waiting = False
         self._until_s = 0.0
         self._expired = False
 
@@ -42,14 +46,12 @@ class Patience:
         Raises:
             TimeoutError: nothing came until then; the generator was cancelled.
         """
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("batches are waited for by a task")
+        task = self._reader
         self._until_s = until_s
         if self._alarm is None or self._alarm.when() > until_s:
             self._arm()
         cancelling_count = task.cancelling()
-        self._task = task
+        self._waiting = True
         batch: Batch | None
         try:
             batch = await batches.__anext__()  # `anext` with a default costs another object a wait
@@ -61,7 +63,7 @@ class Patience:
                 raise TimeoutError from None
             raise
         finally:
-            self._task = None
+            self._waiting = False
         if self._expired:  # a generator that swallows its cancellation changes nothing
             task.uncancel()
             raise TimeoutError
@@ -75,10 +77,10 @@ class Patience:
     def _ring(self) -> None:
         """The alarm went off: for a wait that is over, one that may go on, or one that has been too long."""
         self._alarm = None
-        if self._task is None:
+        if not self._waiting:
             return
         if self._loop.time() < self._until_s:
             self._arm()
             return
         self._expired = True
-        self._task.cancel()
+        self._reader.cancel()

@@ -73,7 +73,7 @@ class Service:
             raise PolicyRefused(decided.refused)
         if not decided.steps:
             raise self._incapable(call, facts) or _nobody(decided)
-        return Record(id=ids.new("dec_"), plan=decided)
+        return Record(id=ids.sibling(call.id, "dec_"), plan=decided)
 
     def _incapable(self, call: Call, facts: Facts) -> UnsupportedParameter | None:
         """The error of a call that no step could serve however long its client waits; else None."""

@@ -18,9 +18,12 @@ _SECRET = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-k
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
-    raw = await body.read(request)
+    raw, exchange = await body.read(request), request[EXCHANGE]
     asked = chat_request.decode(
-        raw, call_id=ids.new("chatcmpl-"), principal=request[EXCHANGE].principal, headers=_headers(request)
+        raw,
+        call_id=ids.sibling(exchange.request_id, "chatcmpl-"),
+        principal=exchange.principal,
+        headers=_headers(request),
     )
     call, created_s = asked.call, int(time.time())
     if call.stream:
@@ -31,9 +34,12 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 async def complete(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions."""
-    raw = await body.read(request)
+    raw, exchange = await body.read(request), request[EXCHANGE]
     asked = completion_request.decode(
-        raw, call_id=ids.new("cmpl-"), principal=request[EXCHANGE].principal, headers=_headers(request)
+        raw,
+        call_id=ids.sibling(exchange.request_id, "cmpl-"),
+        principal=exchange.principal,
+        headers=_headers(request),
     )
     call, created_s, echo = asked.call, int(time.time()), asked.echo
     if call.stream:
