@@ -83,7 +83,10 @@ class Answer:
             for payload in payloads:
                 if self.done:
                     break
-                self._payload(payload, batch)
+                if payload == b"[DONE]":
+                    self._done(batch)
+                elif payload:
+                    self._document(_decoded(wire.document, payload), payload, batch)
         except Broken as broken:
             self.fail(broken)
         return batch
@@ -110,30 +113,28 @@ class Answer:
         if not self.finished and self.broken is None:
             self.broken = broken
 
-    def _payload(self, payload: bytes, batch: Batch) -> None:
-        if payload == b"[DONE]":
-            self._done(batch)
-        elif payload:
-            self._document(_decoded(wire.document, payload), payload, batch)
-
     def _document(self, document: wire.Document, payload: bytes, batch: Batch) -> None:
         if document.error or document.errors:
             raise Broken("reported an error", reported=payload)
+        choices = document.choices
         if document.usage is not None:
-            self._tally.take(document.usage, alone=not document.choices)
-        if document.choices is not None:
+            self._tally.take(document.usage, alone=not choices)
+        if choices is not None:
             self._chunked = True
-            for choice in document.choices[:1]:
-                self._choice(choice, batch)
+            if choices:
+                self._choice(choices[0], batch)
         elif document.response is not UNSET or document.tool_calls:
             self._response(document, batch)
 
     def _choice(self, choice: wire.Choice, batch: Batch) -> None:
         delta = choice.delta or choice.message
         if delta is not None:
-            self._reasoning(delta.reasoning_content or delta.reasoning, batch)
-            self._text(_text(delta.content), batch)
-            self._calls(delta.tool_calls, batch)
+            if reasoning := delta.reasoning_content or delta.reasoning:
+                self._reasoning(reasoning, batch)
+            if delta.content is not None:
+                self._text(_text(delta.content), batch)
+            if delta.tool_calls:
+                self._calls(delta.tool_calls, batch)
         if choice.text:
             self._text(choice.text, batch)
         if choice.finish_reason:
@@ -158,8 +159,8 @@ class Answer:
             self.cut = self.done = True
             self._finish("stop", batch)
 
-    def _reasoning(self, text: str | None, batch: Batch) -> None:
-        if text and not self.finished:
+    def _reasoning(self, text: str, batch: Batch) -> None:
+        if not self.finished:
             batch.append(Reasoning(text, self._index))
 
     def _calls(self, pieces: list[wire.ToolPiece] | None, batch: Batch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -54,9 +53,13 @@ class Upstream:
         reply = await self._post(request, step, stream=request.streams)
         try:
             if reply.content_type == "text/event-stream":
-                async with aclosing(self._stream(reply, answer)) as batches:
-                    async for batch in batches:
+                decoder = Decoder(EVENT_LIMIT_BYTES)
+                while not answer.done:  # one batch a read
+                    if batch := await self._batch(reply, decoder, answer):
                         yield batch
+                    self._check(answer)
+                if not answer.cut:
+                    await self._http.settle(reply)
                 return
             body = await self._whole(reply)
         finally:
@@ -120,35 +123,21 @@ class Upstream:
         finally:
             reply.close()
 
-    async def _stream(self, reply: aiohttp.ClientResponse, answer: Answer) -> AsyncGenerator[Batch]:
-        """One batch a read; the connection is kept if it ends right after the answer."""
-        decoder = Decoder(EVENT_LIMIT_BYTES)
-        while not answer.done:
-            payloads, is_last = await self._payloads(reply, decoder, answer)
-            batch = answer.read(payloads)
-            if is_last:
-                answer.end()
-            if batch:
-                yield batch
-            self._check(answer)
-        if not answer.cut:
-            await self._http.settle(reply)
-
-    async def _payloads(
-        self, reply: aiohttp.ClientResponse, decoder: Decoder, answer: Answer
-    ) -> tuple[list[bytes], bool]:
-        """What the next read brings, and whether it is the last one."""
+    async def _batch(self, reply: aiohttp.ClientResponse, decoder: Decoder, answer: Answer) -> Batch:
+        """The events that the next read brings; the last one ends the answer."""
+        chunk = await (self._last(reply) if answer.finished else self._http.read(reply))
         try:
-            chunk = await self._next(reply, answer)
-            return (decoder.feed(chunk), False) if chunk else (decoder.end(), True)
+            payloads = decoder.feed(chunk) if chunk else decoder.end()
         except EventTooLong as error:
             answer.fail(Broken("sent an event that is too long", detail=str(error)))
-        return [], True
+            return []
+        batch = answer.read(payloads)
+        if not chunk:
+            answer.end()
+        return batch
 
-    async def _next(self, reply: aiohttp.ClientResponse, answer: Answer) -> bytes:
-        """The next read.  Once the answer is finished, its end is not waited for long and may fail."""
-        if not answer.finished:
-            return await self._http.read(reply)
+    async def _last(self, reply: aiohttp.ClientResponse) -> bytes:
+        """A read once the answer is finished: its end is not waited for long, and may fail."""
         try:
             async with asyncio.timeout(TAIL_S):
                 return await self._http.read(reply)
