@@ -9,12 +9,27 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from hybrid_router.engines.task import Settings
 from hybrid_router.workers import life
+from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import Child, OnLine, spawn
 from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
 
 _GRACE_S = 2.0
+
+
+class Heartbeat(Struct, frozen=True):
+    """How often a child is asked whether it is there, and how long it may take to say so.
+
+    A thread of its own answers, also while the engine computes; the limit is for a machine under load.
+    """
+
+    every_s: float = 5.0
+    limit_s: float = 15.0
+
+
 OnState = Callable[[State], None]
 
 
@@ -29,8 +44,16 @@ class WorkerDown(Exception):
 class Worker:
     """Starts children for one model, one at a time, and starts the next when one dies."""
 
-    def __init__(self, settings: Settings, *, on_state: OnState = ignore, on_line: OnLine = ignore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_state: OnState = ignore,
+        on_line: OnLine = ignore,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
         self._settings = settings
+        self._heartbeat = heartbeat or Heartbeat()
         self._on_state = on_state
         self._on_line = on_line
         self._wanted = asyncio.Event()
@@ -109,11 +132,34 @@ class Worker:
             if child.opened.done() and not child.opened.cancelled():
                 self._child = child
                 self._become(Resident(child.opened.result(), asyncio.get_running_loop().time()))
-            await asyncio.wait((child.ended,))  # a bare await would hand our cancellation to the future
-            return child.ended.result(), child.hopeless
+            reason = await _watched(child, self._heartbeat)
+            return reason or child.ended.result(), child.hopeless
         finally:
             self._child = None  # the state follows at once, or this task is being closed
             await _end(child)
+
+
+async def _watched(child: Child, heartbeat: Heartbeat) -> str | None:
+    """Wait for the child's end; one that is silent is killed.  Returns why, if that was it."""
+    while not child.ended.done():
+        await asyncio.wait((child.ended,), timeout=heartbeat.every_s)
+        if child.opened.done() and not child.ended.done() and not await _answers(child, heartbeat.limit_s):
+            child.kill()
+            await asyncio.wait((child.ended,))
+            return f"worker did not answer for {heartbeat.limit_s:g} s and was killed"
+    return None
+
+
+async def _answers(child: Child, limit_s: float) -> bool:
+    """Whether the child's listening thread answers, or the child has ended by itself, within `limit_s`."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await child.ping()
+    except TimeoutError:
+        return False
+    except WorkerGone:
+        return True
+    return True
 
 
 async def _born(settings: Settings, on_line: OnLine) -> Child:

@@ -256,3 +256,9 @@ def test_a_missing_file_is_named(tmp_path: Path, model_settings: Settings) -> No
     """With the system's own reason."""
     with pytest.raises(EngineFailed, match=r"gone\.gguf: cannot be read \(No such file"):
         LlamaEngine(msgspec.structs.replace(model_settings, path=str(tmp_path / "gone.gguf")))
+
+
+def test_a_context_beyond_the_models_training_is_refused(model_settings: Settings) -> None:
+    """It would load, fill the memory and answer nonsense."""
+    with pytest.raises(EngineFailed, match="trained for 8192 tokens"):
+        LlamaEngine(msgspec.structs.replace(model_settings, context=9000))

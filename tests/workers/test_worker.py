@@ -29,7 +29,7 @@ from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.engines.task import Settings
 from hybrid_router.workers.child import spawn
 from hybrid_router.workers.life import Dead, Resident, State
-from hybrid_router.workers.worker import Worker, WorkerDown
+from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
 
 pytestmark = pytest.mark.model
 WAITS = Timeouts(connect_s=1, load_s=15, first_token_s=15, between_tokens_s=15, total_s=60)
@@ -50,10 +50,12 @@ def call(text: str = "Say hello.", *, max_tokens: int = 8) -> Call:
 class Kept:
     """A worker, what it told, and the backend on it."""
 
-    def __init__(self, settings: Settings, room_count: int = 10) -> None:
+    def __init__(self, settings: Settings, room_count: int = 10, heartbeat: Heartbeat | None = None) -> None:
         self.states: list[State] = []
         self.lines: list[str] = []
-        self.worker = Worker(settings, on_state=self.states.append, on_line=self.lines.append)
+        self.worker = Worker(
+            settings, on_state=self.states.append, on_line=self.lines.append, heartbeat=heartbeat
+        )
         self.backend = Local({"m": LocalModel(self.worker, room_count)})
 
     async def answer(self, asked: Call) -> Batch:
@@ -217,6 +219,23 @@ async def test_a_stopped_child_is_killed_at_the_end(kept: Kept) -> None:
     await kept.backend.close()
 
     assert gone(pid)
+
+
+async def test_a_child_that_hangs_is_killed_and_replaced(model_settings: Settings) -> None:
+    """Alive is not enough: one that does not answer would keep its calls for ever."""
+    kept = Kept(model_settings, heartbeat=Heartbeat(every_s=0.05, limit_s=1.0))
+    kept.worker.start(load=True)
+    try:
+        hung = await kept.pid()
+        os.kill(hung, signal.SIGSTOP)
+        with pytest.raises((BackendUnavailable, StreamBroken)):
+            await kept.answer(call(LONG, max_tokens=300))
+
+        assert await kept.pid() != hung
+        reasons = [state.reason for state in kept.states if isinstance(state, Dead)]
+        assert reasons == ["worker did not answer for 1 s and was killed"]
+    finally:
+        await kept.backend.close()
 
 
 async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, kept: Kept) -> None:

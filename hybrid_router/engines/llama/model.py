@@ -36,6 +36,11 @@ class Model:
         self._vocab = llama.llama_model_get_vocab(self._model)
         trained = llama.llama_model_n_ctx_train(self._model)
         self.context = settings.context or min(trained, _DEFAULT_CONTEXT)
+        if self.context > trained:
+            raise EngineFailed(
+                f"{settings.path}: `context` is {self.context}; lower it, "
+                f"the model was trained for {trained} tokens"
+            )
         self.vocabulary_count: int = llama.llama_vocab_n_tokens(self._vocab)
         self._context = self._new_context()
         self._memory = llama.llama_get_memory(self._context)
