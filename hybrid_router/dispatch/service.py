@@ -10,7 +10,7 @@ from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
 from hybrid_router.core.event import Batch
-from hybrid_router.core.step import Plan
+from hybrid_router.core.step import Plan, Step
 from hybrid_router.dispatch import engine
 from hybrid_router.dispatch.record import Attempt, Record
 from hybrid_router.routing.facts import Facts
@@ -35,22 +35,34 @@ class Service:
         self._off = off
         self._on_attempt = on_attempt
         self._local = frozenset(name for name, backend in backends.items() if backend.local)
+        self._features = {
+            alias: {
+                step.name: backends[step.backend].features(step.model) for step in self._candidates(alias)
+            }
+            for alias in policy.aliases
+        }
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """Names a client may use, in the order of router.yaml."""
         return tuple(self._policy.aliases)
 
+    def _candidates(self, alias: str) -> list[Step]:
+        """The steps of `alias` whose backends are on."""
+        return [step for step in self._policy.aliases[alias].steps if step.backend in self._backends]
+
     def facts(self, alias: str) -> Facts:
         """What is known now about the steps of `alias`."""
-        candidates = [step for step in self._policy.aliases[alias].steps if step.backend in self._backends]
-        reasons = {step.name: self._backends[step.backend].down(step.model) for step in candidates}
+        down = {}
+        for step in self._candidates(alias):
+            if (reason := self._backends[step.backend].down(step.model)) is not None:
+                down[step.name] = reason
         now = time.localtime()
         return Facts(
             off=self._off,
             local=self._local,
-            down={name: reason for name, reason in reasons.items() if reason is not None},
-            features={step.name: self._backends[step.backend].features(step.model) for step in candidates},
+            down=down,
+            features=self._features[alias],
             minute_of_day=now.tm_hour * 60 + now.tm_min,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 from hybrid_router.core.call import Call, Message, RefusalPart
@@ -12,30 +11,46 @@ from hybrid_router.routing.facts import Facts
 
 
 class Subject:
-    """One call under decision.  Text is gathered and counted once, however many rules ask."""
+    """One call under decision.  Text is gathered and counted once, however many rules ask.
+
+    Plain slots: a `cached_property` takes a lock, and this is made for every call.
+    """
+
+    __slots__ = ("_guard", "_suspicious", "_text", "_utf8", "call", "facts")
 
     def __init__(self, call: Call, facts: Facts, guard: Any = None) -> None:
         """`guard` is a pattern without which no `text` condition can hold; None if there is none."""
         self.call = call
         self.facts = facts
         self._guard = guard
+        self._suspicious: bool | None = None
+        self._text: str | None = None
+        self._utf8: bytes | None = None
 
-    @cached_property
+    @property
     def suspicious(self) -> bool:
         """Whether a `text` condition may hold at all."""
-        return self._guard is None or self._guard.search(self.utf8) is not None
+        if self._suspicious is None:
+            self._suspicious = self._guard is None or self._guard.search(self.utf8) is not None
+        return self._suspicious
 
-    @cached_property
+    @property
     def text(self) -> str:
-        return everything_written(self.call)
+        """Everything written in the call."""
+        if self._text is None:
+            self._text = everything_written(self.call)
+        return self._text
 
-    @cached_property
+    @property
     def utf8(self) -> bytes:
         """The text as RE2 reads it; half a surrogate pair becomes `?` instead of an error."""
-        return self.text.encode("utf-8", "replace")
+        if self._utf8 is None:
+            self._utf8 = self.text.encode("utf-8", "replace")
+        return self._utf8
 
-    @cached_property
+    @property
     def prompt_tokens(self) -> int:
+        """The prompt's size, estimated from lengths alone."""
         return prompt_tokens(self.call, self.text)
 
 
