@@ -14,7 +14,7 @@ from hybrid_router.core.event import Batch
 
 
 class Patience:
-    """A timer for the waits of one attempt, all by the task that makes it.  Leaving the context disarms it."""
+    """A timer for the waits of one attempt, all of the task that makes it.  Leaving it disarms it."""
 
     __slots__ = ("_alarm", "_expired", "_loop", "_reader", "_until_s", "_waiting")
 
