@@ -30,13 +30,14 @@ NO_KEY = "local"
 
 
 def _headers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """`K=V` options as a call has them: names in lower case."""
-    headers = {}
+    """`K=V` options as a call has them: names in lower case, repeated ones joined."""
+    headers: dict[str, str] = {}
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name.strip():
             raise click.BadParameter(f"{value!r} is not K=V, as in x-private=true")
-        headers[name.strip().lower()] = text
+        key = name.strip().lower()
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
 

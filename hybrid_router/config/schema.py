@@ -268,7 +268,9 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     ] = None
     prompt_tokens: Annotated[Above | None, Doc("The prompt's estimated size.")] = None
     header: Annotated[
-        dict[HeaderName, Regex] | None, NonEmpty(), Doc("Each named request header matches, whole.")
+        dict[HeaderName, Regex] | None,
+        NonEmpty(),
+        Doc("Each named request header has a value that matches, whole."),
     ] = None
     key: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("The caller's key has one of these names.")] = None
     time: Annotated[

@@ -115,8 +115,9 @@ class Call(Struct, frozen=True, kw_only=True):
 
     `messages` is set for chat, `prompts` (texts, or token ids of the model's own vocabulary) for
     complete.  Choice `i` of `n` for prompt `p` has index `p * n + i`.
-    `headers` are the request's, names in lower case.  `extra` holds body fields that no dialect field
-    covers, as parsed JSON: a backend forwards those it declares, the rest are named to the client.
+    `headers` are the request's, names in lower case, values of one name joined by `, `.
+    `extra` holds body fields that no dialect field covers, as parsed JSON: a backend forwards those it
+    declares, the rest are named to the client.
     """
 
     id: str

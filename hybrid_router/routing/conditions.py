@@ -14,18 +14,24 @@ from hybrid_router.routing.subject import Subject
 Predicate: TypeAlias = Callable[[Subject], bool]
 
 
-def compiled(condition: Condition) -> Predicate:
-    """A predicate that holds when every key of `condition` holds; of an empty one, always."""
-    tests = tuple(_tests(condition))
+def compiled(condition: Condition, *, denied: bool = False) -> Predicate:
+    """A predicate that holds when every key of `condition` holds; of an empty one, always.
+
+    Args:
+        denied: the condition stands below a `not` (an odd number of them), see `_headers`.
+    """
+    tests = tuple(_tests(condition, denied))
     if len(tests) == 1:
         return tests[0]
     return lambda subject: all(test(subject) for test in tests)
 
 
-def _tests(condition: Condition) -> Iterator[Predicate]:
+def _tests(condition: Condition, denied: bool) -> Iterator[Predicate]:
     """One predicate for each key that is set, the cheap ones first."""
     yield from _of_the_call(condition)
-    yield from _nested(condition)
+    if condition.header is not None:
+        yield _headers(condition.header, _every_value_matches if denied else _some_value_matches)
+    yield from _nested(condition, denied)
     if condition.prompt_tokens is not None:
         yield _size(condition.prompt_tokens)
     if condition.text is not None:
@@ -44,17 +50,15 @@ def _of_the_call(condition: Condition) -> Iterator[Predicate]:
         yield _has(frozenset(Feature(name) for name in condition.has))
     if condition.time is not None:
         yield _time(condition.time)
-    if condition.header is not None:
-        yield _headers(condition.header)
 
 
-def _nested(condition: Condition) -> Iterator[Predicate]:
+def _nested(condition: Condition, denied: bool) -> Iterator[Predicate]:
     if condition.not_ is not None:
-        yield _negated(compiled(condition.not_))
+        yield _negated(compiled(condition.not_, denied=not denied))
     if condition.all is not None:
-        yield _every(tuple(compiled(inner) for inner in condition.all))
+        yield _every(tuple(compiled(inner, denied=denied) for inner in condition.all))
     if condition.any is not None:
-        yield _some(tuple(compiled(inner) for inner in condition.any))
+        yield _some(tuple(compiled(inner, denied=denied) for inner in condition.any))
 
 
 def _negated(test: Predicate) -> Predicate:
@@ -99,18 +103,34 @@ def minute_of_day(clock: str) -> int:
     return int(hours) * 60 + int(minutes)
 
 
-def _headers(patterns: dict[str, str]) -> Predicate:
-    """Every named header is there and matches as a whole."""
+def _headers(patterns: dict[str, str], matches: Callable[[Any, str], bool]) -> Predicate:
+    """Every named header is there and matches as a whole.
+
+    A header that is sent several times has several values.  One of them is enough, and below a `not` one
+    that does not match is enough: a header that comes on top never takes a call out of a rule, so that
+    nothing can be added to a private call that lets it leave.
+    """
     wanted = tuple((name.lower(), pattern(text)) for name, text in patterns.items())
 
     def test(subject: Subject) -> bool:
         headers = subject.call.headers
-        return all(
-            name in headers and whole.fullmatch(headers[name].encode("utf-8", "replace"))
-            for name, whole in wanted
-        )
+        return all(name in headers and matches(whole, headers[name]) for name, whole in wanted)
 
     return test
+
+
+def _some_value_matches(whole: Any, text: str) -> bool:
+    """Whether one value matches, or all of them as they stand: a comma may belong to the value."""
+    return any(whole.fullmatch(value) for value in (text.encode("utf-8", "replace"), *_values(text)))
+
+
+def _every_value_matches(whole: Any, text: str) -> bool:
+    return all(whole.fullmatch(value) for value in _values(text))
+
+
+def _values(text: str) -> Iterator[bytes]:
+    """The values of a header: several lines and one with commas mean the same (RFC 9110, section 5.3)."""
+    return (value.strip(b" \t") for value in text.encode("utf-8", "replace").split(b","))
 
 
 def _size(size: Above) -> Predicate:

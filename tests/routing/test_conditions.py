@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import msgspec
@@ -72,6 +73,57 @@ def test_headers_match_as_a_whole_and_in_any_case_of_the_name() -> None:
     assert not holds(condition, headers={"x-private": "true!", "x-team": "red"})
     assert not holds(condition, headers={"x-private": "true"})
     assert not holds(Condition(header={"x-a": "a"}), headers={"x-a": "\udcff"})
+
+
+@pytest.mark.parametrize("sent", ["yes", "no, yes", "yes,no", "no,\tyes ,no", "yes, yes"])
+def test_one_value_of_a_repeated_header_is_enough(sent: str) -> None:
+    """Several lines and commas mean the same; a value that does not match hides none that does."""
+    assert holds(Condition(header={"x-a": "yes"}), headers={"x-a": sent})
+    assert not holds(Condition(header={"x-a": "ye|s"}), headers={"x-a": sent})
+
+
+def test_a_comma_may_belong_to_the_value() -> None:
+    """What a pattern says of the header as it was sent holds too."""
+    assert holds(Condition(header={"x-a": "KHTML, like .*"}), headers={"x-a": "KHTML, like Gecko"})
+
+
+def test_below_not_one_value_that_does_not_match_is_enough() -> None:
+    """`not` means: this header says something else, too; below two of them it is as without."""
+    public = Condition(header={"x-a": "public-.*"})
+
+    assert not holds(Condition(not_=public), headers={"x-a": "public-1, public-2"})
+    assert holds(Condition(not_=public), headers={"x-a": "public-1, secret"})
+    assert holds(Condition(not_=public), headers={"x-b": "public-1"})
+    assert holds(Condition(not_=Condition(not_=public)), headers={"x-a": "public-1, secret"})
+
+
+VALUES = st.lists(st.sampled_from(["a", "b", "ab", "", "A", "é"]), min_size=1, max_size=3)
+HEADED = st.recursive(
+    st.builds(
+        lambda name, text: Condition(header={name: text}),
+        st.sampled_from(["x-a", "X-B"]),
+        st.sampled_from(["a", "(?i)a|b", "[ab]*", "b?", "", ".", r"\pL+"]),
+    ),
+    lambda inner: st.builds(
+        Condition,
+        any=st.none() | st.lists(inner, min_size=1, max_size=3).map(tuple),
+        all=st.none() | st.lists(inner, min_size=1, max_size=3).map(tuple),
+        not_=st.none() | inner,
+    ),
+    max_leaves=6,
+)
+
+
+@given(HEADED, VALUES, VALUES, VALUES, st.randoms())
+def test_one_more_value_never_takes_a_call_out_of_a_rule(
+    condition: Condition, a: list[str], b: list[str], more: list[str], random: Random
+) -> None:
+    """However conditions nest, and wherever the values are added to those of a header that is there."""
+    added = [*a, *more]
+    random.shuffle(added)
+    before, after = ({"x-a": ", ".join(values), "x-b": ", ".join(b)} for values in (a, added))
+
+    assert holds(condition, headers=after) or not holds(condition, headers=before)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,38 @@ def test_the_shipped_policy_keeps_private_calls_home(policy: Policy, call: Call)
     assert "allows only local" in decided.left_out[0].because
 
 
+NO = ["", "0", "false", "No", "OFF", "off,", "no, 0"]
+PRIVATE = st.sampled_from(
+    ["true", "1", "yes", "on", "y", "enabled", "true;", "ofF.", "nope", "no false"]
+) | st.text(
+    st.characters(min_codepoint=32, exclude_characters=",\x7f", exclude_categories=["Cs"]), min_size=1
+).filter(lambda text: text.strip(" \t").casefold() not in {value.casefold() for value in NO})
+ANY = st.sampled_from(NO) | PRIVATE
+
+
+@given(private=PRIVATE, more=st.lists(ANY, max_size=4), place=st.integers(0, 4))
+def test_no_further_header_lets_a_private_call_leave(
+    policy: Policy, private: str, more: list[str], place: int
+) -> None:
+    """Any x-private but a no keeps a call here, whatever other x-private stand before and after it."""
+    sent = ", ".join([*more[:place], private, *more[place:]])
+
+    decided = plan(
+        asking(alias="cloud-first", headers={"x-private": sent, "x-prefer": "cloud"}), BOTH, policy
+    )
+
+    assert names(decided) == [LOCAL]
+
+
+@pytest.mark.parametrize("sent", [*NO, ", ".join(NO)])
+def test_a_call_that_is_not_private_may_leave(policy: Policy, sent: str) -> None:
+    """An empty x-private, 0, false, no and off, in any case and number, ask for nothing."""
+    assert names(plan(asking(alias="cloud-first", headers={"x-private": sent}), BOTH, policy)) == [
+        CLOUD,
+        LOCAL,
+    ]
+
+
 def test_the_shipped_policy_sends_long_prompts_to_the_cloud(policy: Policy) -> None:
     """What the small model could not hold starts at the cloud, and falls back home."""
     decided = plan(asking("word " * 3000), BOTH, policy)
