@@ -74,7 +74,6 @@ def test_without_rules_that_hold_the_try_order_stands(policy: Policy, alias: str
     [
         asking(alias="cloud-first", headers={"x-private": "True"}),
         asking("key: -----BEGIN RSA PRIVATE KEY-----", alias="cloud-first"),
-        asking("ghp_" + "a" * 36, alias="cloud-first"),
         asking("AKIA" + "A" * 16 + " " + "x" * 20_000, alias="default"),
         asking(alias="cloud-first", headers={"x-private": "1", "x-prefer": "cloud"}),
     ],
@@ -86,6 +85,33 @@ def test_the_shipped_policy_keeps_private_calls_home(policy: Policy, call: Call)
     assert names(decided) == [LOCAL]
     assert [left.step for left in decided.left_out] == [CLOUD]
     assert "allows only local" in decided.left_out[0].because
+
+
+@pytest.mark.parametrize("before", ["", "key=", "\n", '{"content": "\\n', "(", "é"])
+@pytest.mark.parametrize(
+    "credential",
+    [
+        *("-----BEGIN PRIVATE KEY-----", "-----BEGIN OPENSSH PRIVATE KEY-----"),
+        *("AKIA" + "A1" * 8, "ASIA" + "1A" * 8),
+        *("ghp_" + "a" * 36, "gho_" + "B" * 36, "github_pat_" + "1" * 22 + "_" + "a" * 59),
+        *("glpat-" + "a-_B1" * 4, "hf_" + "a" * 34, "AIza" + "a-_B1" * 7),
+        *("sk-" + "a" * 48, "sk-proj-" + "a-_B1" * 30, "sk-ant-api03-" + "a" * 90),
+        *("xoxb-" + "1" * 12 + "-" + "a" * 24, "xoxp-" + "1" * 40, "xapp-1-" + "A" * 11),
+        *("cfut_" + "a" * 40, "cfat_" + "B" * 40),
+    ],
+)
+def test_the_shipped_policy_keeps_credentials_home(policy: Policy, credential: str, before: str) -> None:
+    """Keys of well-known forms, wherever in a text they begin, also in JSON inside it."""
+    assert names(plan(asking(f"Why? {before}{credential}", alias="cloud-first"), BOTH, policy)) == [LOCAL]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["task-oriented-thinking-and-planning", "https://example.org/risk-management", "sk-learn", "hf_hub"],
+)
+def test_ordinary_words_are_no_credentials(policy: Policy, text: str) -> None:
+    """What only ends or begins like a key may leave."""
+    assert names(plan(asking(text, alias="cloud-first"), BOTH, policy)) == [CLOUD, LOCAL]
 
 
 NO = ["", "0", "false", "No", "OFF", "off,", "no, 0"]
