@@ -9,8 +9,9 @@ SHELL := /bin/sh
 
 PY := .venv/bin/python
 PLACE := $(PY) -m hybrid_router models place
-# A missing Python, or CMAKE_ARGS in the environment, makes the installer look again.
-LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CMAKE_ARGS)),,FORCE)
+# A missing Python, or a given CMAKE_ARGS or PYTHON, makes the installer look again.
+LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CMAKE_ARGS)),,FORCE) \
+	$(if $(PYTHON),FORCE)
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
 
 help: ## show this list

@@ -100,6 +100,9 @@ def main() -> int:
     except InstallError as e:
         sys.stderr.write(f"\n{e}\n")
         return 1
+    except OSError as e:
+        sys.stderr.write(f"\n{unwritable(e)}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. The next `make` goes on from here.\n")
         return 130
@@ -132,6 +135,14 @@ def renew_models(progress: Progress) -> None:
     progress.begin(stage.title)
     run(stage, environment(""), progress)
     progress.end()
+
+
+def unwritable(error: OSError) -> str:
+    """What to tell whoever may not write here."""
+    return (
+        f"{error.filename or VENV}: {error.strerror}.\nEverything is installed inside the clone: "
+        f"let yourself write to {ROOT}, or make a clone where you may."
+    )
 
 
 def pip_install() -> tuple[str, ...]:

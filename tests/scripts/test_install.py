@@ -205,6 +205,23 @@ def test_a_half_made_environment_is_made_anew(
     assert made == [tree / ".venv"]
 
 
+def test_a_clone_that_cannot_be_written_is_told_in_a_sentence(
+    install: ModuleType, tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What could not be written, why, and what to do; no traceback."""
+    nowhere = Path("/proc/nowhere/.venv")  # not even root may write there
+    monkeypatch.setattr(install, "VENV", nowhere)
+    monkeypatch.setattr(install, "PYTHON", nowhere / "bin" / "python")
+    monkeypatch.setattr(install, "compiler", lambda: "c++")
+    monkeypatch.setattr(sys, "argv", ["install.py", "run"])
+
+    assert install.main() == 1
+
+    said = capsys.readouterr().err
+    assert "/proc/nowhere" in said
+    assert f"let yourself write to {tree}" in said
+
+
 def find_python(path: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """scripts/find-python with only `path` to look in."""
     return subprocess.run(

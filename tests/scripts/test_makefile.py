@@ -76,3 +76,12 @@ def test_make_test_stops_without_the_model(tree: Path) -> None:
 
     assert done.returncode != 0
     assert calls(tree) == ["-m hybrid_router models place --quiet"]
+
+
+def test_a_named_python_is_looked_at_though_all_is_installed(tree: Path) -> None:
+    """PYTHON= that cannot do it is an error, never ignored."""
+    done = make(tree, "run", "PYTHON=/bin/false")
+
+    assert done.returncode != 0
+    assert "PYTHON=/bin/false is not a Python of version 3.11 or later" in done.stderr
+    assert not (tree / "calls").exists()
