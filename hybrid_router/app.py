@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct, field, structs
 
 from hybrid_router import __version__
-from hybrid_router.api.answers import Ended
+from hybrid_router.api.answers import Ended, Refused
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.backends.local import Local, LocalModel
@@ -28,6 +28,7 @@ from hybrid_router.dispatch.service import Service
 from hybrid_router.engines.task import Settings
 from hybrid_router.models.errors import ModelFileError
 from hybrid_router.models.weights import weights
+from hybrid_router.observe.bridge import PerSecond
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
 from hybrid_router.routing.policy import compile_policy
@@ -36,6 +37,8 @@ from hybrid_router.workers.life import Dead, Loading, Resident, State
 from hybrid_router.workers.worker import OnState, Worker, ignore
 
 _PATHS = {Operation.CHAT: "/v1/chat/completions", Operation.COMPLETE: "/v1/completions"}
+_REFUSED_PER_SECOND = 10  # of each error; so a flood can neither fill the log nor hide another error in it
+_ALARMING = frozenset({401, 403, 421})  # somebody knocks who may not come in, or was not let in by mistake
 NO_ENGINE = "llama-cpp-python is not installed: install hybrid-router with its `llama` extra"
 
 
@@ -89,7 +92,11 @@ async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
         await _open(backends, loaded, logs)
         service = Service(compile_policy(loaded.config), backends.by_name, backends.off, logs.attempt_line)
         application = create_application(
-            service, loaded.config.server, __version__, on_call=partial(_call_line, logs)
+            service,
+            loaded.config.server,
+            __version__,
+            on_call=partial(_call_line, logs),
+            on_refusal=partial(_refused_line, logs, PerSecond(_REFUSED_PER_SECOND)),
         )
         listener = await stack.enter_async_context(Listener(application))
         watch = asyncio.create_task(LagWatch(logs.stall_line).run())
@@ -187,3 +194,14 @@ def _call_line(logs: Logs, call: Call, record: Record | None, ended: Ended) -> N
         decision=None if record is None else record.id,
         error=ended.error,
     )
+
+
+def _refused_line(logs: Logs, per_second: PerSecond, refused: Refused) -> None:
+    held_back_count = per_second.admit(refused.error)
+    if held_back_count is None:
+        return
+    fields = {name: value for name, value in structs.asdict(refused).items() if value is not None}
+    if held_back_count:
+        fields["held_back_count"] = held_back_count
+    write = logs.logger.warning if refused.status in _ALARMING else logs.logger.info
+    write("refused", **fields)

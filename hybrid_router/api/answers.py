@@ -53,8 +53,38 @@ class Ended(Struct, kw_only=True):
     duration_s: float = 0.0
 
 
+class Refused(Struct, frozen=True, kw_only=True):
+    """A request that got an error before it was a call.
+
+    What the client chose is cut short and printable, and none of it is a header that carries a key.
+
+    Attributes:
+        request: the `x-request-id` header.
+        error: the error's code.
+        method, path: None if what came was no HTTP; the path is the route's pattern, or without its query
+            what was asked for where there is no route.
+        client: the address that the connection comes from.
+        host: the name that is not allowed.
+        origin: the web page that may not call.
+    """
+
+    request: str
+    status: int
+    error: str
+    method: str | None = None
+    path: str | None = None
+    client: str | None = None
+    host: str | None = None
+    origin: str | None = None
+
+
 OnCall: TypeAlias = Callable[[Call, Record | None, Ended], None]
+OnRefusal: TypeAlias = Callable[[Refused], None]
 
 
 def tell_nobody(call: Call, record: Record | None, ended: Ended) -> None:
     """The default `OnCall`."""
+
+
+def pass_over(refused: Refused) -> None:
+    """The default `OnRefusal`."""

@@ -132,7 +132,7 @@ class _Told:
     ) -> None:
         ended, exchange = self._ended, self._request[EXCHANGE]
         if isinstance(error, RouterError):
-            ended.status, ended.error = error.status, error.code
+            ended.status, ended.error, exchange.told = error.status, error.code, True
         elif isinstance(error, asyncio.CancelledError):
             stopping = self._request.app[LIFECYCLE].draining
             ended.status = 499 if ended.status == UNTOLD else ended.status

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from hybrid_router.api.answers import OnRefusal, Refused
 from hybrid_router.api.openai import error as openai_error
 from hybrid_router.core import ids
 from hybrid_router.core.errors import CallRefused, RouterError
@@ -37,16 +38,24 @@ class Connection(RequestHandler):
         header_timeout_s: how long a request's head may take, from its first byte, or for the first
             request from the connection's start.
         client_stall_s: how long the rest of a response may wait for the client to read.
+        on_refusal: hears of what is no HTTP.
     """
 
-    __slots__ = ("_client_stall_s", "_head_timer", "_header_timeout_s", "_retiring", "task")
+    __slots__ = ("_client_stall_s", "_head_timer", "_header_timeout_s", "_on_refusal", "_retiring", "task")
 
     def __init__(
-        self, manager: web.Server, *, header_timeout_s: float, client_stall_s: float, **options: Any
+        self,
+        manager: web.Server,
+        *,
+        header_timeout_s: float,
+        client_stall_s: float,
+        on_refusal: OnRefusal,
+        **options: Any,
     ) -> None:
         super().__init__(manager, **options)
         self._header_timeout_s = header_timeout_s
         self._client_stall_s = client_stall_s
+        self._on_refusal = on_refusal
         self._head_timer: asyncio.TimerHandle | None = None
         self._retiring = False
         self.task: asyncio.Task[None] | None = None  # kept when the connection is lost: it may still clean up
@@ -140,12 +149,26 @@ class Connection(RequestHandler):
         if gone and isinstance(exc, ConnectionError):  # it left while it was told something
             raise exc
         if status == 400:  # noqa: PLR2004
-            return _failure(CallRefused("this is not well-formed HTTP"), status)
+            return self._malformed(request)
         frames = "".join(traceback.format_tb(exc.__traceback__)) if exc is not None else ""
         _log.error("a request failed unexpectedly: %s\n%s", type(exc).__name__, frames)
         if request.writer.output_size > 0:
             raise ConnectionError("part of a response is out already")
         return _failure(RouterError("something went wrong inside the router"), status)
+
+    def _malformed(self, request: web.BaseRequest) -> web.Response:
+        """The answer to what is no HTTP, for instance TLS."""
+        error = CallRefused("this is not well-formed HTTP")
+        response = _failure(error, error.status)
+        self._on_refusal(
+            Refused(
+                request=response.headers["x-request-id"],
+                status=error.status,
+                error=error.code,
+                client=request.remote,
+            )
+        )
+        return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """aiohttp's own words about an exception: its type is enough, its text may quote a request."""

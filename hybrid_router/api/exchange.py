@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from hybrid_router.api.answers import Answers, OnCall
+from hybrid_router.api.answers import Answers, OnCall, OnRefusal
 from hybrid_router.config.schema import Server
 from hybrid_router.dispatch.record import Record
 
@@ -21,7 +21,7 @@ class Lifecycle:
 class Exchange:
     """One request and its response."""
 
-    __slots__ = ("origin", "principal", "record", "request_id", "started_s")
+    __slots__ = ("origin", "principal", "record", "request_id", "started_s", "told")
 
     def __init__(self, request_id: str, started_s: float) -> None:
         self.request_id = request_id
@@ -29,6 +29,7 @@ class Exchange:
         self.principal = "local"
         self.record: Record | None = None  # once a call is decided
         self.origin: str | None = None  # set only if it is an allowed one
+        self.told = False  # `on_call` has heard of the error: it is not told again as a refusal
 
 
 ANSWERS: web.AppKey[Answers] = web.AppKey("answers", Answers)
@@ -37,4 +38,5 @@ SERVER = web.AppKey("server", Server)
 VERSION = web.AppKey("version", str)
 STARTED = web.AppKey("started", int)
 ON_CALL: web.AppKey[OnCall] = web.AppKey("on_call", object)  # type: ignore[arg-type]
+ON_REFUSAL: web.AppKey[OnRefusal] = web.AppKey("on_refusal", object)  # type: ignore[arg-type]
 EXCHANGE = web.RequestKey("exchange", Exchange)

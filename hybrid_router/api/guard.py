@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -10,8 +11,9 @@ from aiohttp.typedefs import Middleware
 
 from hybrid_router.api import responses
 from hybrid_router.api.address import host_name
-from hybrid_router.api.exchange import EXCHANGE, Exchange
+from hybrid_router.api.exchange import EXCHANGE, ON_REFUSAL, Exchange
 from hybrid_router.api.keyring import Keyring
+from hybrid_router.api.refused import printable, refused
 from hybrid_router.config.listen import parse_listen
 from hybrid_router.config.schema import Server
 from hybrid_router.core import ids
@@ -26,6 +28,7 @@ from hybrid_router.core.errors import (
 )
 
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 -- names that are never a Host
 
 
@@ -62,7 +65,7 @@ class Guard:
         """DNS rebinding: a page whose name was made to point at us sends its own name as Host."""
         hosts = request.headers.getall("Host", ())
         if len(hosts) != 1 or host_name(hosts[0]) not in self._hosts:
-            raise MisdirectedHost("this host name is not in allowed_hosts of router.yaml")
+            raise _misdirected(hosts[0] if len(hosts) == 1 else "")
         if request.raw_path[:1] != "/":
             self._check_target(request)
 
@@ -73,7 +76,7 @@ class Guard:
         if "://" not in request.raw_path:
             raise CallRefused("the request's target is not a path")
         if (request.url.raw_host or "").lower() not in self._hosts:
-            raise MisdirectedHost("this host name is not in allowed_hosts of router.yaml")
+            raise _misdirected(request.url.raw_host or "")
 
     def _check_origin(self, request: web.Request, exchange: Exchange) -> None:
         """Web pages may call only if their origin is listed."""
@@ -81,7 +84,8 @@ class Guard:
         if origins:
             if len(origins) != 1 or origins[0] not in self._origins:
                 raise NotPermitted(
-                    "web pages of this origin may not call; allowed_origins in router.yaml lists who may"
+                    "web pages of this origin may not call; allowed_origins in router.yaml lists who may",
+                    detail=printable(", ".join(origins)),
                 )
             exchange.origin = origins[0]
         elif request.headers.get("Sec-Fetch-Site") == "cross-site":
@@ -99,11 +103,32 @@ def middleware(guard: Guard) -> Middleware:
             if _is_preflight(request, exchange):
                 return responses.preflight()
             missed = request.match_info.http_exception
-            return await handler(request) if missed is None else _missed(missed)
+            if missed is None:
+                return await handler(request)
+            raise _missed(missed)
         except RouterError as error:
-            return responses.failure(error, exchange.record)
+            if not exchange.told:
+                request.app[ON_REFUSAL](refused(request, error))
+            response = responses.failure(error, exchange.record)
+            if isinstance(error, MethodNotAllowed):
+                response.headers["allow"] = error.detail
+            return response
 
     return guarded
+
+
+def _misdirected(seen: str) -> MisdirectedHost:
+    """The host that was asked for is named: whoever runs the client may not know what it sends.
+
+    What is no host at all is not repeated: a slip may have put anything there.
+    """
+    if not _HOST.fullmatch(seen):
+        return MisdirectedHost("the request names no host, or several: send one Host header, as in name:port")
+    seen = printable(seen)
+    return MisdirectedHost(
+        f"the host {seen!r} is not in server.allowed_hosts of router.yaml: add it there if it is yours",
+        detail=seen,
+    )
 
 
 def _is_preflight(request: web.Request, exchange: Exchange) -> bool:
@@ -115,13 +140,9 @@ def _is_preflight(request: web.Request, exchange: Exchange) -> bool:
     )
 
 
-def _missed(missed: web.HTTPException) -> web.Response:
+def _missed(missed: web.HTTPException) -> RouterError:
     """No such path, or not by this method."""
     if not isinstance(missed, web.HTTPMethodNotAllowed):
-        return responses.failure(
-            NotFound("there is nothing at this address; docs/api.md lists what there is")
-        )
+        return NotFound("there is nothing at this address; docs/api.md lists what there is")
     allowed = ", ".join(sorted(missed.allowed_methods))
-    response = responses.failure(MethodNotAllowed(f"this address takes {allowed}"))
-    response.headers["allow"] = allowed
-    return response
+    return MethodNotAllowed(f"this address takes {allowed}", detail=allowed)

@@ -9,7 +9,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from hybrid_router.api.connection import Connection
-from hybrid_router.api.exchange import LIFECYCLE, SERVER
+from hybrid_router.api.exchange import LIFECYCLE, ON_REFUSAL, SERVER
 from hybrid_router.config.listen import parse_listen
 
 KEEPALIVE_S = 75.0
@@ -37,6 +37,7 @@ class _Runner(web.AppRunner):
             "auto_decompress": False,
             "header_timeout_s": server.header_timeout,
             "client_stall_s": server.client_stall,
+            "on_refusal": self.app[ON_REFUSAL],
         }
         return _Server(
             made.request_handler,

@@ -7,15 +7,29 @@ import time
 from aiohttp import web
 
 from hybrid_router.api import body, responses
-from hybrid_router.api.answers import Answers, OnCall, tell_nobody
-from hybrid_router.api.exchange import ANSWERS, LIFECYCLE, ON_CALL, SERVER, STARTED, VERSION, Lifecycle
+from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
+from hybrid_router.api.exchange import (
+    ANSWERS,
+    LIFECYCLE,
+    ON_CALL,
+    ON_REFUSAL,
+    SERVER,
+    STARTED,
+    VERSION,
+    Lifecycle,
+)
 from hybrid_router.api.guard import Guard, middleware
 from hybrid_router.api.routes import ROUTES
 from hybrid_router.config.schema import Server
 
 
 def create_application(
-    answers: Answers, server: Server, version: str, *, on_call: OnCall = tell_nobody
+    answers: Answers,
+    server: Server,
+    version: str,
+    *,
+    on_call: OnCall = tell_nobody,
+    on_refusal: OnRefusal = pass_over,
 ) -> web.Application:
     """Everything that speaks HTTP, ready for a `Listener`.
 
@@ -24,6 +38,7 @@ def create_application(
         server: the `server` section of router.yaml.
         version: shown at `/`.
         on_call: hears of every decoded call once, when it has ended.
+        on_refusal: hears of every request that got an error before it was a call.
     """
     public = frozenset(route.respond for route in ROUTES if route.auth == "public")
     application = web.Application(middlewares=[middleware(Guard(server, public))])
@@ -33,6 +48,7 @@ def create_application(
     application[VERSION] = version
     application[STARTED] = int(time.time())
     application[ON_CALL] = on_call
+    application[ON_REFUSAL] = on_refusal
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:
         resource = application.router.add_resource(route.path)

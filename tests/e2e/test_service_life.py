@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
 import signal
 import subprocess
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import openai
@@ -100,6 +102,39 @@ async def test_a_key_is_needed_where_keys_are_listed(start_router: StartRouter) 
     assert "YOUR-KEY" in router.said
     await soon(lambda: '"principal":"laptop"' in router.log_text, "the key's name in the log")
     assert key not in router.log_text
+    refused = [line for line in router.log() if line["event"] == "refused"]
+    assert [(line["level"], line["error"], line["client"]) for line in refused] == [
+        ("warning", "invalid_api_key", "127.0.0.1")
+    ] * 4
+
+
+async def test_a_flood_of_refusals_leaves_few_lines(start_router: StartRouter) -> None:
+    """Ten a second at most, of each error; the next line says how many more there were."""
+    router = start_router(preload=False)
+
+    def lines(error: str) -> list[dict[str, object]]:
+        return [line for line in router.log() if line.get("error") == error and line["event"] == "refused"]
+
+    def ask_nowhere() -> None:
+        connection = HTTPConnection("127.0.0.1", router.port)
+        with contextlib.closing(connection):
+            connection.request("GET", "/nowhere")
+            assert connection.getresponse().status == 404
+
+    def told_of_more() -> bool:
+        ask_nowhere()
+        return any("held_back_count" in line for line in lines("not_found"))
+
+    for _ in range(40):
+        await asyncio.to_thread(ask_nowhere)
+    with contextlib.closing(HTTPConnection("127.0.0.1", router.port)) as other:
+        other.request("GET", "/health", headers={"Host": "router.lan"})
+        assert other.getresponse().status == 421
+    await soon(lambda: lines("host_not_allowed"), "another error is not lost in the flood")
+    await soon(told_of_more, "how many were held back")
+
+    assert lines("host_not_allowed")[0]["host"] == "router.lan"
+    assert sum(1 for line in lines("not_found") if "held_back_count" not in line) < 40
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
