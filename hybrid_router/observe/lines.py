@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 import re2
+from msgspec import Struct, structs
 
 from hybrid_router.observe.redact import Redactor, encodable
 
@@ -21,10 +23,34 @@ _INTEGERS = range(-(2**63), 2**64)
 
 Fields: TypeAlias = Mapping[str, Any]
 Encode: TypeAlias = Callable[[Fields], bytes]
+EncodeRow: TypeAlias = Callable[[Struct], bytes]
 
 _encoder = msgspec.json.Encoder()
 # JSON lets these through, a terminal acts on them: DEL, C1 controls, line and direction marks.
 _UNSEEN = re2.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def row_line(row: Struct, redact: Redactor) -> bytes:
+    """What `json_line` makes of the row's fields, in a third of the time.  None: left out.
+
+    Every call writes two rows, nearly always short and plain ones.  So the encoded line is looked at as
+    a whole, as no value is longer than it or holds what it does not; and only then at each value.
+
+    Args:
+        row: of scalars only, its absent fields None by default and `omit_defaults` set.
+    """
+    try:
+        line = _encoder.encode(row)
+    except ValueError:  # a lone surrogate, a number without end
+        line = b""
+    if line and len(line) <= _CHARS[0] and redact.passes(line):
+        return line + b"\n"
+    return json_line(row_fields(row), redact)
+
+
+def row_fields(row: Struct) -> Fields:
+    """The fields of a row that are known."""
+    return {key: value for key, value in structs.asdict(row).items() if value is not None}
 
 
 def json_line(fields: Fields, redact: Redactor) -> bytes:
@@ -95,6 +121,23 @@ def failure_fields(error: BaseException) -> dict[str, Any]:
     return fields
 
 
-def now_text() -> str:
-    """The time of day with its zone: UTC, to the millisecond."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+class TimeOfDay:
+    """The time of day with its zone: UTC, to the millisecond.  Any thread may call it.
+
+    Args:
+        clock_ns: nanoseconds since 1970.
+    """
+
+    def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._clock_ns = clock_ns
+        # One value, so that no thread sees a second with another second's text.
+        self._second = (0, "1970-01-01T00:00:00")
+
+    def __call__(self) -> str:
+        """Now, as in `2025-01-31T12:03:04.567+00:00`.  Only a new second is worked out in full."""
+        now_s, rest_ns = divmod(self._clock_ns(), 1_000_000_000)
+        second_s, text = self._second
+        if now_s != second_s:
+            text = datetime.datetime.fromtimestamp(now_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = now_s, text
+        return f"{text}.{rest_ns // 1_000_000:03d}+00:00"

@@ -18,16 +18,25 @@ from hybrid_router.core.secret import Secret
 from hybrid_router.observe.bridge import bridge_logging
 from hybrid_router.observe.console import console_line
 from hybrid_router.observe.lag import Stall
-from hybrid_router.observe.lines import Encode, failure_fields, json_line, now_text
+from hybrid_router.observe.lines import (
+    Encode,
+    EncodeRow,
+    TimeOfDay,
+    failure_fields,
+    json_line,
+    row_fields,
+    row_line,
+)
 from hybrid_router.observe.redact import Redactor
-from hybrid_router.observe.rows import AttemptLike, CallLike, RecordLike, attempt_fields
+from hybrid_router.observe.rows import AttemptLike, CallLike, CallRow, RecordLike, attempt_row
 from hybrid_router.observe.writer import Writer
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 Format: TypeAlias = Literal["auto", "json", "console"]
 
-# What the journal understands in front of a line: syslog's severities.
+# What the journal understands in front of a line: syslog's severities, the least first.
 _PRIORITIES = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>", "critical": b"<2>"}
+_URGENT = frozenset({"error", "critical"})
 _STANDARD_ERROR = 2
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 
@@ -55,14 +64,16 @@ class Logs:
     """
 
     def __init__(self, settings: LogSettings, fd: int | None) -> None:
-        self._calls = settings.calls
-        self._encode = _encoder(settings, fd)
+        # Rows go past structlog, which would cost several times what they do.
+        self._row_levels = _levels_from(settings.level) if settings.calls else frozenset()
+        self._encode, self._encode_row = _encoders(settings, fd)
+        self._time = TimeOfDay()
         self._writer = Writer(fd, self._lost_line)
-        sink = _Sink(self._writer, journal=_is_journal(fd, os.environ))
+        self._sink = _Sink(self._writer, journal=_is_journal(fd, os.environ))
         structlog.configure(
             processors=[structlog.processors.add_log_level, self._render],
             wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-            logger_factory=lambda *_: sink,
+            logger_factory=lambda *_: self._sink,
         )
         self.logger: FilteringBoundLogger = structlog.get_logger().bind()
         self._unbridge = bridge_logging(self._event, settings.level)
@@ -75,9 +86,10 @@ class Logs:
 
     def attempt_line(self, call: CallLike, record: RecordLike, attempt: AttemptLike) -> None:
         """Write the row of an attempt that has ended.  Fits `dispatch.service.OnAttempt`."""
-        if self._calls:
-            level = "warning" if attempt.outcome in {"failed", "broken"} else "info"
-            self._event(level, "attempt", attempt_fields(call, record, attempt))
+        level = "warning" if attempt.outcome in {"failed", "broken"} else "info"
+        if level in self._row_levels:
+            row = attempt_row(self._time(), level, call, record, attempt)
+            self._sink.write(level, self._encode_row(row))
 
     def call_line(
         self,
@@ -100,24 +112,25 @@ class Logs:
             status: what was sent; 499 when the client left before anything was.
             error: the error's code, also when it went out in-band behind a 200.
         """
-        if not self._calls:
-            return
         # A status below 400 with an error: the answer broke after its head was sent.
-        self._event(
-            "warning" if status >= _SERVER_ERROR or (error and status < _CLIENT_ERROR) else "info",
-            "call",
-            {
-                "request": request_id,
-                "method": method,
-                "path": path.partition("?")[0],
-                "status": status,
-                "duration_s": round(duration_s, 6),
-                "principal": principal,
-                "alias": alias,
-                "decision": decision,
-                "error": error,
-            },
-        )
+        broken = status >= _SERVER_ERROR or (error and status < _CLIENT_ERROR)
+        level = "warning" if broken else "info"
+        if level in self._row_levels:
+            row = CallRow(
+                time=self._time(),
+                level=level,
+                event="call",
+                request=request_id,
+                method=method,
+                path=path.partition("?")[0],
+                status=status,
+                duration_s=round(duration_s, 6),
+                principal=principal,
+                alias=alias,
+                decision=decision,
+                error=error,
+            )
+            self._sink.write(level, self._encode_row(row))
 
     def stall_line(self, stall: Stall) -> None:
         """Write that the event loop is blocked, or runs again.  Fits `LagWatch`; any thread may call it."""
@@ -149,12 +162,16 @@ class Logs:
         """The last processor: the event as a line."""
         error = _exception_of(fields.pop("exc_info", None))
         fields.pop("stack_info", None)
-        ordered = {"time": now_text(), "level": fields.pop("level", "info"), "event": fields.pop("event", "")}
+        ordered = {
+            "time": self._time(),
+            "level": fields.pop("level", "info"),
+            "event": fields.pop("event", ""),
+        }
         return self._encode({**ordered, **fields, **(failure_fields(error) if error else {})})
 
     def _lost_line(self, count: int) -> bytes:
         return self._encode(
-            {"time": now_text(), "level": "warning", "event": "log lines lost", "count": count}
+            {"time": self._time(), "level": "warning", "event": "log lines lost", "count": count}
         )
 
 
@@ -176,31 +193,39 @@ class _Sink:
         self._journal = journal
 
     def debug(self, line: bytes) -> None:
-        self._write("debug", line)
+        self.write("debug", line)
 
     def info(self, line: bytes) -> None:
-        self._write("info", line)
+        self.write("info", line)
 
     def warning(self, line: bytes) -> None:
-        self._write("warning", line)
+        self.write("warning", line)
 
     def error(self, line: bytes) -> None:
-        self._write("error", line, urgent=True)
+        self.write("error", line)
 
     def critical(self, line: bytes) -> None:
-        self._write("critical", line, urgent=True)
+        self.write("critical", line)
 
-    def _write(self, level: str, line: bytes, *, urgent: bool = False) -> None:
-        self._writer.write(_PRIORITIES[level] + line if self._journal else line, urgent=urgent)
+    def write(self, level: str, line: bytes) -> None:
+        """Pass a line on; an error does not wait for company."""
+        self._writer.write(_PRIORITIES[level] + line if self._journal else line, urgent=level in _URGENT)
 
 
-def _encoder(settings: LogSettings, fd: int | None) -> Encode:
-    """How an event becomes a line."""
+def _levels_from(least: Level) -> frozenset[str]:
+    """The levels that are written."""
+    levels = tuple(_PRIORITIES)
+    return frozenset(levels[levels.index(least) :])
+
+
+def _encoders(settings: LogSettings, fd: int | None) -> tuple[Encode, EncodeRow]:
+    """How an event and how a row becomes a line."""
     redact = Redactor(settings.secrets)
     terminal = fd is not None and os.isatty(fd)
     if settings.format == "console" or (settings.format == "auto" and terminal):
-        return partial(console_line, redact=redact, colour=terminal and "NO_COLOR" not in os.environ)
-    return partial(json_line, redact=redact)
+        encode = partial(console_line, redact=redact, colour=terminal and "NO_COLOR" not in os.environ)
+        return encode, lambda row: encode(row_fields(row))
+    return partial(json_line, redact=redact), partial(row_line, redact=redact)
 
 
 def _is_journal(fd: int | None, environ: Mapping[str, str]) -> bool:

@@ -7,6 +7,7 @@ what looks like a secret: Authorization headers, bearer tokens, keys with well-k
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import re2
 
@@ -44,6 +45,9 @@ _PREFIXED = (
 )
 _LOOKS_SECRET = (_NAMED, _BEARER, _BASIC, _CLOUDFLARE, _JWT, _PREFIXED)
 
+# What a line's values are cleaned of one by one: anything but ASCII, DEL, numbers of more than 64 bits.
+_NEEDS_CARE = r"[^\x00-\x7e]|[0-9]{19}"
+
 _SHORT_ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 
@@ -55,11 +59,17 @@ class Redactor:
         known = [_spelled(value) for value in sorted(values) if len(value) >= SHORTEST_CHARS]
         self._known = [re2.compile(pattern) for pattern in known]
         self._looks_secret = [re2.compile(pattern) for pattern in _LOOKS_SECRET]
-        self._any = re2.compile("|".join(f"(?:{pattern})" for pattern in (*known, *_LOOKS_SECRET)))
+        suspect = "|".join(f"(?:{pattern})" for pattern in (*known, *_LOOKS_SECRET))
+        self._any = _whether(suspect)
+        self._any_care = _whether(f"{suspect}|{_NEEDS_CARE}")
 
     def suspects(self, line: bytes) -> bool:
         """Whether an encoded line may hold a secret: about two microseconds, so every line is asked."""
         return self._any.search(line) is not None
+
+    def passes(self, line: bytes) -> bool:
+        """Whether an encoded line may be written as it is: no suspect, and nothing but plain ASCII in it."""
+        return self._any_care.search(line) is None
 
     def __call__(self, text: str) -> str:
         """`text` without its secrets."""
@@ -76,6 +86,13 @@ def encodable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _whether(pattern: str) -> Any:
+    """`pattern`, to be asked whether it occurs.  Not where: that costs more than the search."""
+    options = re2.Options()
+    options.never_capture = True
+    return re2.compile(pattern, options)
 
 
 def _spelled(value: str) -> str:

@@ -6,7 +6,9 @@ The words are read through protocols: this room imports only `core`, and records
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 
 class CallLike(Protocol):
@@ -69,34 +71,85 @@ class RecordLike(Protocol):
     def attempts(self) -> Sequence[object]: ...
 
 
-def attempt_fields(call: CallLike, record: RecordLike, attempt: AttemptLike) -> dict[str, Any]:
-    """The row of an attempt that has ended.  None: not known, and not written."""
+class AttemptRow(Struct, kw_only=True, omit_defaults=True):
+    """The row of an attempt that has ended, in the order written.  None: not known, and not written."""
+
+    time: str
+    level: str
+    event: str
+    decision: str
+    call: str
+    attempt: int | None = None
+    outcome: str
+    backend: str
+    model: str
+    alias: str
+    operation: str
+    principal: str
+    stream: bool
+    ttft_s: float | None = None
+    duration_s: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    neurons: float | None = None
+    error: str | None = None
+    detail: str | None = None
+
+
+class CallRow(Struct, kw_only=True, omit_defaults=True):
+    """The row of an HTTP request that has ended, in the order written.  None: not known, and not written."""
+
+    time: str
+    level: str
+    event: str
+    request: str
+    method: str
+    path: str
+    status: int
+    duration_s: float
+    principal: str | None = None
+    alias: str | None = None
+    decision: str | None = None
+    error: str | None = None
+
+
+def attempt_row(
+    time: str, level: str, call: CallLike, record: RecordLike, attempt: AttemptLike
+) -> AttemptRow:
+    """The row of an attempt that has ended."""
     usage = attempt.usage
-    return {
-        "decision": record.id,
-        "call": call.id,
-        "attempt": _place(record, attempt),
-        "outcome": attempt.outcome,
-        "backend": attempt.backend,
-        "model": attempt.model,
-        "alias": call.alias,
-        "operation": str(call.operation),
-        "principal": call.principal,
-        "stream": call.stream,
-        "ttft_s": _since(attempt.started_s, attempt.first_event_s),
-        "duration_s": _since(attempt.started_s, attempt.ended_s),
-        "prompt_tokens": usage and usage.prompt_tokens,
-        "completion_tokens": usage and usage.completion_tokens,
-        "cached_tokens": usage and usage.cached_tokens,
-        "neurons": usage and usage.neurons,
-        "error": attempt.error,
-        "detail": attempt.detail or None,
-    }
+    return AttemptRow(
+        time=time,
+        level=level,
+        event="attempt",
+        decision=record.id,
+        call=call.id,
+        attempt=_place(record, attempt),
+        outcome=attempt.outcome,
+        backend=attempt.backend,
+        model=attempt.model,
+        alias=call.alias,
+        operation=str(call.operation),
+        principal=call.principal,
+        stream=call.stream,
+        ttft_s=_since(attempt.started_s, attempt.first_event_s),
+        duration_s=_since(attempt.started_s, attempt.ended_s),
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        cached_tokens=usage.cached_tokens if usage else None,
+        neurons=usage.neurons if usage else None,
+        error=attempt.error,
+        detail=attempt.detail or None,
+    )
 
 
 def _place(record: RecordLike, attempt: AttemptLike) -> int | None:
     """Which attempt of its call this is, from 1."""
-    return next((at for at, one in enumerate(record.attempts, 1) if one is attempt), None)
+    for at, one in enumerate(record.attempts, 1):
+        if one is attempt:
+            return at
+    return None
 
 
 def _since(start_s: float, end_s: float | None) -> float | None:

@@ -185,6 +185,29 @@ def test_rows_can_be_turned_off(opened: Callable[..., Log]) -> None:
     assert [(line["event"], line["port"]) for line in log.lines()] == [("severe", 8080)]
 
 
+@pytest.mark.parametrize(
+    ("level", "outcomes", "statuses"),
+    [
+        ("debug", ["answered", "failed"], [200, 502]),
+        ("warning", ["failed"], [502]),
+        ("error", [], []),
+    ],
+)
+def test_rows_obey_the_level(
+    opened: Callable[..., Log], level: str, outcomes: list[str], statuses: list[int]
+) -> None:
+    """Rows are as severe as their end: `level` leaves out those that are less."""
+    log = opened(level=level)
+    for outcome in ("answered", "failed"):
+        log.logs.attempt_line(call(), Record(id="dec_1", plan=Plan()), attempt(outcome=outcome))
+    for status in (200, 502):
+        log.logs.call_line(request_id="r", method="GET", path="/", status=status, duration_s=0.1)
+
+    lines = log.lines()
+    assert [line["outcome"] for line in lines if line["event"] == "attempt"] == outcomes
+    assert [line["status"] for line in lines if line["event"] == "call"] == statuses
+
+
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -328,11 +351,13 @@ def test_a_terminal_gets_people_s_lines() -> None:
     """On a terminal the lines are short and coloured, elsewhere JSON."""
     ours, terminal = pty.openpty()
     with Logs(LogSettings(), terminal) as logs:
+        logs.call_line(request_id="r", method="GET", path="/", status=200, duration_s=0.1)
         logs.logger.warning("listening", address="127.0.0.1:8080", after_s=0.12345, note="two words")
     os.close(terminal)
     shown = os.read(ours, 4096).decode()
     os.close(ours)
 
+    assert "call  request=r method=GET path=/ status=200 duration_s=0.1" in re.sub("\x1b\\[\\d+m", "", shown)
     assert "\x1b[33mwarning" in shown
     assert "listening" in shown
     assert (
@@ -349,8 +374,11 @@ def test_the_journal_gets_a_severity(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
         with configure(LogSettings(), journal.fileno()) as logs:
             logs.logger.error("bad")
+            logs.call_line(request_id="r", method="GET", path="/", status=200, duration_s=0.1)
         journal.seek(0)
-        assert journal.read().startswith(b'<3>{"time":')
+        bad, row = journal.read().splitlines()
+        assert bad.startswith(b'<3>{"time":')
+        assert row.startswith(b'<6>{"time":')
 
 
 PROCESS = """

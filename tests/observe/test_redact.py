@@ -126,6 +126,30 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
     assert not redactor.suspects(text.encode())
 
 
+ROW = (
+    '{{"time":"2025-01-31T12:03:04.567+00:00","level":"info","event":"attempt","attempt":1,'
+    '"call":"chatcmpl-5f3a0c1d2e3f4a5b6c7d8e9f00112233","stream":true,"duration_s":1.512345,"alias":"{}"}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("alias", "passes"),
+    [
+        ("local/smollm2-135m-instruct-q4", True),
+        ("a\\nb", True),
+        ("kleines-größtes", False),
+        ("\x7f", False),
+        ("\u202e", False),
+        ("18446744073709551616", False),
+        (CANARY, False),
+        ("Bearer abc", False),
+    ],
+)
+def test_a_usual_row_needs_no_care(alias: str, passes: bool) -> None:
+    """The rows of most calls are written as they are encoded, and no other."""
+    assert Redactor([Secret(CANARY)]).passes(ROW.format(alias).encode()) is passes
+
+
 def test_lone_surrogates_are_spelled_out() -> None:
     """Text that has no UTF-8 form is cleaned all the same."""
     assert Redactor([Secret(CANARY)])(f"\ud800 {CANARY}") == f"\\ud800 {MARK}"
