@@ -142,8 +142,7 @@ def _no_such_target(config: Config, target: str, problems: Problems) -> str | No
 
 def _check_condition(config: Config, condition: Condition, path: KeyPath, problems: Problems) -> None:
     _check_names(condition.alias, "alias", problems.names(("aliases",)), path, problems)
-    keys = tuple(key.name for key in config.server.keys) or (NO_KEY,)
-    _check_names(condition.key, "key", keys, path, problems)
+    _check_keys(config, condition, path, problems)
     if condition.time is not None:
         begins, _, ends = condition.time.partition("-")
         if begins == ends:
@@ -154,6 +153,16 @@ def _check_condition(config: Config, condition: Condition, path: KeyPath, proble
         if inner == Condition():
             problems.add(below, "an empty condition; give it a key or remove it")
         _check_condition(config, inner, below, problems)
+
+
+def _check_keys(config: Config, condition: Condition, path: KeyPath, problems: Problems) -> None:
+    if config.server.keys:
+        known = tuple(key.name for key in config.server.keys)
+        _check_names(condition.key, "key", known, path, problems)
+        return
+    for below, name in problems.numbered((*path, "key"), condition.key or ()):
+        if name != NO_KEY:
+            problems.add(below, f"no key {name}: server.keys has none, so whoever calls is {NO_KEY}")
 
 
 def _check_range(size: Above, path: KeyPath, problems: Problems) -> None:

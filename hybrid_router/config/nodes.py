@@ -6,6 +6,7 @@ laughs": anchors that repeat anchors), refer to itself, or nest deeper than any 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -14,6 +15,16 @@ from hybrid_router.config.problems import Problem
 
 MAX_NODES = 50_000
 MAX_DEPTH = 32
+
+# What the parser says, and what to do about it.
+_ADVICE = (
+    (r"character '\\t'", "a tab where YAML wants spaces"),
+    (r"character '.+' that cannot start", "put the value in quotes"),
+    (r"unknown escape character", "in double quotes \\ begins an escape: use single quotes, as for patterns"),
+    (r"mapping values are not allowed", "put a value that has ': ' in it in quotes, or mend the indentation"),
+    (r"expected <block end>", "mend the indentation: keys that belong together begin in the same column"),
+    (r"unexpected end of stream", "a quote is opened and never closed"),
+)
 
 
 class Malformed(Exception):
@@ -34,13 +45,20 @@ def compose(text: str) -> yaml.Node:
         _Limits().check(text)
         node = yaml.SafeLoader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
-        raise _malformed(error.problem_mark or error.context_mark, error.problem or "not YAML") from None
+        raise _malformed(error.problem_mark or error.context_mark, _advised(error.problem)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Malformed(Problem(line, 1, "", f"a character that YAML forbids: {error.reason}")) from None
     if node is None:
         raise _malformed(None, "the file is empty; it needs `backends` and `aliases`")
     return node
+
+
+def _advised(said: str | None) -> str:
+    """The parser's sentence with what to do, where that is known."""
+    said = said or "not YAML"
+    advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, said)), None)
+    return said if advice is None else f"{said}: {advice}"
 
 
 def _malformed(mark: Any, message: str) -> Malformed:

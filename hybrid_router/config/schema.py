@@ -58,6 +58,13 @@ class Short:
     key: str
 
 
+@dataclass(frozen=True)
+class NotHere:
+    """A mapping that people write as a single value, and what to say to them."""
+
+    text: str
+
+
 Duration: TypeAlias = Annotated[float, Unit("duration"), Bounds(at_least=0.001, at_most=86_400)]
 SizeBytes: TypeAlias = Annotated[int, Unit("size"), Bounds(at_least=1024)]
 Name: TypeAlias = Annotated[
@@ -201,7 +208,11 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
         Pattern(r"[0-9a-fA-F]{32}", "32 hexadecimal digits"),
         Doc("The account: 32 hexadecimal digits, or where to find them."),
     ]
-    token: Annotated[SecretSource, Doc("An API token with Workers AI Read. Never written into this file.")]
+    token: Annotated[
+        SecretSource,
+        NotHere("never in this file, only where it is: { env: CLOUDFLARE_API_TOKEN }"),
+        Doc("An API token with Workers AI Read. Never written into this file."),
+    ]
     base_url: Annotated[
         str,
         Pattern(r"https?://[^\s?#@]+", "an http(s) address without query or user"),

@@ -13,7 +13,7 @@ from msgspec import Struct
 from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag
 from hybrid_router.config.problems import KeyPath, Place, Problems, did_you_mean
 from hybrid_router.config.scalars import Unfit, scalar
-from hybrid_router.config.schema import MISPLACED, NonEmpty, Short
+from hybrid_router.config.schema import MISPLACED, NonEmpty, NotHere, Short
 
 BAD: Final = object()
 _NULL = "tag:yaml.org,2002:null"
@@ -57,7 +57,10 @@ class _Walk:
             return self._short(node, hint.structs[0], short.key, path)
         plain = [member for member in hint.members if not is_struct(member.base)]
         if not plain:
-            return self._bad(path, f"wants {wanted(hint)}, not {_written(node)}")
+            elsewhere = hint.note(NotHere)
+            return self._bad(
+                path, elsewhere.text if elsewhere else f"wants {wanted(hint)}, not {_written(node)}"
+            )
         try:
             return scalar(node, plain[0])
         except Unfit as unfit:

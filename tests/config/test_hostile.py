@@ -55,6 +55,32 @@ def test_a_hostile_or_broken_document_is_one_problem(text: str, said: str) -> No
     assert said in first_problem(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("try: @cf/x", "1:6: found character '@' that cannot start any token: put the value in quotes"),
+        ("try: `x`", "1:6: found character '`' that cannot start any token: put the value in quotes"),
+        (
+            "a:\n\tb: 1",
+            "2:1: found character '\\t' that cannot start any token: a tab where YAML wants spaces",
+        ),
+        (
+            'text: "\\bAKIA\\d"',
+            "1:15: found unknown escape character 'd': in double quotes \\ begins an escape",
+        ),
+        ("a: b: c", "1:5: mapping values are not allowed here: put a value that has ': ' in it in quotes"),
+        (
+            "a:\n  - b\n c: 1",
+            "3:2: expected <block end>, but found '<block mapping start>': mend the indentation",
+        ),
+        ("a: 'b\n", "2:1: found unexpected end of stream: a quote is opened and never closed"),
+    ],
+)
+def test_a_slip_in_yaml_says_what_to_do(text: str, said: str) -> None:
+    """The parser names what it found; what people mostly mean by it comes with what to write instead."""
+    assert first_problem(text).startswith(said)
+
+
 def test_honest_anchors_are_read() -> None:
     """An anchor may stand for a value that is written once and used twice."""
     text = GOOD + "timeouts: {first_token: &wait 20s, load: *wait}\n"

@@ -115,6 +115,12 @@ def with_rule(rule: str) -> str:
             "backends.cf.token: names no source: give it credential, file or env",
         ),
         (
+            "token: {env: TOKEN}",
+            "token: sk-canary",
+            "→sk-canary",
+            "backends.cf.token: never in this file, only where it is: { env: CLOUDFLARE_API_TOKEN }",
+        ),
+        (
             ", token: {env: TOKEN}",
             "",
             "  cf: →{type:",
@@ -238,6 +244,15 @@ def test_a_mistake_is_named_with_its_place(wrong: str, right: str, at: str, mess
     assert problems(text) == [f"{place(text, at)}: {message}"]
 
 
+def test_a_key_that_nobody_has_is_named_with_those_that_are() -> None:
+    """Where there are keys, a rule about another one is a slip of the pen."""
+    keys = f"server: {{keys: [{{name: laptop, sha256: {'0' * 64}}}]}}\n"
+
+    (problem,) = problems(with_rule("{name: a, only: local, when: {key: lapto}}") + keys)
+
+    assert problem.endswith("rules[0].when.key[0]: no key lapto; did you mean laptop?")
+
+
 @pytest.mark.parametrize(
     ("rule", "at", "message"),
     [
@@ -273,7 +288,7 @@ def test_a_mistake_is_named_with_its_place(wrong: str, right: str, at: str, mess
         (
             "{name: a, only: local, when: {key: ann}}",
             "→ann}}",
-            "rules[0].when.key[0]: no key ann; there is local",
+            "rules[0].when.key[0]: no key ann: server.keys has none, so whoever calls is local",
         ),
         (
             "{name: a, only: local, when: {time: '8:00-9:00'}}",
