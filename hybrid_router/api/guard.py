@@ -30,6 +30,8 @@ from hybrid_router.core.errors import (
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
 _WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 -- names that are never a Host
+# No name server decides where these lead, so no page can have its own name point at them.
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Guard:
@@ -37,7 +39,7 @@ class Guard:
 
     def __init__(self, server: Server, public: frozenset[Respond]) -> None:
         listening = frozenset({parse_listen(server.listen)[0].lower()}) - _WILDCARDS
-        self._hosts = frozenset(host.lower() for host in server.allowed_hosts) | listening
+        self._hosts = frozenset(host.lower() for host in server.allowed_hosts) | listening | _THIS_MACHINE
         self._origins = frozenset(server.allowed_origins)
         self._keyring = Keyring(server.keys)
         self._public = public

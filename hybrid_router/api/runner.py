@@ -14,6 +14,7 @@ from hybrid_router.config.listen import parse_listen
 
 KEEPALIVE_S = 75.0
 LINGER_S = 1.0  # reading on after an early refusal, so that the client sees it instead of a reset
+_NEAR = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where a wildcard is reached from here
 CLEANUP_S = 5.0  # what cancelled calls may still take
 
 
@@ -70,8 +71,9 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """The address as a client writes it."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        """The address as a client on this machine writes it; one that the guard answers."""
+        host = _NEAR.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 
     @property

@@ -6,10 +6,12 @@ from hybrid_router import __version__
 from hybrid_router.app import Running
 from hybrid_router.config.schema import Config
 
+_EVERY_ADDRESS = ("0.0.0.0:", "[::]:")
+
 
 def announcement(running: Running, config: Config) -> str:
     """What a person wants to know when the router is ready."""
-    lines = [f"hybrid-router {__version__} answers on {running.url}/v1", ""]
+    lines = [f"hybrid-router {__version__} answers on {running.url}/v1", *_elsewhere(running.url, config), ""]
     unservable = running.service.unservable()
     width = max(len(alias) for alias in config.aliases)
     for alias, route in config.aliases.items():
@@ -21,6 +23,21 @@ def announcement(running: Running, config: Config) -> str:
     if servable is not None:
         lines += ["", "Try it:", f"  {_curl(running.url, servable, keyed=bool(config.server.keys))}"]
     return "\n".join(lines)
+
+
+def _elsewhere(url: str, config: Config) -> list[str]:
+    """How other machines reach a router that listens on every address, if they do."""
+    listen, allowed = config.server.listen, config.server.allowed_hosts
+    if not listen.startswith(_EVERY_ADDRESS):
+        return []
+    if not allowed:
+        return [f"  and on no other name: server.allowed_hosts lists none, so {listen} is for this machine"]
+    port = url.rpartition(":")[2]
+    return [f"  and, for others, on {', '.join(f'http://{_bracketed(name)}:{port}/v1' for name in allowed)}"]
+
+
+def _bracketed(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
 
 
 def _step_text(step: str, running: Running) -> str:

@@ -126,8 +126,11 @@ class Server(Struct, frozen=True, kw_only=True):
     listen: Annotated[str, Doc("host:port. Anything but a loopback address needs `keys`.")] = "127.0.0.1:8080"
     allowed_hosts: Annotated[
         tuple[str, ...],
-        Doc("Host header names that are answered besides the listening address (port left out)."),
-    ] = ("localhost", "127.0.0.1", "::1")
+        Doc(
+            "More Host header names that are answered (no ports): every name and address that clients use. "
+            "This machine's own (localhost, 127.0.0.1, ::1, the listening address) always are."
+        ),
+    ] = ()
     allowed_origins: Annotated[
         tuple[str, ...], Doc("Origin header values of web pages that may call. None by default.")
     ] = ()

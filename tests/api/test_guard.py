@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator
 
+import aiohttp
 import pytest
 from scripted_answers import CHAT, ScriptedAnswers, exchange, get, listening, post, request_bytes
 
 from hybrid_router.api.address import host_name
 from hybrid_router.api.routes import ROUTES, Route
+from hybrid_router.api.runner import Listener
+from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Key, Server
 
 KEY = "hr-canary-0123456789"
@@ -315,13 +318,15 @@ def test_a_host_name_is_what_was_sent() -> None:
     assert host_name("[FE80::1]") == "fe80::1"
 
 
-async def test_listening_host_is_allowed() -> None:
-    """The address listened on need not be listed again."""
-    server = Server(listen="127.0.0.1:0", allowed_hosts=())
-    async with listening(ScriptedAnswers(), server) as listener:
-        assert (
-            await exchange(listener.port, request_bytes("GET", "/health", host="127.0.0.1"))
-        ).status == 200
-        assert (
-            await exchange(listener.port, request_bytes("GET", "/health", host="localhost"))
-        ).status == 421
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "127.0.0.2:0", "localhost:0"])
+async def test_this_machine_is_always_allowed(listen: str) -> None:
+    """`allowed_hosts` adds names: who lists some locks out neither loopback nor the address listened on."""
+    server = Server(listen=listen, allowed_hosts=("Router.home.arpa",))
+    own = {"localhost", "127.0.0.1", "[::1]", "router.home.arpa:8080", listen.replace("0.0.0.0", "127.0.0.1")}
+    application = create_application(ScriptedAnswers(), server, "1")
+    async with Listener(application) as listener, aiohttp.ClientSession() as session:
+        for host, status in [*((host, 200) for host in own), ("0.0.0.0", 421), ("other.home.arpa", 421)]:
+            async with session.get(f"{listener.url}/health", headers={"Host": host}) as reply:
+                assert reply.status == status, host
+        async with session.get(f"{listener.url}/health") as reply:
+            assert reply.status == 200

@@ -108,6 +108,33 @@ async def test_a_key_is_needed_where_keys_are_listed(start_router: StartRouter) 
     ] * 4
 
 
+def test_whoever_listens_wider_is_told_where(start_router: StartRouter) -> None:
+    """With names for others, this machine still has its own; the curl line works once it has the key."""
+    key = "hr-" + "k" * 40
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    keys = f"  keys: [{{ name: laptop, sha256: {digest} }}]\n"
+    router = start_router(listen="0.0.0.0:0", server=keys + "  allowed_hosts: [router.home.arpa, 'fd00::1']")
+    line = next(line for line in router.said.splitlines() if line.startswith("  curl "))
+    curled = subprocess.run(
+        ["sh", "-c", line.replace("YOUR-KEY", key)], capture_output=True, check=True, timeout=30
+    )
+
+    assert json.loads(curled.stdout)["choices"][0]["message"]["content"]
+    assert router.url == f"http://127.0.0.1:{router.port}"
+    others = f"http://router.home.arpa:{router.port}/v1, http://[fd00::1]:{router.port}/v1\n"
+    assert f"for others, on {others}" in router.said
+    ready = next(line for line in router.log() if line["event"] == "ready")
+    assert ready["url"] == router.url
+
+
+def test_whoever_listens_wider_without_names_is_told(start_router: StartRouter) -> None:
+    """A router that would answer nobody else says which key would change that."""
+    keys = f"  keys: [{{ name: laptop, sha256: {'0' * 64} }}]"
+    router = start_router(listen="0.0.0.0:0", server=keys, preload=False)
+
+    assert "on no other name: server.allowed_hosts lists none" in router.said
+
+
 async def test_a_flood_of_refusals_leaves_few_lines(start_router: StartRouter) -> None:
     """Ten a second at most, of each error; the next line says how many more there were."""
     router = start_router(preload=False)
