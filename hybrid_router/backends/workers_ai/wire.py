@@ -1,7 +1,8 @@
 """What Workers AI sends: one struct for every shape a chunk or a whole answer comes in.
 
 Unknown fields are skipped (`p` is padding against traffic analysis).  A type that none of the known
-shapes has is malformed, and said so.
+shapes has is malformed, and said so.  Parsed JSON has no cycles, so the garbage collector need not look
+at it (`gc=False`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from msgspec import UNSET, Struct, UnsetType
 Scalar = str | int | float | bool | None
 
 
-class FunctionPiece(Struct):
+class FunctionPiece(Struct, gc=False):
     """Part of a function call; `arguments` is text, or an object on classic models."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | list[Any] | None = None
 
 
-class ToolPiece(Struct):
+class ToolPiece(Struct, gc=False):
     """Part of a tool call, or a whole one: `{name, arguments}` on classic models."""
 
     index: int | None = None
@@ -31,7 +32,7 @@ class ToolPiece(Struct):
     arguments: str | dict[str, Any] | list[Any] | None = None
 
 
-class Delta(Struct):
+class Delta(Struct, gc=False):
     """What a chunk adds to a message, or a whole message.  Reasoning goes by two names."""
 
     content: Scalar = None
@@ -40,7 +41,7 @@ class Delta(Struct):
     tool_calls: list[ToolPiece] | None = None
 
 
-class Choice(Struct):
+class Choice(Struct, gc=False):
     """One choice; `text` on completions."""
 
     delta: Delta | None = None
@@ -49,13 +50,13 @@ class Choice(Struct):
     finish_reason: str | None = None
 
 
-class PromptDetails(Struct):
+class PromptDetails(Struct, gc=False):
     """How the prompt's tokens were counted."""
 
     cached_tokens: int | None = None
 
 
-class Counts(Struct):
+class Counts(Struct, gc=False):
     """Usage, of a chunk or of the whole answer."""
 
     prompt_tokens: int | None = None
@@ -64,7 +65,7 @@ class Counts(Struct):
     neurons: float | None = None
 
 
-class Document(Struct):
+class Document(Struct, gc=False):
     """A chunk of a stream, or a whole answer without its envelope.
 
     `response` is set on classic models and in the line that ends every stream; it is an object in JSON mode.
@@ -79,7 +80,7 @@ class Document(Struct):
     errors: Any = None
 
 
-class Envelope(Struct):
+class Envelope(Struct, gc=False):
     """A whole answer of `/ai/run`."""
 
     result: msgspec.Raw | UnsetType = UNSET
