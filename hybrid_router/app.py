@@ -16,6 +16,7 @@ from hybrid_router import __version__
 from hybrid_router.api.answers import Ended, Refused
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
+from hybrid_router.api.sockets import bound, release
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
@@ -81,12 +82,15 @@ class Backends(Struct, kw_only=True):
 async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
     """Serve a configuration until the context is left; then drain and let go of everything.
 
-    Enters when the address is listened on; models may still be loading (`Running.settled`).
+    Enters when requests are answered; who connected before that has waited.  Models may still be loading
+    (`Running.settled`).
 
     Raises:
         OSError: the address is taken, or not ours.
     """
     async with AsyncExitStack() as stack:
+        sockets = await bound(loaded.config.server.listen)  # first: no model loads for a taken address
+        stack.callback(release, sockets)
         backends = Backends(off=dict(loaded.off))
         stack.push_async_callback(backends.close)
         await _open(backends, loaded, logs)
@@ -98,7 +102,7 @@ async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
             on_call=partial(_call_line, logs),
             on_refusal=partial(_refused_line, logs, PerSecond(_REFUSED_PER_SECOND)),
         )
-        listener = await stack.enter_async_context(Listener(application))
+        listener = await stack.enter_async_context(Listener(application, sockets))
         watch = asyncio.create_task(LagWatch(logs.stall_line).run())
         stack.callback(watch.cancel)
         yield Running(url=listener.url, service=service, workers=backends.workers, off=backends.off)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from hybrid_router.api.connection import Connection
 from hybrid_router.api.exchange import LIFECYCLE, ON_REFUSAL, SERVER
+from hybrid_router.api.sockets import BACKLOG, bound
 from hybrid_router.config.listen import parse_listen
 
 KEEPALIVE_S = 75.0
@@ -55,12 +57,10 @@ class Listener:
     `drain`, then they are cancelled.
     """
 
-    def __init__(
-        self, application: web.Application, *, host: str | None = None, port: int | None = None
-    ) -> None:
-        listen_host, listen_port = parse_listen(application[SERVER].listen)
-        self._host = listen_host if host is None else host
-        self._port = listen_port if port is None else port
+    def __init__(self, application: web.Application, taken: list[socket.socket] | None = None) -> None:
+        """`taken`: sockets that `bound` made of the address; without them it is taken at the start."""
+        self._host, _ = parse_listen(application[SERVER].listen)
+        self._taken = taken
         self._application = application
         self._runner = _Runner(application, shutdown_timeout=CLEANUP_S)
 
@@ -97,12 +97,10 @@ class Listener:
         Raises:
             OSError: the address is taken, or not ours.
         """
+        sockets = await bound(self._application[SERVER].listen) if self._taken is None else self._taken
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port, backlog=1024).start()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+        for one in sockets:
+            await web.SockSite(self._runner, one, backlog=BACKLOG).start()
 
     async def stop(self) -> None:
         """Drain, then close everything.  Does nothing the second time."""

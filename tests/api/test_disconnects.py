@@ -272,5 +272,5 @@ async def test_a_taken_port_is_an_error() -> None:
     """Listening on a port in use raises, and leaves nothing open."""
     async with listening(ScriptedAnswers()) as listener:
         taken = create_application(ScriptedAnswers(), Server(listen=f"127.0.0.1:{listener.port}"), "1")
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match="Address already in use"):
             await Listener(taken).start()
