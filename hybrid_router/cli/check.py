@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 import yaml
 
+from hybrid_router.cli.doubts import doubts
 from hybrid_router.config.effective import effective
 from hybrid_router.config.keys import listing
 from hybrid_router.config.load import ConfigErrors, load
+from hybrid_router.config.problems import line
 from hybrid_router.config.schema import Loaded
 
 
@@ -23,16 +25,24 @@ from hybrid_router.config.schema import Loaded
     show_default=True,
     help="The file to check.",
 )
+@click.option("--strict", is_flag=True, help="Exit 1 if there are warnings.")
 @click.option("--keys", is_flag=True, help="List every key with type, default and meaning; read no file.")
-def command(*, path: Path, keys: bool) -> None:
+def command(*, path: Path, strict: bool, keys: bool) -> None:
     """Validate router.yaml and print what it comes to, secrets hidden.
 
-    Exits 2 and names everything that is wrong, each with line and key, if it cannot be used.
+    Exits 2 and names everything that is wrong, each with line and key, if it cannot be used.  What it
+    names and nobody has is a warning: weights that the manifest lacks, models that Workers AI lacks.
     """
     if keys:
         click.echo(_keys(), nl=False)
         return
-    click.echo(_effective(loaded_or_exit(path)), nl=False)
+    loaded = loaded_or_exit(path)
+    click.echo(_effective(loaded), nl=False)
+    found = doubts(loaded)
+    for doubt in found:
+        click.echo(f"warning: {line(str(path), doubt)}", err=True)
+    if found and strict:
+        raise SystemExit(1)
 
 
 def loaded_or_exit(path: Path) -> Loaded:

@@ -15,6 +15,7 @@ import click
 
 from hybrid_router import app
 from hybrid_router.cli.announce import announcement
+from hybrid_router.cli.doubts import of_cloud_models
 from hybrid_router.config.load import ConfigErrors, load
 from hybrid_router.config.schema import Loaded
 from hybrid_router.observe.logs import Format, Logs, LogSettings, configure
@@ -55,6 +56,8 @@ def command(path: Path, log_format: Format) -> None:
         secrets=tuple(loaded.secrets.values()),
     )
     with configure(settings) as logs, Notifier.from_environment(os.environ) as notifier:
+        for doubt in of_cloud_models(loaded):  # what is wrong with local ones is logged when they start
+            logs.logger.warning("model in doubt", where=f"{path}:{doubt.line}", message=doubt.message)
         try:
             asyncio.run(_serve(loaded, logs, notifier, started_s))
         except asyncio.CancelledError:

@@ -68,4 +68,4 @@ def loads(
     secrets, off = gather(config, around, problems)
     if problems.found:
         raise ConfigErrors(name, problems.found)
-    return Loaded(config=config, path=str(path), secrets=secrets, off=off)
+    return Loaded(config=config, path=str(path), secrets=secrets, off=off, places=problems.places)

@@ -35,11 +35,7 @@ class ConfigErrors(Exception):
         super().__init__(name, self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(self._line(problem) for problem in self.problems)
-
-    def _line(self, problem: Problem) -> str:
-        where = f"{self.name}:{problem.line}:{problem.column}"
-        return printable(": ".join(filter(None, (where, problem.path, problem.message))))
+        return "\n".join(line(self.name, problem) for problem in self.problems)
 
 
 class Problems:
@@ -50,6 +46,11 @@ class Problems:
         self._values: dict[KeyPath, Place] = {(): (1, 1)}
         self._keys: dict[KeyPath, Place] = {}
         self._kept: dict[KeyPath, tuple[int, ...]] = {}
+
+    @property
+    def places(self) -> dict[KeyPath, Place]:
+        """Key path → where its value is."""
+        return dict(self._values)
 
     def place(self, path: KeyPath, value: Place, key: Place | None = None) -> None:
         """Remember where `path` is: its value, and its key where it has one."""
@@ -84,6 +85,12 @@ class Problems:
         return self._values[path]
 
 
+def line(name: str, problem: Problem) -> str:
+    """A problem on one line, behind its place in the file called `name`."""
+    where = f"{name}:{problem.line}:{problem.column}"
+    return printable(": ".join(filter(None, (where, problem.path, problem.message))))
+
+
 def printable(text: str) -> str:
     """`text` with control characters spelled out, so that a file never writes to a terminal."""
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
@@ -103,7 +110,10 @@ def spelled(path: KeyPath) -> str:
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`; did you mean x?` where one of `known` looks like `wrong`, else a list of them."""
     names = list(known)
-    close = difflib.get_close_matches(wrong, names, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there is {', '.join(names)}" if names else "; there is none"
+    return meant(wrong, names) or (f"; there is {', '.join(names)}" if names else "; there is none")
+
+
+def meant(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean x?` where one of `known` looks like `wrong`, else nothing."""
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -9,7 +9,7 @@ import re2
 import yaml
 
 from hybrid_router.config.hints import Hint
-from hybrid_router.config.problems import did_you_mean
+from hybrid_router.config.problems import meant
 from hybrid_router.config.schema import Bounds, NonEmpty, Pattern, Unit
 from hybrid_router.core.units import duration_text, seconds, size_bytes
 
@@ -42,13 +42,8 @@ def scalar(node: yaml.ScalarNode, hint: Hint) -> object:
 
 def _choice(text: str, choices: tuple[str, ...]) -> str:
     if text not in choices:
-        raise Unfit(f"{text!r} is not one of {', '.join(choices)}{_meant(text, choices)}")
+        raise Unfit(f"{text!r} is not one of {', '.join(choices)}{meant(text, choices)}")
     return text
-
-
-def _meant(text: str, choices: tuple[str, ...]) -> str:
-    hint = did_you_mean(text, choices)
-    return hint if "did you mean" in hint else ""
 
 
 def _measure(text: str, unit: Unit) -> float | int:

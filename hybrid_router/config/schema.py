@@ -371,9 +371,11 @@ class Loaded(Struct, frozen=True, kw_only=True):
         path: where it was, absolute.
         secrets: `backend.key` → value, for sources that exist.
         off: backend → why it is off, in one sentence with what to do.
+        places: key path → line and column of its value, from 1.
     """
 
     config: Config
     path: str
     secrets: dict[str, Secret] = field(default_factory=dict)
     off: dict[str, str] = field(default_factory=dict)
+    places: dict[tuple[str | int, ...], tuple[int, int]] = field(default_factory=dict)

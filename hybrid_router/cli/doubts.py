@@ -1,0 +1,117 @@
+"""What a valid router.yaml names and nobody has: weights without an entry, models that Workers AI lacks.
+
+Doubts, not mistakes: a manifest may be installed later, and a model be newer than the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue
+from hybrid_router.config.problems import KeyPath, Problem, did_you_mean, meant, spelled
+from hybrid_router.config.schema import Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.models import manifest
+from hybrid_router.models.errors import ModelFileError
+
+Doubt: TypeAlias = tuple[KeyPath, str]
+
+_GONE = frozenset({"deprecated", "withdrawn_date_unknown"})
+
+
+def doubts(loaded: Loaded) -> tuple[Problem, ...]:
+    """All there is to wonder about, in the file's order."""
+    return tuple(sorted({*of_local_models(loaded), *of_cloud_models(loaded)}))
+
+
+def of_local_models(loaded: Loaded) -> tuple[Problem, ...]:
+    """Local models whose weights the manifest does not list, or no manifest at all."""
+    return _placed(loaded, _weights(loaded))
+
+
+def of_cloud_models(loaded: Loaded) -> tuple[Problem, ...]:
+    """Models that Workers AI does not have, or no longer."""
+    return _placed(loaded, _workers_ai(loaded))
+
+
+def _placed(loaded: Loaded, found: Iterator[Doubt]) -> tuple[Problem, ...]:
+    """Each doubt with line and column; what is not written belongs to the nearest thing above it."""
+    placed = []
+    for path, message in found:
+        near = path
+        while near not in loaded.places:
+            near = near[:-1]
+        placed.append(Problem(*loaded.places[near], spelled(path), message))
+    return tuple(placed)
+
+
+def _weights(loaded: Loaded) -> Iterator[Doubt]:
+    wanted = {
+        ("backends", backend, "models", name, "weights"): model.weights or name
+        for backend, written in loaded.config.backends.items()
+        if isinstance(written, LocalBackend)
+        for name, model in written.models.items()
+    }
+    if not wanted:
+        return
+    path = Path(loaded.path).parent / loaded.config.manifest
+    try:
+        known = manifest.read(path)
+    except ModelFileError as error:
+        yield ("manifest",), _unreadable(path, error)
+        return
+    for key, weights in wanted.items():
+        if weights not in known:
+            yield key, f"{path} lists no {weights}{did_you_mean(weights, known)}"
+
+
+def _unreadable(path: Path, error: ModelFileError) -> str:
+    if isinstance(error.__cause__, FileNotFoundError):
+        return f"there is no {path}, so no local model can run: name the manifest in full"
+    first = (error.detail or "").partition("\n")[0]
+    return f"{error.message}, so no local model can run: {first}"
+
+
+def _workers_ai(loaded: Loaded) -> Iterator[Doubt]:
+    named = list(_named(loaded))
+    if not named:
+        return
+    known = catalogue.load()
+    for key, model in named:
+        wrong = _wrong_with(model, known)
+        if wrong is not None:
+            yield key, f"{model} {wrong}"
+
+
+def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, str]]:
+    """Every Workers AI model that the file names; of a backend that lists its own, those."""
+    clouds = {
+        name: backend
+        for name, backend in loaded.config.backends.items()
+        if isinstance(backend, WorkersAIBackend)
+    }
+    for name, backend in clouds.items():
+        for index, model in enumerate(backend.models):
+            yield ("backends", name, "models", index), model
+    for name, alias in loaded.config.aliases.items():
+        for index, step in enumerate(alias.try_):
+            if step.backend in clouds and not clouds[step.backend].models:
+                yield ("aliases", name, "try", index), step.model
+
+
+def _wrong_with(model: str, known: Catalogue) -> str | None:
+    """What speaks against calling a model, or None."""
+    models = known.by_id()
+    if model not in models:
+        current = [
+            each.id for each in known.models if each.task == TEXT_GENERATION and each.status not in _GONE
+        ]
+        return f"is not among the models of Workers AI (as of {known.dated}){meant(model, current)}"
+    found = models[model]
+    successor = f"; {found.aliased_to} answers in its place" if found.aliased_to else ""
+    if found.status == "deprecated":
+        since = f" since {found.deprecated_on}" if found.deprecated_on else ""
+        return f"is deprecated{since}{successor}"
+    return f"is withdrawn{successor}" if found.status == "withdrawn_date_unknown" else None
