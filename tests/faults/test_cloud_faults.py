@@ -252,6 +252,8 @@ async def test_a_closed_port_is_passed_over(router: Router, emulator: Emulator, 
         ({"code": 8005}, 502, "backend_error", None),
         ({"html": True, "status": 522}, 503, "backend_unavailable", None),
         ({"code": 10000}, 502, "backend_misconfigured", None),
+        ({"status": 401}, 502, "backend_misconfigured", None),
+        ({"status": 302}, 502, "backend_misconfigured", None),
     ],
 )
 async def test_the_last_step_s_failure_is_told(  # noqa: PLR0917 - a table

@@ -1,4 +1,4 @@
-"""Name a failed reply.  The code in the body decides; the status only where there is none.
+"""Name a failed reply.  The code in the body decides; the status if there is none, or one that says nothing.
 
 Several 429s look alike and need different answers: a minute's rate (3021), no capacity (3040), the day's
 allowance (3036, 4006).  Sources: Workers AI and AI Gateway error pages, and captured replies.
@@ -157,7 +157,7 @@ def refusal(
     message = f"{verdict.message}: {text[:TEXT_CHARS]}" if verdict.quoted and text else verdict.message
     return verdict.kind(
         message,
-        detail=f"status {status}, code {code}: {text}"[:DETAIL_CHARS],
+        detail=_detail(status, code, text),
         retry_after_s=_wait_s(verdict, headers, now),
         code=verdict.code,
     )
@@ -168,11 +168,17 @@ def _verdict(status: int, code: int | None, text: str) -> Verdict:
     verdict = None if code is None else _BY_CODE.get(code)
     if verdict is _REFUSED and _TOO_LONG.search(text):
         return _OVERFLOW
-    if verdict is not None:
+    if verdict is not None and (verdict is not _FAILED or status not in _BY_STATUS):
         return verdict
     if 300 <= status < 400:  # noqa: PLR2004
         return _misconfigured("the address answers with a redirect, which is not followed: check base_url")
     return _BY_STATUS.get(status) or (_DOWN if 520 <= status < 530 else _FAILED)  # noqa: PLR2004
+
+
+def _detail(status: int, code: int | None, text: str) -> str:
+    """What is known, for the log."""
+    told = f"status {status}" if code is None else f"status {status}, code {code}"
+    return (f"{told}: {text}" if text else told)[:DETAIL_CHARS]
 
 
 def _wait_s(verdict: Verdict, headers: Mapping[str, str], now: datetime) -> float | None:

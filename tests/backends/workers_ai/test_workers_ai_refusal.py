@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -105,7 +106,33 @@ def test_each_code_has_its_own_meaning(status: int, code: int, kind: type[Router
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"[]", b"{}", b'{"errors":[]}', b"\xff\x00"])
 def test_without_a_code_the_status_decides(status: int, kind: type[RouterError], body: bytes) -> None:
     """A proxy's page says little: only what is surely the client's fault is laid at its door."""
-    assert type(named(status, body)) is kind
+    told = named(status, body)
+
+    assert type(told) is kind
+    assert re.fullmatch(rf"status {status}(: .+)?", told.detail), "what is not known is left out"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, errors.BackendMisconfigured),
+        (403, errors.BackendMisconfigured),
+        (429, errors.BackendBusy),
+        (503, errors.BackendUnavailable),
+        (500, BackendError),
+        (418, BackendError),
+        (200, BackendError),
+    ],
+)
+@pytest.mark.parametrize("code", [8005, 1])
+def test_a_code_that_says_nothing_leaves_it_to_the_status(
+    status: int, kind: type[RouterError], code: int
+) -> None:
+    """8005 is an internal error, 1 is nothing that we know: a 401 with either is still about our token."""
+    told = named(status, envelope(code, message="words"))
+
+    assert type(told) is kind
+    assert told.detail == f"status {status}, code {code}: words"
 
 
 @pytest.mark.parametrize(
