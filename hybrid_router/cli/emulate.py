@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.util
+import os
 import re
 import signal
 from pathlib import Path
@@ -78,7 +79,10 @@ def cloudflare(
     try:
         asyncio.run(_serve_until_told(settings, model))
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {why}; name another with --port (0: any free one) or --host"
+        ) from error
 
 
 async def local_backend(weights: Path) -> Backend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Sequence
 
@@ -221,13 +222,17 @@ def test_bad_options_are_explained(options: list[str], told: str) -> None:
     assert told in result.output
 
 
-async def test_a_taken_port_is_said() -> None:
-    """Exit 1 with the address, no traceback."""
-    async with serve(Settings()) as running:
-        port = running.base_url.split(":")[2].split("/")[0]
-        result = await asyncio.to_thread(CliRunner().invoke, command, ["cloudflare", "--port", port])
+def test_a_taken_port_is_said() -> None:
+    """Exit 1 with the address, why, and the option that names another; no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(command, ["cloudflare", "--port", str(port)])
 
     assert result.exit_code == 1
+    assert result.output == (
+        f"Error: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "name another with --port (0: any free one) or --host\n"
+    )
 
 
 async def test_a_token_of_ones_own_is_not_printed() -> None:
