@@ -97,8 +97,11 @@ class Service:
         if not unable or not all(unable):
             return None
         lacking = ", ".join(sorted({feature for features in unable for feature in features}))
+        off = {step.backend for step in self._policy.aliases[call.alias].steps} & facts.off.keys()
+        why = f" ({'; '.join(f'{name} is off: {facts.off[name]}' for name in sorted(off))})" if off else ""
         return UnsupportedParameter(
-            f"no backend that is on and behind {call.alias!r} can do {lacking}, which this call needs"
+            f"no backend that is on and behind {call.alias!r} can do {lacking}, which this call needs{why}: "
+            f"send it without {lacking}, or {'turn one on' if off else 'give the alias a step'} that can"
         )
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:

@@ -99,6 +99,26 @@ async def test_what_nobody_can_do_is_the_clients_to_change(alias: str) -> None:
         service(home(can=frozenset())).decide(tools)
 
 
+async def test_what_nobody_can_do_names_what_is_off() -> None:
+    """An editor that always sends tools: its user reads which backend is off, why, and what to do."""
+    tools = msgspec.structs.replace(call(), features=frozenset({Feature.TOOLS}))
+    alone = msgspec.structs.replace(tools, alias="home")
+
+    with pytest.raises(UnsupportedParameter) as some_off:
+        service(home(can=frozenset())).decide(tools)
+    with pytest.raises(UnsupportedParameter) as all_on:
+        service(home(can=frozenset())).decide(alone)
+
+    assert some_off.value.message == (
+        "no backend that is on and behind 'both' can do tools, which this call needs "
+        "(cloud-a is off: no token): send it without tools, or turn one on that can"
+    )
+    assert all_on.value.message == (
+        "no backend that is on and behind 'home' can do tools, which this call needs: "
+        "send it without tools, or give the alias a step that can"
+    )
+
+
 async def test_an_able_step_that_is_down_is_a_matter_of_time() -> None:
     """The cloud could do tools, but not now: 503."""
     tools = msgspec.structs.replace(call(), features=frozenset({Feature.TOOLS}))
