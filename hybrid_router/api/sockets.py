@@ -48,7 +48,7 @@ def release(sockets: list[socket.socket]) -> None:
 
 
 def _one(family: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
-    """A listening socket.  asyncio sets TCP_NODELAY only where the protocol number says TCP: it is kept."""
+    """A listening socket.  Its protocol number stays: unless it says TCP, asyncio delays small writes."""
     made = socket.socket(family, socket.SOCK_STREAM, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
