@@ -182,7 +182,7 @@ class LocalModel(Struct, frozen=True, kw_only=True):
     ] = None
     busy_wait: Annotated[
         bool,
-        Doc("Threads spin for each other: faster alone, far slower once another program wants a core."),
+        Doc("Threads spin long for each other: little faster alone, far slower beside a busy program."),
     ] = False
     prefill_chunk: Annotated[
         int,

@@ -94,9 +94,10 @@ def main(arguments: list[str]) -> int:
         return 2
     settings = first[0].settings
     if not settings.busy_wait:
-        # Read by OpenMP when the library is loaded.  Spinning threads collapse when they have fewer cores
-        # than they think: 27 tokens/s instead of 0.6 beside one busy program on two cores.
-        os.environ["OMP_WAIT_POLICY"] = "passive"
+        # Read by OpenMP when the library is loaded.  Threads that spin for long collapse when they have fewer
+        # cores than they think.  Starter model, two threads on two cores, tokens/s alone and beside one
+        # busy program: spinning 106 and 0.6, this short spin 100 and 25, no spin at all 40 and 30.
+        os.environ["GOMP_SPINCOUNT"] = "1000"
     from hybrid_router.engines.llama.engine import LlamaEngine  # noqa: PLC0415 - after the sandbox is up
 
     try:
