@@ -36,14 +36,21 @@ aliases:
 rules:
   - name: keep_private_calls_home
     when:
-      header: {{ x-private: "(?i)true|1|yes" }}
+      header: {{ x-private: ".*" }}
+      not: {{ header: {{ x-private: "(?i)(0|false|no|off)?" }} }}
     only: local
   - name: keep_credentials_home
     when:
       text:
         - '-----BEGIN [A-Z ]*PRIVATE KEY'
-        - '\bAKIA[0-9A-Z]{{16}}\b'
-        - '\bgh[pousr]_[A-Za-z0-9]{{36}}'
+        - 'A[KS]IA[0-9A-Z]{{16}}'
+        - 'gh[pousr]_[A-Za-z0-9]{{36}}|github_pat_[A-Za-z0-9_]{{22}}'
+        - 'glpat-[A-Za-z0-9_-]{{20}}'
+        - '(\b|\\[nrt])sk-[A-Za-z0-9_-]{{20}}'
+        - 'xox[a-z]-[A-Za-z0-9-]{{10}}|xapp-[0-9]-[A-Za-z0-9-]{{10}}'
+        - 'AIza[A-Za-z0-9_-]{{35}}'
+        - 'hf_[A-Za-z0-9]{{30}}'
+        - 'cf(ut|at|k)_[A-Za-z0-9_-]{{30}}'
     only: local
   - name: send_long_prompts_to_the_cloud
     when:
