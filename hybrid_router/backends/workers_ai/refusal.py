@@ -168,7 +168,7 @@ def _verdict(status: int, code: int | None, text: str) -> Verdict:
     verdict = None if code is None else _BY_CODE.get(code)
     if verdict is _REFUSED and _TOO_LONG.search(text):
         return _OVERFLOW
-    if verdict is not None and (verdict is not _FAILED or status not in _BY_STATUS):
+    if verdict is not None and verdict is not _FAILED:
         return verdict
     if 300 <= status < 400:  # noqa: PLR2004
         return _misconfigured("the address answers with a redirect, which is not followed: check base_url")
