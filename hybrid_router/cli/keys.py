@@ -12,6 +12,10 @@ import click
 from hybrid_router.config import schema
 
 _BITS = 256
+_WHERE = """
+And for router.yaml, which never holds the key itself: these lines below its `server:` line
+(without `keys:`, below that one, if it is there already):
+"""
 
 
 @click.group(name="keys")
@@ -32,8 +36,7 @@ def new(name: str) -> None:
     key = "hr-" + secrets.token_urlsafe(_BITS // 8)
     click.echo("The key, shown this once; give it to the client as its API key:\n", err=True)
     click.echo(key)
-    click.echo("\nAnd for router.yaml, which never holds the key itself:\n", err=True)
-    click.echo(f"server:\n  keys:\n    - name: {name}\n      sha256: {sha256_of(key)}", err=True)
+    click.echo(f"{_WHERE}\n  keys:\n    - name: {name}\n      sha256: {sha256_of(key)}", err=True)
 
 
 def sha256_of(key: str) -> str:
