@@ -97,9 +97,11 @@ class Guard:
 def middleware(guard: Guard) -> Middleware:
     """The guard as aiohttp's middleware: it also turns errors into responses."""
 
+    supply = ids.Supply()
+
     @web.middleware
     async def guarded(request: web.Request, handler: Respond) -> web.StreamResponse:
-        exchange = request[EXCHANGE] = Exchange(ids.new("req_"), asyncio.get_running_loop().time())
+        exchange = request[EXCHANGE] = Exchange(supply.new("req_"), asyncio.get_running_loop().time())
         try:
             guard.admit(request, exchange)
             if _is_preflight(request, exchange):
