@@ -47,6 +47,17 @@ def test_every_command_is_documented(name: str) -> None:
     assert any(f"hybrid-router {name}" in document.read_text(encoding="utf-8") for document in DOCUMENTS)
 
 
+def test_every_log_event_is_documented() -> None:
+    """Each event that the composition root or `serve` logs has its row in docs/operations.md."""
+    written = [ROOT / "hybrid_router" / name for name in ("app.py", "cli/serve.py")]
+    logged = re.compile(r"logger\.(?:debug|info|warning|error)\(\s*\"([^\"]+)\"")
+    events = {event for path in written for event in logged.findall(path.read_text(encoding="utf-8"))}
+    told = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+    assert {"ready", "worker died"} <= events
+    assert sorted(event for event in events if f"`{event}`" not in told) == []
+
+
 def test_every_make_target_is_documented() -> None:
     """Each target that `make help` lists is shown in some document."""
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
