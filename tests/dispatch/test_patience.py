@@ -107,3 +107,19 @@ async def test_time_between_waits_does_not_count() -> None:
         await rung
         assert await patience.next(batches, loop.time() + SOON_S) == BATCH
     await batches.aclose()
+
+
+async def test_nobody_waits_without_a_task() -> None:
+    """A bare callback has nothing that could be cancelled."""
+    loop = asyncio.get_running_loop()
+    said = loop.create_future()
+
+    def try_it() -> None:
+        try:
+            Patience(loop)
+        except RuntimeError as error:
+            said.set_result(str(error))
+
+    loop.call_soon(try_it)
+
+    assert "by a task" in await said

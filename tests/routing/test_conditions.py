@@ -288,3 +288,17 @@ def test_a_prompt_is_read_once_for_all_rules() -> None:
     assert subject.text is subject.text
     assert subject.utf8 is subject.utf8
     assert msgspec.structs.asdict(subject.call)["alias"] == "default"
+
+
+def test_a_text_is_looked_through_once_however_many_rules_ask() -> None:
+    """The second rule gets the first one's answer."""
+    searches: list[bytes] = []
+
+    class Guard:
+        def search(self, text: bytes) -> None:
+            searches.append(text)
+
+    subject = Subject(call(messages=saying("nothing to see")), Facts(), Guard())
+
+    assert (subject.suspicious, subject.suspicious) == (False, False)
+    assert len(searches) == 1
