@@ -72,7 +72,7 @@ class Backends(Struct, kw_only=True):
 
     async def close(self) -> None:
         """Close everything that was opened, even if opening the rest failed."""
-        # One after the other: a backend closes its workers too, and two at once would cancel each other's wait.
+        # One after the other: a backend closes its workers too, and two at once would cancel one another.
         await asyncio.gather(*(worker.close() for worker in self.workers.values()))
         await asyncio.gather(*(backend.close() for backend in self.by_name.values()))
 
