@@ -160,7 +160,7 @@ def _silence(row: Attempt, step: Step, until_s: float) -> RouterError:
         return BackendTimeout(f"{step.name} gave no token within {waited_s:.3g} s")
     return StreamBroken(
         f"{step.name} fell silent in the middle of its answer",
-        code="backend_timeout",
+        code=BackendTimeout.code,
         detail=f"after {waited_s:.3g} s",
     )
 

@@ -6,12 +6,14 @@ successor's.  Lengths are checked before anything is read.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from hybrid_router.engines.task import Answer, Opened, Settings, Task
+
+T = TypeVar("T")
 
 FRAME_LIMIT_BYTES = 64 * 2**20
 _HEAD_BYTES = 4
@@ -124,10 +126,7 @@ def down(body: bytes) -> Down:
     Raises:
         ProtocolError: not one of ours.
     """
-    try:
-        return _DOWN.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"a frame does not parse: {error}") from error
+    return _read(_DOWN, body)
 
 
 def up(body: bytes) -> Up:
@@ -136,7 +135,11 @@ def up(body: bytes) -> Up:
     Raises:
         ProtocolError: not one of ours.
     """
+    return _read(_UP, body)
+
+
+def _read(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
     try:
-        return _UP.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"a frame does not parse: {error}") from error

@@ -146,10 +146,6 @@ class Model:
         """Free the KV cells of a sequence."""
         llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
-    def forget_all(self) -> None:
-        """Empty the whole KV cache."""
-        llama.llama_memory_clear(self._memory, True)
-
     def close(self) -> None:
         """Free batch, context and model, in this order."""
         llama.llama_batch_free(self._batch)
