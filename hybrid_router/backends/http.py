@@ -18,7 +18,12 @@ import aiohttp
 from yarl import URL
 
 from hybrid_router import __version__
-from hybrid_router.core.errors import BackendError, BackendTimeout, BackendUnavailable
+from hybrid_router.core.errors import (
+    BackendError,
+    BackendUnavailable,
+    BackendUnreachable,
+    ConnectTimeout,
+)
 
 USER_AGENT = f"hybrid-router/{__version__}"
 CONNECTIONS_COUNT = 512
@@ -58,7 +63,8 @@ class Http:
         are: following one would carry the token elsewhere.
 
         Raises:
-            BackendTimeout: no connection within `connect_s`.
+            ConnectTimeout: no connection within `connect_s`.
+            BackendUnreachable: no connection at all.
             BackendUnavailable: nobody answered, or not in HTTP.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
@@ -166,9 +172,9 @@ _MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[Backe
         "shows a certificate that is not trusted: {why}",
     ),
     ((aiohttp.ClientSSLError, ssl.SSLError), BackendUnavailable, "failed in the TLS handshake"),
-    (aiohttp.ClientConnectorDNSError, BackendUnavailable, "cannot be found: its name does not resolve"),
-    ((aiohttp.ServerTimeoutError, TimeoutError), BackendTimeout, "gave no connection in time"),
-    (aiohttp.ClientConnectorError, BackendUnavailable, "cannot be reached: {why}"),
+    (aiohttp.ClientConnectorDNSError, BackendUnreachable, "cannot be found: its name does not resolve"),
+    ((aiohttp.ServerTimeoutError, TimeoutError), ConnectTimeout, "gave no connection in time"),
+    (aiohttp.ClientConnectorError, BackendUnreachable, "cannot be reached: {why}"),
     (aiohttp.ClientResponseError, BackendError, "did not answer in valid HTTP"),
     (ValueError, BackendError, "cannot be asked: the request is not valid HTTP"),
 )

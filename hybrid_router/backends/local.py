@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
+from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.errors import (
     BackendBusy,
@@ -24,6 +25,7 @@ from hybrid_router.core.step import Step
 from hybrid_router.engines.task import Refused, Task
 from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
+from hybrid_router.workers.life import Resident
 from hybrid_router.workers.protocol import ProtocolError
 from hybrid_router.workers.worker import Worker, WorkerDown
 
@@ -58,6 +60,20 @@ class Local:
         if model in self._missing:
             return self._missing[model]
         return self._models[model].worker.why_down()
+
+    def continues(self, model: str, call: Call) -> bool:
+        """Not yet."""
+        return False
+
+    def context(self, model: str) -> int | None:
+        """Known once the model is resident."""
+        state = self._models[model].worker.state if model in self._models else None
+        return state.opened.context if isinstance(state, Resident) else None
+
+    def load(self, model: str) -> Load:
+        if model not in self._models:
+            return IDLE
+        return self._models[model].worker.load()
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         model = self._models[step.model]

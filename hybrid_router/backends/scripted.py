@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Event, Finish, Text, Usage
@@ -35,6 +36,7 @@ class Scripted:
 
     Attributes:
         runs: what it was asked, in order.
+        prefills: its scripts go on from `Call.written`.
         released: set when a run's generator has been closed, whatever the reason.
     """
 
@@ -43,6 +45,9 @@ class Scripted:
     extra_fields: frozenset[str] = frozenset()
     why_down: str | None = None
     can: frozenset[Feature] = EVERYTHING
+    prefills: bool = False
+    window: int | None = None
+    busy: Load = IDLE
     runs: list[tuple[Call, Step]] = field(default_factory=list)
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +57,15 @@ class Scripted:
 
     def down(self, model: str) -> str | None:
         return self.why_down
+
+    def continues(self, model: str, call: Call) -> bool:
+        return self.prefills
+
+    def context(self, model: str) -> int | None:
+        return self.window
+
+    def load(self, model: str) -> Load:
+        return self.busy
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         self.runs.append((call, step))

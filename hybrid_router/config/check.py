@@ -115,10 +115,9 @@ def _no_such_step(config: Config, step: TryStep, problems: Problems) -> str | No
 
 
 def _check_rule(config: Config, rule: Rule, path: KeyPath, problems: Problems) -> None:
-    actions = [key for key in ("first", "only", "refuse") if getattr(rule, key) is not None]
-    written = set(problems.names(path))
-    if not written & {"first", "only", "refuse"}:
-        problems.add(path, f"{rule.name} does nothing: give it first, only or refuse")
+    actions = [name for name in problems.names(path) if name not in {"name", "when"}]
+    if not actions:
+        problems.add(path, f"{rule.name} does nothing: give it first, only, local_only or refuse")
     if "refuse" in actions and len(actions) > 1:
         problems.add(path, "a refused call runs nowhere: write refuse alone")
     for key in ("first", "only"):

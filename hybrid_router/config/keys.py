@@ -99,6 +99,8 @@ def _one(hint: Hint) -> str:
         return "true or false"
     if hint.base is int:
         return f"whole number{_bounds(hint.note(Bounds))}"
+    if hint.base is float:
+        return f"number{_bounds(hint.note(Bounds))}"
     return "pattern" if pattern is not None and pattern.regex == "re2" else "text"
 
 

@@ -13,6 +13,7 @@ from hybrid_router.config.problems import meant
 from hybrid_router.config.schema import Bounds, NonEmpty, Pattern, Unit
 from hybrid_router.core.units import duration_text, seconds, size_bytes
 
+_NUMBER = re.compile(r"-?(0|[1-9][0-9_]*)(\.[0-9]+)?", re.ASCII)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9_]*)", re.ASCII)
 
 
@@ -37,6 +38,8 @@ def scalar(node: yaml.ScalarNode, hint: Hint) -> object:
         return _truth(node)
     if hint.base is int:
         return _within(_whole(node), hint, None)
+    if hint.base is float:
+        return _within(_number(node), hint, None)
     return _text(node.value, hint)
 
 
@@ -64,6 +67,12 @@ def _whole(node: yaml.ScalarNode) -> int:
     if node.style is not None or not _INTEGER.fullmatch(node.value):
         raise Unfit("write a whole number, without quotes or unit")
     return int(node.value)
+
+
+def _number(node: yaml.ScalarNode) -> float:
+    if node.style is not None or not _NUMBER.fullmatch(node.value):
+        raise Unfit("write a number, without quotes or unit, as in 0.25")
+    return float(node.value)
 
 
 def _within(number: float | int, hint: Hint, unit: Unit | None) -> float | int:

@@ -86,6 +86,13 @@ StepName: TypeAlias = Annotated[
 HeaderName: TypeAlias = Annotated[
     str, Pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", "the name of an HTTP header, as in x-private")
 ]
+Finding: TypeAlias = Literal[
+    "secrets", "api_keys", "private_keys", "tokens", "pii", "emails", "phones", "cards", "ibans"
+]
+Share: TypeAlias = Annotated[float, Bounds(at_least=0, at_most=1)]
+Clock: TypeAlias = Annotated[
+    str, Pattern(r"([01]\d|2[0-3]):[0-5]\d", "a time of day in quotes, as in '06:30'")
+]
 Regex: TypeAlias = Annotated[str, Pattern("re2", "a regular expression that RE2 accepts")]
 
 
@@ -203,6 +210,39 @@ class LocalBackend(Struct, frozen=True, kw_only=True, tag="local", tag_field="ty
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
+class Rate(Struct, frozen=True, kw_only=True):
+    """What a model costs, in neurons for a million tokens."""
+
+    input: Annotated[float, Bounds(at_least=0), Doc("Of the prompt.")]
+    output: Annotated[float, Bounds(at_least=0), Doc("Of the answer.")]
+    cached_input: Annotated[
+        float | None, Bounds(at_least=0), Doc("Of what the prompt cache held. Default: as input.")
+    ] = None
+
+
+class Neurons(Struct, frozen=True, kw_only=True):
+    """What an account may use in a day. Days are UTC, as Cloudflare counts them."""
+
+    daily: Annotated[
+        float, Bounds(at_least=0), Doc("Neurons a day. More are never used unless overflow_usd is set.")
+    ] = 10_000.0
+    pace: Annotated[
+        dict[Clock, Share],
+        Doc("UTC time → share of the day's neurons that may be gone by then; before it, no more is used."),
+    ] = field(default_factory=dict)
+    reserve: Annotated[
+        float, Bounds(at_least=0), Doc("Neurons kept for aliases and rules that say `reserve: true`.")
+    ] = 0.0
+    overflow_usd: Annotated[
+        float | None,
+        Bounds(at_least=0),
+        Doc("US dollars a day that may be spent once the day's neurons are gone. Default: nothing."),
+    ] = None
+    rates: Annotated[
+        dict[ModelName, Rate], Doc("Prices that replace the catalogue's, or add a model it does not know.")
+    ] = field(default_factory=dict)
+
+
 class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_field="type"):
     """Cloudflare Workers AI over REST."""
 
@@ -229,6 +269,7 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
     default_max_tokens: Annotated[
         int, Bounds(at_least=1), Doc("Sent when the client names none; Cloudflare's own default is 256.")
     ] = 2048
+    neurons: Annotated[Neurons, Doc("What may be used in a day.")] = Neurons()
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
@@ -252,7 +293,65 @@ class TryStep(Struct, frozen=True, kw_only=True):
         return self.step.partition("/")[2]
 
 
-class Alias(Struct, frozen=True, kw_only=True, rename={"try_": "try"}):
+class Spill(Struct, frozen=True, kw_only=True):
+    """When a busy step lets the others go first."""
+
+    queue: Annotated[int | None, Bounds(at_least=1), Doc("So many calls wait for its model already.")] = None
+    predicted_first_token: Annotated[Duration | None, Doc("Its first token is expected later than this.")] = (
+        None
+    )
+
+
+class Treatment(Struct, frozen=True, kw_only=True):
+    """How a call is run. An alias says it for its calls, a rule for those it holds for; the later wins."""
+
+    on_break: Annotated[
+        Literal["continue", "error"] | None,
+        Doc("What happens to a stream that breaks: it goes on elsewhere (default), or ends with an error."),
+    ] = None
+    on_divergence: Annotated[
+        Literal["splice", "error"] | None,
+        Doc(
+            "A stream that had to start anew elsewhere says something else: go on after the next sentence, "
+            "or end with an error (default)."
+        ),
+    ] = None
+    retries: Annotated[
+        int | None,
+        Bounds(at_least=0, at_most=5),
+        Doc("How often a step is tried again before its first token. Default: 1."),
+    ] = None
+    retry_wait: Annotated[
+        Duration | None,
+        Doc("Longest wait before trying again; if told to wait longer: next step. Default: 2s."),
+    ] = None
+    hedge: Annotated[
+        bool | None,
+        Doc("Start the second step too when the first is slower than nine of ten calls. Default: false."),
+    ] = None
+    prefer: Annotated[
+        Literal["listed", "fastest"] | None,
+        Doc("Order of steps: as listed (default), or by the time the whole answer is expected to take."),
+    ] = None
+    spill_when: Annotated[Spill | None, Doc("A step this busy goes behind the others.")] = None
+    max_cost_usd: Annotated[
+        float | None, Bounds(at_least=0), Doc("Steps that may cost more than this are left out.")
+    ] = None
+    affinity: Annotated[
+        bool | None,
+        Doc("Stay where a conversation's beginning is cached while that pays. Default: true."),
+    ] = None
+    redact: Annotated[
+        tuple[Finding, ...] | None,
+        NonEmpty(),
+        Doc("What clouds get as placeholders; the answer has the originals again. Rules add to the alias."),
+    ] = None
+    reserve: Annotated[
+        bool | None, Doc("May use the neurons that a backend keeps in reserve. Default: false.")
+    ] = None
+
+
+class Alias(Treatment, frozen=True, kw_only=True, rename={"try_": "try"}):
     """A name clients use, and who serves it, in order."""
 
     try_: Annotated[
@@ -295,6 +394,24 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     text: Annotated[
         tuple[Regex, ...] | None, NonEmpty(), Doc("One of these is found in the prompt's text.")
     ] = None
+    finds: Annotated[
+        tuple[Finding, ...] | None,
+        NonEmpty(),
+        Doc("One of these is found in the prompt's text, by form and check digits."),
+    ] = None
+    files: Annotated[
+        tuple[Annotated[str, NonEmpty()], ...] | None,
+        NonEmpty(),
+        Doc("The prompt names a file that matches one of these: *.pem, **/secrets/**, .env."),
+    ] = None
+    language: Annotated[
+        tuple[Annotated[str, Pattern(r"[a-z]{2}", "a language by its two letters, as in de")], ...] | None,
+        NonEmpty(),
+        Doc("The prompt is written in one of these languages (ISO 639-1)."),
+    ] = None
+    path: Annotated[
+        tuple[str, ...] | None, NonEmpty(), Doc("The request's path is one of these: /v1/completions.")
+    ] = None
     has: Annotated[
         tuple[Literal["tools", "images", "audio", "schema", "logprobs"], ...] | None,
         NonEmpty(),
@@ -302,8 +419,8 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     ] = None
 
 
-class Rule(Struct, frozen=True, kw_only=True):
-    """When a condition holds, order, restrict or refuse. Rules apply from first to last.
+class Rule(Treatment, frozen=True, kw_only=True):
+    """When a condition holds, order, restrict, refuse, or say how to run. Rules apply from first to last.
 
     A target is a backend's name, `backend/model`, or `local` or `cloud` for all of a kind.
     """
@@ -318,6 +435,10 @@ class Rule(Struct, frozen=True, kw_only=True):
         None
     )
     only: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("Leave out every step of other targets.")] = None
+    local_only: Annotated[
+        bool,
+        Doc("Nothing of the call leaves this machine, in no attempt, retry, hedge, continuation or log."),
+    ] = False
     refuse: Annotated[
         str | None,
         Pattern(r"\S+(\s+\S+)+\s*", "a sentence for the client, as in: pictures are not served here"),
@@ -330,6 +451,23 @@ class Log(Struct, frozen=True, kw_only=True):
 
     level: Annotated[Literal["debug", "info", "warning", "error"], Doc("Least severe line written.")] = "info"
     calls: Annotated[bool, Doc("A line for each attempt and each call.")] = True
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """What is remembered across restarts: decisions, speeds, neurons. One SQLite file."""
+
+    path: Annotated[
+        str,
+        NonEmpty(),
+        Doc("The file, relative to this one; below $STATE_DIRECTORY where systemd gives one."),
+    ] = "state/router.sqlite3"
+    keep_days: Annotated[
+        int, Bounds(at_least=1, at_most=3650), Doc("Decision records older than this are dropped.")
+    ] = 30
+    prompts: Annotated[
+        bool,
+        Doc("Keep the text of calls with their records, but never of `local_only` calls."),
+    ] = False
 
 
 # What `timeouts` means where nothing is written.  A cloud loads nothing: there `load` is not checked.
@@ -350,6 +488,8 @@ class Config(Struct, frozen=True, kw_only=True):
     )
     rules: Annotated[tuple[Rule, ...], Doc("The policy.")] = ()
     log: Annotated[Log, Doc("Logging.")] = Log()
+    store: Annotated[Store, Doc("What is remembered across restarts.")] = Store()
+    watch: Annotated[bool, Doc("Reload by itself when this file changes.")] = False
 
 
 # Keys that people look for where they are not, and where they are instead.

@@ -5,9 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from msgspec import Struct
+
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """How busy a model is.
+
+    Attributes:
+        running_count: calls that are being answered; of a cloud, those of this router.
+        waiting_count: calls that wait for a place.
+        parallel: calls that are answered together; None: as many as come.
+        loading: the model is not in memory yet.
+    """
+
+    running_count: int = 0
+    waiting_count: int = 0
+    parallel: int | None = None
+    loading: bool = False
+
+
+IDLE = Load()
 
 
 class Backend(Protocol):
@@ -28,6 +49,18 @@ class Backend(Protocol):
         """Why `model` cannot serve at this moment, in one sentence; None if it can.  Never waits."""
         ...
 
+    def continues(self, model: str, call: Call) -> bool:
+        """Whether `run` can go on from `Call.written`; where it cannot, the call is started anew."""
+        ...
+
+    def context(self, model: str) -> int | None:
+        """Tokens of prompt and answer together that `model` takes; None: not known."""
+        ...
+
+    def load(self, model: str) -> Load:
+        """What is running and waiting at `model` right now."""
+        ...
+
     def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Yield the answer's events in batches, none of them empty.
 
@@ -37,7 +70,8 @@ class Backend(Protocol):
         Raises:
             CallRefused: the call is at fault; no other step should try.
             BackendError: before the first event; the next step may try.
-            StreamBroken: after it.
+            PrefillRefused: `call.written` is set and the model does not go on from it after all.
+            StreamBroken: after the first event.
         """
         ...
 

@@ -116,6 +116,10 @@ class Call(Struct, frozen=True, kw_only=True):
     `messages` is set for chat, `prompts` (texts, or token ids of the model's own vocabulary) for
     complete.  Choice `i` of `n` for prompt `p` has index `p * n + i`.
     `headers` are the request's, names in lower case, values of one name joined by `, `.
+    `path` is the request's, such as `/v1/completions`.  `deadline_s` and `max_cost_usd` are what the client
+    allows at most; None: what the policy allows.
+    `written` is the beginning of the answer that is out already: a backend that is given one continues it
+    and yields only what follows.  Then there is one choice.  `session` names the conversation.
     `extra` holds body fields that no dialect field covers, as parsed JSON: a backend forwards those it
     declares, the rest are named to the client.
     """
@@ -134,6 +138,11 @@ class Call(Struct, frozen=True, kw_only=True):
     features: frozenset[Feature] = frozenset()
     principal: str = "local"
     headers: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+    deadline_s: float | None = None
+    max_cost_usd: float | None = None
+    written: str = ""
+    session: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

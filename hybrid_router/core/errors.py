@@ -163,11 +163,19 @@ class BackendUnavailable(BackendError):
     code = "backend_unavailable"
 
 
+class BackendUnreachable(BackendUnavailable):
+    """No connection could be made: no such name, no route, nobody listens.  Says something of the network."""
+
+
 class BackendTimeout(BackendError):
     """The backend was silent longer than the policy allows."""
 
     status = 504
     code = "backend_timeout"
+
+
+class ConnectTimeout(BackendTimeout, BackendUnreachable):
+    """No connection in time: a timeout for the client, a sign of the network for us."""
 
 
 class BackendBusy(BackendError):
@@ -191,6 +199,10 @@ class BackendMisconfigured(BackendError):
 
     status = 502
     code = "backend_misconfigured"
+
+
+class PrefillRefused(BackendError):
+    """The backend does not go on from a text that is given to it: the step may start anew."""
 
 
 class StreamBroken(RouterError):

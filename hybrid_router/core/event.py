@@ -48,13 +48,18 @@ class Finish(Struct, frozen=True, tag="f", array_like=True, gc=False):
 class Usage(Struct, frozen=True, tag="u", array_like=True, gc=False):
     """What the answer cost, counted by the model's own tokenizer.  At most one, the last event.
 
-    `neurons` is Workers AI's own count where it tells one.
+    `neurons` is Workers AI's own count where it tells one.  `queue_s`, `prefill_s` and `decode_s` are
+    how long the call waited for a place, its prompt was computed, and its answer was written, where the
+    engine measured them.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     neurons: float | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
 
 
 Event: TypeAlias = Text | Reasoning | ToolFragment | Finish | Usage

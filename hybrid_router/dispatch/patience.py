@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Self
+from typing import Any, Self
 
 from hybrid_router.core.event import Batch
 
 
 class Patience:
-    """A timer for the waits of one attempt, all of the task that makes it.  Leaving it disarms it."""
+    """A timer for the waits of one attempt, one at a time.  Leaving it disarms it."""
 
     __slots__ = ("_alarm", "_expired", "_loop", "_reader", "_until_s", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        reader = asyncio.current_task()
-        if reader is None:
-            raise RuntimeError("batches are waited for by a task")
         self._loop = loop
-        self._reader = reader
+        self._reader: asyncio.Task[Any] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._waiting = False
         self._until_s = 0.0
@@ -46,7 +43,10 @@ class Patience:
         Raises:
             TimeoutError: nothing came until then; the generator was cancelled.
         """
-        task = self._reader
+        task = asyncio.current_task()  # each time: the winner of a hedge goes on in another task
+        if task is None:
+            raise RuntimeError("batches are waited for by a task")
+        self._reader = task
         self._until_s = until_s
         if self._alarm is None or self._alarm.when() > until_s:
             self._arm()
@@ -77,7 +77,7 @@ class Patience:
     def _ring(self) -> None:
         """The alarm went off: for a wait that is over, one that may go on, or one that has been too long."""
         self._alarm = None
-        if not self._waiting:
+        if not self._waiting or self._reader is None:
             return
         if self._loop.time() < self._until_s:
             self._arm()

@@ -7,13 +7,27 @@ from typing import Literal, TypeAlias
 from msgspec import Struct, field
 
 from hybrid_router.core.event import Batch, Finish, Usage
-from hybrid_router.core.step import Plan
+from hybrid_router.core.step import LeftOut, Plan
 
 Outcome: TypeAlias = Literal["running", "answered", "failed", "broken", "refused", "cancelled"]
 
 
+Mode: TypeAlias = Literal["fresh", "prefill", "replay"]
+
+
 class Attempt(Struct, kw_only=True):
-    """One run of a step.  Times are seconds of the event loop's clock."""
+    """One run of a step.  Times are seconds of the event loop's clock.
+
+    Attributes:
+        mode: from the start; going on from the text that is out; or from the start, with what is out
+            already swallowed.
+        hedge: it ran beside another attempt.
+        retry: which try of its step it was, from 0.
+        depth: calls that ran there when it began, itself included.
+        loading: its model was not in memory when it began.
+        begin_char, end_char: which part of the client's text it wrote, if others wrote parts too.
+        diverged_at_char: where a replay said something else than the client had been given.
+    """
 
     backend: str
     model: str
@@ -24,7 +38,26 @@ class Attempt(Struct, kw_only=True):
     error: str | None = None
     detail: str = ""
     usage: Usage | None = None
+    choices_count: int = 1
     finished_count: int = 0
+    mode: Mode = "fresh"
+    hedge: bool = False
+    retry: int = 0
+    depth: int = 1
+    loading: bool = False
+    begin_char: int | None = None
+    end_char: int | None = None
+    diverged_at_char: int | None = None
+
+    @property
+    def step(self) -> str:
+        """`backend/model`."""
+        return f"{self.backend}/{self.model}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether every choice has its finish reason."""
+        return self.finished_count >= self.choices_count
 
     def note(self, batch: Batch, now_s: float) -> None:
         """Count what a batch brought."""
@@ -40,15 +73,22 @@ class Attempt(Struct, kw_only=True):
 class Record(Struct, kw_only=True):
     """A call's decision and its attempts.
 
-    `ignored` names fields of the request that the answering backend does not know.
+    Attributes:
+        skipped: steps that were not attempted after all, and why.
+        ignored: fields of the request that the answering backend does not know.
+        serving: the attempt whose answer the client is given.
+        neurons_left: what the day still allows at the backend that answers, where that is counted.
     """
 
     id: str
     plan: Plan
     attempts: list[Attempt] = field(default_factory=list)
+    skipped: list[LeftOut] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
+    serving: Attempt | None = None
+    neurons_left: float | None = None
 
     @property
     def last(self) -> Attempt | None:
-        """The attempt that answered, or the last that failed."""
-        return self.attempts[-1] if self.attempts else None
+        """The attempt that answers, or the last that failed."""
+        return self.serving or (self.attempts[-1] if self.attempts else None)

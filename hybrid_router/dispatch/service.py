@@ -8,7 +8,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from hybrid_router.core import ids
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
+from hybrid_router.core.errors import (
+    ModelNotFound,
+    NoBackend,
+    PolicyRefused,
+    RouterError,
+    UnsupportedParameter,
+)
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Plan, Step
 from hybrid_router.dispatch import engine
@@ -106,9 +112,7 @@ class Service:
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call; see `engine.run` for what it yields and raises."""
-        return engine.run(
-            call, record, self._backends, lambda attempt: self._on_attempt(call, record, attempt)
-        )
+        return engine.run(call, record, _Gate(self._backends, record, self._on_attempt))
 
     def down(self, backend: str, model: str) -> str | None:
         """Why a step cannot serve at this moment; None if it can."""
@@ -127,6 +131,36 @@ class Service:
             if len(why) == len(steps.steps):
                 reasons[alias] = "; ".join(why)
         return reasons
+
+
+class _Gate:
+    """One call's way to the backends.  See `dispatch.gate.Gate`."""
+
+    __slots__ = ("_backends", "_on_attempt", "_record")
+
+    def __init__(self, backends: Mapping[str, Backend], record: Record, on_attempt: OnAttempt) -> None:
+        self._backends = backends
+        self._record = record
+        self._on_attempt = on_attempt
+
+    def continues(self, call: Call, step: Step) -> bool:
+        return self._backends[step.backend].continues(step.model, call)
+
+    def may_retry(self) -> bool:
+        return True
+
+    async def enter(self, call: Call, step: Step, row: Attempt) -> None:
+        if self._record.plan.local_only and not self._backends[step.backend].local:
+            raise NoBackend(f"{step.name} is not on this machine, where a rule keeps this call")
+        if call.extra:
+            known = self._backends[step.backend].extra_fields
+            self._record.ignored = tuple(sorted(call.extra.keys() - known))
+
+    def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        return self._backends[step.backend].run(call, step)
+
+    def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
+        self._on_attempt(call, self._record, row)
 
 
 def _nobody(decided: Plan) -> NoBackend:

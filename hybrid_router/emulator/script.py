@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.step import Step
@@ -147,6 +148,18 @@ class Script:
     def down(self, model: str) -> str | None:
         """It is never down."""
         return None
+
+    def continues(self, model: str, call: Call) -> bool:
+        """It starts every answer at its beginning."""
+        return False
+
+    def context(self, model: str) -> int | None:
+        """It has no limit of its own."""
+        return None
+
+    def load(self, model: str) -> Load:
+        """It is never busy."""
+        return IDLE
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Yield `expected(call)` for each choice, then one `Usage`."""

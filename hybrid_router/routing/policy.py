@@ -8,9 +8,10 @@ from msgspec import Struct
 
 from hybrid_router.config import timeouts
 from hybrid_router.config.schema import Alias, Config, LocalBackend, TryStep
-from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.core.step import Step, Timeouts, Treatment
 from hybrid_router.routing.conditions import guard, text_patterns
 from hybrid_router.routing.rules import CompiledRule, compile_rule
+from hybrid_router.routing.treatment import merged, said
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -18,6 +19,7 @@ class Route(Struct, frozen=True, kw_only=True):
 
     steps: tuple[Step, ...]
     total_s: float
+    treatment: Treatment = Treatment()
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ def _route(config: Config, name: str, alias: Alias) -> Route:
             for step in alias.try_
         ),
         total_s=timeouts.of_call(config, alias),
+        treatment=merged(Treatment(), said(alias)),
     )
 
 

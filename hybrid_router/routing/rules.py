@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from hybrid_router.config.schema import Rule
 from hybrid_router.core.step import LeftOut, Step
 from hybrid_router.routing.conditions import Predicate, compiled
+from hybrid_router.routing.treatment import said
 
 
 class CompiledRule(Struct, frozen=True, kw_only=True):
-    """A rule, ready to ask.  Exactly `refuse`, or one or both of `first` and `only`."""
+    """A rule, ready to ask.  `refuse` stands alone; `says` is how the call is run (`treatment.said`)."""
 
     name: str
     holds: Predicate
     first: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     refuse: str | None = None
+    local_only: bool = False
+    says: dict[str, Any] = field(default_factory=dict)
 
 
 def compile_rule(rule: Rule) -> CompiledRule:
@@ -30,6 +34,8 @@ def compile_rule(rule: Rule) -> CompiledRule:
         first=rule.first or (),
         only=rule.only or (),
         refuse=rule.refuse,
+        local_only=rule.local_only,
+        says=said(rule),
     )
 
 
@@ -60,8 +66,11 @@ def keep_only(
     """The steps that the rule allows, and the others with the reason."""
     kept, left_out = [], []
     because = f"rule {rule.name} allows only {', '.join(rule.only)}"
+    if rule.local_only:
+        because = f"rule {rule.name} keeps the call on this machine"
+    targets = ("local",) if rule.local_only else rule.only
     for step in steps:
-        if any(matches(target, step, local) for target in rule.only):
+        if any(matches(target, step, local) for target in targets):
             kept.append(step)
         else:
             left_out.append(LeftOut(step=step.name, because=because))

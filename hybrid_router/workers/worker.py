@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from hybrid_router.core.backend import Load
 from hybrid_router.engines.task import Settings
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
@@ -71,6 +72,16 @@ class Worker:
     def why_down(self) -> str | None:
         """Why calls cannot be served now; None while resident, loading or ready to load."""
         return life.why_down(self.state, asyncio.get_running_loop().time())
+
+    def load(self) -> Load:
+        """How many calls run and wait here, and whether the model has to be loaded first."""
+        child, parallel = self._child, self._settings.parallel
+        if child is None:
+            return Load(parallel=parallel, loading=True)
+        count = child.in_flight_count
+        return Load(
+            running_count=min(count, parallel), waiting_count=max(0, count - parallel), parallel=parallel
+        )
 
     async def child(self) -> Child:
         """The child, once its model is open; asks for a load if there is none.  The caller sets the limit.

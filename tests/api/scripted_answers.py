@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from open_gate import OpenGate
 
 from hybrid_router.api.answers import Ended, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.runner import Listener
@@ -123,7 +124,8 @@ class EngineAnswers(ScriptedAnswers):
 
     async def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """As the service does."""
-        async with aclosing(engine.run(call, record, self._backends, lambda attempt: None)) as batches:
+        gate = OpenGate(self._backends, lambda attempt: None)
+        async with aclosing(engine.run(call, record, gate)) as batches:
             async for batch in batches:
                 yield batch
 

@@ -256,7 +256,7 @@ def test_a_key_that_nobody_has_is_named_with_those_that_are() -> None:
 @pytest.mark.parametrize(
     ("rule", "at", "message"),
     [
-        ("{name: a}", "→{name:", "rules[0]: a does nothing: give it first, only or refuse"),
+        ("{name: a}", "→{name:", "rules[0]: a does nothing: give it first, only, local_only or refuse"),
         ("{name: a, only: }", "→ }", "rules[0].only: is empty: give it a value or remove the key"),
         ("{name: a, only: []}", "→[]}", "rules[0].only: is an empty list: name something or remove the key"),
         (

@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from open_gate import OpenGate
 
 from hybrid_router.backends.scripted import Act, Hang, Scripted, answer
 from hybrid_router.core.call import Call, Operation
@@ -48,7 +49,8 @@ class Trial:
 
     async def run(self, asked: Call) -> Trial:
         try:
-            async with aclosing(engine.run(asked, self.record, self.backends, self.rows.append)) as batches:
+            gate = OpenGate(self.backends, self.rows.append)
+            async with aclosing(engine.run(asked, self.record, gate)) as batches:
                 async for batch in batches:
                     self.events += batch
         except RouterError as error:
@@ -193,7 +195,7 @@ async def test_the_total_holds_over_all_attempts() -> None:
 async def test_leaving_cancels_the_backend() -> None:
     """A closed generator releases the adapter and leaves a row that says so."""
     trial = Trial([[Text("par")], Hang()])
-    batches = engine.run(call(), trial.record, trial.backends, trial.rows.append)
+    batches = engine.run(call(), trial.record, OpenGate(trial.backends, trial.rows.append))
 
     await anext(batches)
     await batches.aclose()

@@ -6,6 +6,7 @@ broken answer can be replaced.  A 200 may still carry an error, so the body deci
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.backends.workers_ai.usage import total
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.schema import WorkersAIBackend
+from hybrid_router.core.backend import Load
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Usage
@@ -50,6 +52,7 @@ class WorkersAI:
         self._models = models
         account = account_id.reveal() if isinstance(account_id, Secret) else account_id
         self._upstream = Upstream(config.base_url, account, token)
+        self._running: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._name}>"
@@ -66,6 +69,19 @@ class WorkersAI:
         """Nothing is known before a call is tried."""
         return None
 
+    def continues(self, model: str, call: Call) -> bool:
+        """Not yet."""
+        return False
+
+    def context(self, model: str) -> int | None:
+        """What the catalogue says."""
+        known = self._models.get(model)
+        return None if known is None else known.context_window
+
+    def load(self, model: str) -> Load:
+        """This router's own calls; how busy Cloudflare is, nobody knows."""
+        return Load(running_count=self._running[model])
+
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Yield the answer's events; see `core.backend.Backend.run`.
 
@@ -75,6 +91,7 @@ class WorkersAI:
         asked = requests(call, self._model(step.model), config.chat_endpoint, config.default_max_tokens)
         told: list[Usage | None] = []
         begun = False
+        self._running[step.model] += 1
         try:
             for request in asked:
                 answer = Answer(request.index, max_tokens=request.max_tokens, stops=request.stops)
@@ -90,6 +107,8 @@ class WorkersAI:
             if usage := total(told):
                 yield [usage]
             return
+        finally:
+            self._running[step.model] -= 1
         raise failure
 
     async def close(self) -> None:

@@ -1,0 +1,40 @@
+"""Who is asked before an attempt, and told after it: breakers, quotas, what is learned and written down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import RouterError
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Step
+from hybrid_router.dispatch.record import Attempt
+
+
+class Gate(Protocol):
+    """The way from a plan to its backends.  `dispatch.service.Service` is the real one."""
+
+    def continues(self, call: Call, step: Step) -> bool:
+        """Whether the step can go on from the middle of an answer to `call`."""
+        ...
+
+    def may_retry(self) -> bool:
+        """Whether one more retry fits into the budget of all calls."""
+        ...
+
+    async def enter(self, call: Call, step: Step, row: Attempt) -> None:
+        """Before an attempt: reserve what it may cost.  Nothing is held if it raises.
+
+        Raises:
+            BackendError: the step may not run now after all.
+        """
+        ...
+
+    def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        """Run it; see `core.backend.Backend.run`."""
+        ...
+
+    def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
+        """After an attempt, entered or not.  Called exactly once for each; `row.ended_s` is set."""
+        ...

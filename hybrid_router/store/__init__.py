@@ -1,0 +1,1 @@
+"""What is remembered across restarts.  SQLAlchemy is imported here and nowhere else."""

@@ -1,0 +1,42 @@
+"""A gate that lets every attempt through: the engine alone, without breakers and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+
+from hybrid_router.core.backend import Backend
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import RouterError
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Step
+from hybrid_router.dispatch.record import Attempt
+
+
+class OpenGate:
+    """See `dispatch.gate.Gate`."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        on_attempt: Callable[[Attempt], None],
+        *,
+        retries: bool = False,
+    ) -> None:
+        self._backends = backends
+        self._on_attempt = on_attempt
+        self._retries = retries
+
+    def continues(self, call: Call, step: Step) -> bool:
+        return self._backends[step.backend].continues(step.model, call)
+
+    def may_retry(self) -> bool:
+        return self._retries
+
+    async def enter(self, call: Call, step: Step, row: Attempt) -> None:
+        """Nothing is reserved."""
+
+    def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        return self._backends[step.backend].run(call, step)
+
+    def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
+        self._on_attempt(row)
