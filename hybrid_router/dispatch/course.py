@@ -37,6 +37,7 @@ class Course:
 
     Attributes:
         deadline_s: of the call, on the loop's clock.
+        running: the attempt whose answer the client is given, or will be.
         interrupted: what the client has, once a stream broke; None before.
         shown: every batch that a streaming client was given.
     """
@@ -45,6 +46,7 @@ class Course:
         self.interrupted: Interrupted | None = None
         self.shown: Shown = []
         self.deadline_s = deadline_s
+        self.running: tuple[Turn, Attempt]
         self.call = call
         self.record = record
         self.gate = gate
@@ -66,20 +68,49 @@ class Course:
             self.record.skipped.append(LeftOut(step=turn.step.name, because=because))
         return None
 
-    def rival(self, turn: Turn) -> Turn | None:
-        """The turn that may be hedged with, if the policy wants that and it is known when: taken out."""
-        first = turn.step.predicted
-        hedges = self.record.plan.treatment.hedge and not self.record.attempts and bool(self._turns)
-        if not hedges or first is None or first.first_token_p90_s is None:
-            return None
-        return self._turns[0]
+    def begin(self, turn: Turn, now_s: float) -> Attempt:
+        """The row of an attempt that starts now, and is the one that answers."""
+        row = self._row(turn, now_s)
+        self.answers(turn, row)
+        return row
 
-    def take(self, rival: Turn) -> None:
-        """The rival has started: it is no fallback any more."""
+    def begin_beside(self, rival: Turn, now_s: float) -> Attempt:
+        """The row of a hedge that starts now.  Its step is no fallback any more."""
         self._turns.remove(rival)
+        row = self._row(rival, now_s)
+        row.hedge = True
+        return row
 
-    def failed(self, turn: Turn, row: Attempt, error: RouterError, now_s: float, chance: float) -> None:
-        """Note a failure and decide what comes next.
+    def _row(self, turn: Turn, now_s: float) -> Attempt:
+        row = Attempt(
+            backend=turn.step.backend,
+            model=turn.step.model,
+            started_s=now_s,
+            choices_count=self.call.choices_count,
+            mode=turn.mode,
+            retry=turn.retry,
+        )
+        self.record.attempts.append(row)
+        return row
+
+    def answers(self, turn: Turn, row: Attempt) -> None:
+        """From here on this attempt is the one whose answer the client is given, or whose error counts."""
+        self.running = turn, row
+        self.record.serving = row
+
+    def rival(self, turn: Turn) -> Turn | None:
+        """The turn to hedge with: the next step, at the first attempt, if it is known when to start it."""
+        first = turn.step.predicted
+        if not self.record.plan.treatment.hedge or not self._turns or len(self.record.attempts) > 1:
+            return None
+        return None if first is None or first.first_token_p90_s is None else self._turns[0]
+
+    def lost(self, turn: Turn, error: RouterError) -> None:
+        """One of two that ran side by side failed; the other goes on."""
+        self._failures.append((turn.step, error))
+
+    def failed(self, error: RouterError, now_s: float, chance: float) -> None:
+        """Note a failure of what is running, and decide what comes next.
 
         Args:
             chance: from 0 to 1, for the jitter of a retry.
@@ -87,6 +118,7 @@ class Course:
         Raises:
             RouterError: nothing does.
         """
+        turn, row = self.running
         if isinstance(error, StreamBroken):
             self._broken(turn, row, error)
         elif isinstance(error, PrefillRefused) and turn.mode == "prefill":
@@ -105,7 +137,7 @@ class Course:
         self._failures.append((turn.step, error))
         self._break_count += 1
         interrupted = self.interrupted = Interrupted(self.shown)
-        self.note_part(row)
+        self.note_part()
         why_not = continuation.why_not(self.call, self.record.plan.treatment, interrupted)
         if why_not is not None or self._break_count > _MOST_BREAKS:
             error.detail = "; ".join(word for word in (error.detail, why_not) if word)
@@ -131,10 +163,11 @@ class Course:
         if wait_s is not None and self.gate.may_retry():
             self._turns.insert(0, Turn(step=turn.step, mode=turn.mode, retry=turn.retry + 1, pause_s=wait_s))
 
-    def note_part(self, row: Attempt) -> None:
-        """Name the part of the client's text that an attempt wrote, if there is more than one part."""
+    def note_part(self) -> None:
+        """Name the part of the client's text that this attempt wrote, if there is more than one part."""
         if self.interrupted is None:
             return
+        _, row = self.running
         end = len(Interrupted(self.shown).text)
         row.begin_char, row.end_char = self._told_chars, end
         self._told_chars = end

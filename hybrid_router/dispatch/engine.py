@@ -34,7 +34,7 @@ async def run(call: Call, record: Record, gate: Gate) -> AsyncGenerator[Batch]:
     while (turn := course.next(loop.time())) is not None:
         if turn.pause_s:
             await asyncio.sleep(turn.pause_s)
-        row = _row(turn, course, loop.time())
+        row = course.begin(turn, loop.time())
         try:
             async with aclosing(_batches(turn, row, course)) as batches:
                 if call.stream:
@@ -44,25 +44,11 @@ async def run(call: Call, record: Record, gate: Gate) -> AsyncGenerator[Batch]:
                 else:
                     yield await _whole(batches)
         except RouterError as error:
-            course.failed(turn, row, error, loop.time(), random.random())  # noqa: S311 - jitter
+            course.failed(error, loop.time(), random.random())  # noqa: S311 - jitter
         else:
-            course.note_part(row)
+            course.note_part()
             return
     raise course.over()
-
-
-def _row(turn: Turn, course: Course, now_s: float) -> Attempt:
-    row = Attempt(
-        backend=turn.step.backend,
-        model=turn.step.model,
-        started_s=now_s,
-        choices_count=course.call.choices_count,
-        mode=turn.mode,
-        retry=turn.retry,
-    )
-    course.record.attempts.append(row)
-    course.record.serving = None
-    return row
 
 
 def _batches(turn: Turn, row: Attempt, course: Course) -> AsyncGenerator[Batch]:
@@ -97,6 +83,7 @@ async def _replayed(batches: AsyncGenerator[Batch], aligner: Aligner, row: Attem
                 new = aligner.feed(continuation.without_reasoning(batch))
             except Diverged as diverged:
                 row.diverged_at_char = diverged.at_char
+                row.outcome, row.error, row.detail = "broken", "diverged", str(diverged)
                 raise StreamBroken(
                     f"{row.backend}/{row.model} gave another answer than the one that broke off",
                     detail=str(diverged),

@@ -17,7 +17,7 @@ from hybrid_router.api.answers import Ended, OnCall, OnRefusal, pass_over, tell_
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Server
-from hybrid_router.core.backend import Backend
+from hybrid_router.core.backend import IDLE, Backend, Load
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.errors import ModelNotFound, RouterError
 from hybrid_router.core.event import Batch, Finish, Text, Usage
@@ -99,6 +99,18 @@ class ScriptedBackend:
         """Never."""
         return None
 
+    def continues(self, model: str, call: Call) -> bool:
+        """Its scripts begin at the beginning."""
+        return False
+
+    def context(self, model: str) -> int | None:
+        """No limit."""
+        return None
+
+    def load(self, model: str) -> Load:
+        """Never busy."""
+        return IDLE
+
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Say the script."""
         for item in self.script:
@@ -124,7 +136,7 @@ class EngineAnswers(ScriptedAnswers):
 
     async def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """As the service does."""
-        gate = OpenGate(self._backends, lambda attempt: None)
+        gate = OpenGate(self._backends, lambda attempt: None, record=record)
         async with aclosing(engine.run(call, record, gate)) as batches:
             async for batch in batches:
                 yield batch

@@ -295,7 +295,7 @@ async def test_when_every_step_fails_all_are_named(body: dict[str, object]) -> N
 
 
 async def test_a_plain_call_survives_a_break_that_a_stream_cannot() -> None:
-    """Nothing of a plain answer was shown, so the next step may still give a whole one."""
+    """Nothing of a plain answer was shown, so the next step may give a whole one that says something else."""
     backends = {
         "breaks": ScriptedBackend([[Text("half")], StreamBroken("cut")]),
         "whole": ScriptedBackend([[Text("whole"), Finish("stop")]]),

@@ -9,7 +9,7 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
-from hybrid_router.dispatch.record import Attempt
+from hybrid_router.dispatch.record import Attempt, Record
 
 
 class OpenGate:
@@ -21,10 +21,12 @@ class OpenGate:
         on_attempt: Callable[[Attempt], None],
         *,
         retries: bool = False,
+        record: Record | None = None,
     ) -> None:
         self._backends = backends
         self._on_attempt = on_attempt
         self._retries = retries
+        self._record = record
 
     def continues(self, call: Call, step: Step) -> bool:
         return self._backends[step.backend].continues(step.model, call)
@@ -34,6 +36,9 @@ class OpenGate:
 
     async def enter(self, call: Call, step: Step, row: Attempt) -> None:
         """Nothing is reserved."""
+        if self._record is not None:
+            known = self._backends[step.backend].extra_fields
+            self._record.ignored = tuple(sorted(call.extra.keys() - known))
 
     def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         return self._backends[step.backend].run(call, step)

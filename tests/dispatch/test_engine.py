@@ -24,7 +24,7 @@ from hybrid_router.core.errors import (
     StreamBroken,
 )
 from hybrid_router.core.event import Event, Finish, Text, Usage
-from hybrid_router.core.step import Plan, Step, Timeouts
+from hybrid_router.core.step import Plan, Step, Timeouts, Treatment
 from hybrid_router.dispatch import engine
 from hybrid_router.dispatch.record import Attempt, Record
 
@@ -42,7 +42,8 @@ class Trial:
     def __init__(self, *scripts: Sequence[Act], timeouts: Timeouts = LONG, total_s: float = 5.0) -> None:
         self.backends = {f"b{i}": Scripted([script]) for i, script in enumerate(scripts)}
         steps = tuple(Step(backend=name, model="m", timeouts=timeouts, because="") for name in self.backends)
-        self.record = Record(id="d", plan=Plan(steps=steps, total_s=total_s))
+        plan = Plan(steps=steps, total_s=total_s, treatment=Treatment(on_break="error", retries=0))
+        self.record = Record(id="d", plan=plan)
         self.rows: list[Attempt] = []
         self.events: list[Event] = []
         self.error: RouterError | None = None

@@ -116,7 +116,7 @@ async def test_nobody_waits_without_a_task() -> None:
 
     def try_it() -> None:
         try:
-            Patience(loop)
+            Patience(loop).next(endless(), loop.time()).send(None)
         except RuntimeError as error:
             said.set_result(str(error))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from hybrid_router.api import limits
 from hybrid_router.api.openai import malformed, parts
 from hybrid_router.api.openai.fields import CommonBody, TokenCount, sampling
 from hybrid_router.core.call import Call, Feature, Message, Operation
@@ -44,7 +45,9 @@ _DECODER = msgspec.json.Decoder(ChatBody)
 _KNOWN = frozenset(ChatBody.__struct_fields__)
 
 
-def decode(body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str]) -> ChatRequest:
+def decode(
+    body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str], path: str = ""
+) -> ChatRequest:
     """Read a chat request.
 
     Raises:
@@ -79,6 +82,9 @@ def decode(body: bytes, *, call_id: str, principal: str, headers: Mapping[str, s
         features=features,
         principal=principal,
         headers=headers,
+        path=path,
+        deadline_s=limits.deadline_s(headers),
+        max_cost_usd=limits.max_cost_usd(headers),
         extra=extra,
     )
     return ChatRequest(call, chat.include_usage)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from hybrid_router.api import limits
 from hybrid_router.api.openai import malformed
 from hybrid_router.api.openai.fields import CommonBody, TokenId, sampling
 from hybrid_router.core.call import Call, Feature, Operation
@@ -44,7 +45,9 @@ _DECODER = msgspec.json.Decoder(CompletionBody)
 _KNOWN = frozenset(CompletionBody.__struct_fields__)
 
 
-def decode(body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str]) -> CompletionRequest:
+def decode(
+    body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str], path: str = ""
+) -> CompletionRequest:
     """Read a completion request.
 
     Raises:
@@ -72,6 +75,9 @@ def decode(body: bytes, *, call_id: str, principal: str, headers: Mapping[str, s
         features=frozenset() if asked.logprobs is None else frozenset({Feature.LOGPROBS}),
         principal=principal,
         headers=headers,
+        path=path,
+        deadline_s=limits.deadline_s(headers),
+        max_cost_usd=limits.max_cost_usd(headers),
         extra=extra,
     )
     return CompletionRequest(call, asked.include_usage, echo)

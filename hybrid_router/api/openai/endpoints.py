@@ -24,6 +24,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         call_id=ids.sibling(exchange.request_id, "chatcmpl-"),
         principal=exchange.principal,
         headers=_headers(request),
+        path=request.path,
     )
     call, created_s = asked.call, int(time.time())
     if call.stream:
@@ -40,6 +41,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
         call_id=ids.sibling(exchange.request_id, "cmpl-"),
         principal=exchange.principal,
         headers=_headers(request),
+        path=request.path,
     )
     call, created_s, echo = asked.call, int(time.time()), asked.echo
     if call.stream:
