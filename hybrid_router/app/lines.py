@@ -1,0 +1,66 @@
+"""What is logged of what happens: each function fits a place where something is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import structs
+
+from hybrid_router.api.answers import Ended, Refused
+from hybrid_router.core.call import Call, Operation
+from hybrid_router.dispatch.record import Record
+from hybrid_router.observe.bridge import PerSecond
+from hybrid_router.observe.logs import Logs
+from hybrid_router.workers.life import Dead, Loading, Resident, State
+
+_PATHS = {Operation.CHAT: "/v1/chat/completions", Operation.COMPLETE: "/v1/completions"}
+_REFUSED_PER_SECOND = 10  # of each error; so a flood can neither fill the log nor hide another error in it
+_ALARMING = frozenset({401, 403, 421})  # somebody knocks who may not come in, or was not let in by mistake
+
+
+def child_line(logs: Logs, name: str, line: str) -> None:
+    """A line of a child's standard error."""
+    logs.logger.debug("worker says", model=name, line=line)
+
+
+def state_line(logs: Logs, name: str, state: State) -> None:
+    """A worker has become something else."""
+    match state:
+        case Loading():
+            logs.logger.info("model loading", model=name)
+        case Resident(opened):
+            logs.logger.info("model resident", model=name, **structs.asdict(opened))
+        case Dead(reason, until_s):
+            logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)
+
+
+def call_line(logs: Logs, call: Call, record: Record | None, ended: Ended) -> None:
+    """A call has ended.  Fits `OnCall`."""
+    logs.call_line(
+        request_id=ended.request_id,
+        method="POST",
+        path=_PATHS[call.operation],
+        status=ended.status,
+        duration_s=ended.duration_s,
+        principal=call.principal,
+        alias=call.alias,
+        decision=None if record is None else record.id,
+        error=ended.error,
+    )
+
+
+def refused_line(logs: Logs) -> Callable[[Refused], None]:
+    """What writes that a request was turned away, a few of each error a second.  Fits `OnRefusal`."""
+    per_second = PerSecond(_REFUSED_PER_SECOND)
+
+    def write(refused: Refused) -> None:
+        held_back_count = per_second.admit(refused.error)
+        if held_back_count is None:
+            return
+        fields = {name: value for name, value in structs.asdict(refused).items() if value is not None}
+        if held_back_count:
+            fields["held_back_count"] = held_back_count
+        log = logs.logger.warning if refused.status in _ALARMING else logs.logger.info
+        log("refused", **fields)
+
+    return write
