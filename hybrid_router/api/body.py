@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from hybrid_router.api.exchange import SERVER
+from hybrid_router.api.generation import CURRENT
 from hybrid_router.core.errors import BodyTimeout, BodyTooLarge, CallRefused, UnsupportedMediaType
 from hybrid_router.core.units import duration_text
 
@@ -23,12 +23,13 @@ async def read(request: web.Request) -> bytes:
         CallRefused: its chunks are malformed.
     """
     _check_type(request)
-    limit_bytes = request.app[SERVER].body_limit
+    server = request.app[CURRENT].generation.server
+    limit_bytes = server.body_limit
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     if request.content.is_eof():  # it came with the head: no timer needed
         return _checked(request.content.read_nowait(), limit_bytes)
-    timeout_s = request.app[SERVER].body_timeout
+    timeout_s = server.body_timeout
     try:
         async with asyncio.timeout(timeout_s):
             await _invite(request)

@@ -17,7 +17,8 @@ from aiohttp import web
 from hybrid_router.api import responses
 from hybrid_router.api.answers import UNTOLD, Ended
 from hybrid_router.api.event_stream import ClientStalled, EventStream
-from hybrid_router.api.exchange import ANSWERS, EXCHANGE, LIFECYCLE, ON_CALL, SERVER
+from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, ON_CALL
+from hybrid_router.api.generation import CURRENT, Generation
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendUnavailable, RouterError, StreamBroken
 from hybrid_router.core.event import Batch
@@ -43,9 +44,9 @@ class Chunks(Protocol):
 
 async def plain(request: web.Request, call: Call, encode: Callable[[Batch], bytes]) -> web.StreamResponse:
     """Answer with one document."""
-    with _Told(request, call) as (record, ended):
+    with _Told(request, call) as (generation, record, ended):
         events: Batch = []
-        async with aclosing(request.app[ANSWERS].run(call, record)) as batches:
+        async with aclosing(generation.answers.run(call, record)) as batches:
             async for batch in batches:
                 events += batch
         response = responses.document(encode(events))
@@ -58,12 +59,13 @@ async def stream(
     request: web.Request, call: Call, chunks: Chunks, in_band: Callable[[RouterError], bytes]
 ) -> web.StreamResponse:
     """Answer with one event after the other."""
-    with _Told(request, call) as (record, ended):
-        async with aclosing(request.app[ANSWERS].run(call, record)) as batches:
+    with _Told(request, call) as (generation, record, ended):
+        async with aclosing(generation.answers.run(call, record)) as batches:
             first = await anext(batches, None)
             if first is None:
                 raise StreamBroken("the answer ended before it began")
-            sent = EventStream(request, responses.decision_headers(record), request.app[SERVER].client_stall)
+            stall_s = generation.server.client_stall
+            sent = EventStream(request, responses.decision_headers(record), stall_s)
             await sent.prepare(request)
             ended.status = sent.status
             try:
@@ -109,27 +111,33 @@ async def _say_goodbye(
 
 
 class _Told:
-    """Decides, and tells `on_call` once, however the call ends.  A class: a generator costs twice as much."""
+    """Decides, and tells `on_call` once, however the call ends.  A class: a generator costs twice as much.
 
-    __slots__ = ("_call", "_ended", "_request")
+    Whatever is reloaded meanwhile, a call ends in the generation in which it was decided.
+    """
+
+    __slots__ = ("_call", "_ended", "_generation", "_request")
 
     def __init__(self, request: web.Request, call: Call) -> None:
         self._request = request
         self._call = call
+        self._generation = request.app[CURRENT].generation
         self._ended = Ended(request_id=request[EXCHANGE].request_id)
 
-    def __enter__(self) -> tuple[Record, Ended]:
+    def __enter__(self) -> tuple[Generation, Record, Ended]:
+        self._generation.enter()
         try:
-            record = self._request.app[ANSWERS].decide(self._call)
+            record = self._generation.answers.decide(self._call)
         except BaseException as error:
             self.__exit__(type(error), error, None)  # a context that is not entered is not left
             raise
         self._request[EXCHANGE].record = record
-        return record, self._ended
+        return self._generation, record, self._ended
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._generation.leave()
         ended, exchange = self._ended, self._request[EXCHANGE]
         if isinstance(error, RouterError):
             ended.status, ended.error, exchange.told = error.status, error.code, True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from hybrid_router.api.answers import Answers, OnCall, OnRefusal
-from hybrid_router.config.schema import Server
+from hybrid_router.api.answers import OnCall, OnRefusal
 from hybrid_router.dispatch.record import Record
 
 
@@ -32,9 +31,7 @@ class Exchange:
         self.told = False  # `on_call` has heard of the error: it is not told again as a refusal
 
 
-ANSWERS: web.AppKey[Answers] = web.AppKey("answers", Answers)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
-SERVER = web.AppKey("server", Server)
 VERSION = web.AppKey("version", str)
 STARTED = web.AppKey("started", int)
 ON_CALL: web.AppKey[OnCall] = web.AppKey("on_call", object)  # type: ignore[arg-type]

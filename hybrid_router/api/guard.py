@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 from hybrid_router.api import responses
 from hybrid_router.api.address import host_name
 from hybrid_router.api.exchange import EXCHANGE, ON_REFUSAL, Exchange
+from hybrid_router.api.generation import Current
 from hybrid_router.api.keyring import Keyring
 from hybrid_router.api.refused import printable, refused
 from hybrid_router.config.listen import parse_listen
@@ -94,8 +95,8 @@ class Guard:
             raise NotPermitted("web pages of other sites may not call; see allowed_origins in router.yaml")
 
 
-def middleware(guard: Guard) -> Middleware:
-    """The guard as aiohttp's middleware: it also turns errors into responses."""
+def middleware(current: Current) -> Middleware:
+    """The current generation's guard as aiohttp's middleware: it also turns errors into responses."""
 
     supply = ids.Supply()
 
@@ -103,7 +104,7 @@ def middleware(guard: Guard) -> Middleware:
     async def guarded(request: web.Request, handler: Respond) -> web.StreamResponse:
         exchange = request[EXCHANGE] = Exchange(supply.new("req_"), asyncio.get_running_loop().time())
         try:
-            guard.admit(request, exchange)
+            current.generation.admit(request, exchange)
             if _is_preflight(request, exchange):
                 return responses.preflight()
             missed = request.match_info.http_exception

@@ -6,7 +6,8 @@ import msgspec
 from aiohttp import web
 
 from hybrid_router.api import responses
-from hybrid_router.api.exchange import ANSWERS, LIFECYCLE, VERSION
+from hybrid_router.api.exchange import LIFECYCLE, VERSION
+from hybrid_router.api.generation import CURRENT
 
 
 async def health(request: web.Request) -> web.Response:
@@ -16,7 +17,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Whether at least one alias could be served now; why not, alias by alias."""
-    answers = request.app[ANSWERS]
+    answers = request.app[CURRENT].generation.answers
     unservable = answers.unservable()
     aliases = {
         alias: {"state": "unavailable", "because": unservable[alias]}

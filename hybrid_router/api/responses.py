@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, SERVER
+from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE
+from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.openai import error as openai_error
 from hybrid_router.core.errors import RouterError
 from hybrid_router.dispatch.record import Record
@@ -81,7 +82,7 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
         if exchange.origin is not None:
             headers["access-control-allow-origin"] = exchange.origin
             headers["access-control-expose-headers"] = _EXPOSED
-    if request.app[SERVER].allowed_origins:
+    if request.app[CURRENT].generation.server.allowed_origins:
         headers["vary"] = "origin"
     if request.app[LIFECYCLE].draining:
         headers["connection"] = "close"

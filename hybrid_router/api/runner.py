@@ -10,7 +10,8 @@ from typing import Any, Self
 from aiohttp import web
 
 from hybrid_router.api.connection import Connection
-from hybrid_router.api.exchange import LIFECYCLE, ON_REFUSAL, SERVER
+from hybrid_router.api.exchange import LIFECYCLE, ON_REFUSAL
+from hybrid_router.api.generation import CURRENT, Current
 from hybrid_router.api.sockets import BACKLOG, bound
 from hybrid_router.config.listen import parse_listen
 
@@ -21,10 +22,21 @@ CLEANUP_S = 5.0  # what cancelled calls may still take
 
 
 class _Server(web.Server):
-    """aiohttp's, but for the connections it makes."""
+    """aiohttp's, but for the connections it makes: each under the waits that hold when it begins."""
+
+    def __init__(self, *positional: Any, current: Current, **options: Any) -> None:
+        super().__init__(*positional, **options)
+        self._current = current
 
     def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        server = self._current.generation.server
+        return Connection(
+            self,
+            loop=self._loop,
+            header_timeout_s=server.header_timeout,
+            client_stall_s=server.client_stall,
+            **self._kwargs,
+        )
 
 
 class _Runner(web.AppRunner):
@@ -32,18 +44,16 @@ class _Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        server = self.app[SERVER]
         options: dict[str, Any] = {
             "keepalive_timeout": KEEPALIVE_S,
             "lingering_time": LINGER_S,
             "access_log": None,
             "auto_decompress": False,
-            "header_timeout_s": server.header_timeout,
-            "client_stall_s": server.client_stall,
             "on_refusal": self.app[ON_REFUSAL],
         }
         return _Server(
             made.request_handler,
+            current=self.app[CURRENT],
             request_factory=made.request_factory,
             handler_cancellation=True,  # a client that leaves cancels its call
             **options,
@@ -59,7 +69,8 @@ class Listener:
 
     def __init__(self, application: web.Application, taken: list[socket.socket] | None = None) -> None:
         """`taken`: sockets that `bound` made of the address; without them it is taken at the start."""
-        self._host, _ = parse_listen(application[SERVER].listen)
+        self._listen = application[CURRENT].generation.server.listen
+        self._host, _ = parse_listen(self._listen)
         self._taken = taken
         self._application = application
         self._runner = _Runner(application, shutdown_timeout=CLEANUP_S)
@@ -97,7 +108,7 @@ class Listener:
         Raises:
             OSError: the address is taken, or not ours.
         """
-        sockets = await bound(self._application[SERVER].listen) if self._taken is None else self._taken
+        sockets = await bound(self._listen) if self._taken is None else self._taken
         await self._runner.setup()
         for one in sockets:
             await web.SockSite(self._runner, one, backlog=BACKLOG).start()
@@ -107,7 +118,7 @@ class Listener:
         self._application[LIFECYCLE].draining = True
         for site in self._runner.sites:
             await site.stop()
-        await self._drain(self._application[SERVER].drain)
+        await self._drain(self._application[CURRENT].generation.server.drain)
         await self._runner.cleanup()
 
     async def _drain(self, wait_s: float) -> None:

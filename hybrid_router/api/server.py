@@ -8,16 +8,8 @@ from aiohttp import web
 
 from hybrid_router.api import body, responses
 from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
-from hybrid_router.api.exchange import (
-    ANSWERS,
-    LIFECYCLE,
-    ON_CALL,
-    ON_REFUSAL,
-    SERVER,
-    STARTED,
-    VERSION,
-    Lifecycle,
-)
+from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
+from hybrid_router.api.generation import CURRENT, Current, Generation
 from hybrid_router.api.guard import Guard, middleware
 from hybrid_router.api.routes import ROUTES
 from hybrid_router.config.schema import Server
@@ -40,11 +32,10 @@ def create_application(
         on_call: hears of every decoded call once, when it has ended.
         on_refusal: hears of every request that got an error before it was a call.
     """
-    public = frozenset(route.respond for route in ROUTES if route.auth == "public")
-    application = web.Application(middlewares=[middleware(Guard(server, public))])
-    application[ANSWERS] = answers
+    current = Current(generation(answers, server))
+    application = web.Application(middlewares=[middleware(current)])
+    application[CURRENT] = current
     application[LIFECYCLE] = Lifecycle()
-    application[SERVER] = server
     application[VERSION] = version
     application[STARTED] = int(time.time())
     application[ON_CALL] = on_call
@@ -55,3 +46,9 @@ def create_application(
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
             resource.add_route(method, route.respond, expect_handler=body.ignore_expect)
     return application
+
+
+def generation(answers: Answers, server: Server) -> Generation:
+    """One configuration as requests meet it; `application[CURRENT].generation` takes another."""
+    public = frozenset(route.respond for route in ROUTES if route.auth == "public")
+    return Generation(answers, server, Guard(server, public).admit)

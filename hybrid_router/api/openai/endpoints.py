@@ -7,7 +7,8 @@ import time
 from aiohttp import web
 
 from hybrid_router.api import body, calls, responses
-from hybrid_router.api.exchange import ANSWERS, EXCHANGE, STARTED
+from hybrid_router.api.exchange import EXCHANGE, STARTED
+from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.openai import chat_request, completion_request, error, models, reply
 from hybrid_router.api.openai.chunks import ChatChunks, CompletionChunks
 from hybrid_router.core import ids
@@ -54,13 +55,15 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 async def list_models(request: web.Request) -> web.Response:
     """GET /v1/models."""
-    return responses.document(models.listing(request.app[ANSWERS].aliases, request.app[STARTED]))
+    aliases = request.app[CURRENT].generation.answers.aliases
+    return responses.document(models.listing(aliases, request.app[STARTED]))
 
 
 async def show_model(request: web.Request) -> web.Response:
     """GET /v1/models/{name}; a name may hold slashes."""
     name = request.match_info["name"]
-    return responses.document(models.one(name, request.app[ANSWERS].aliases, request.app[STARTED]))
+    aliases = request.app[CURRENT].generation.answers.aliases
+    return responses.document(models.one(name, aliases, request.app[STARTED]))
 
 
 def _headers(request: web.Request) -> dict[str, str]:
