@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import os
 import re
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ import aiohttp
 from yarl import URL
 
 from hybrid_router import __version__
+from hybrid_router.backends.resolver import Resolver
 from hybrid_router.core.errors import (
     BackendError,
     BackendUnavailable,
@@ -33,6 +36,8 @@ DETAIL_CHARS = 1000
 LONGEST_RETRY_AFTER_S = 86_400.0
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?\Z", re.ASCII)
 _ADDRESS = re.compile(r"https?://\S+|/client/v4/\S+", re.IGNORECASE)
+# What a machine without a network says when it looks for a route or a name.
+_OFFLINE = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, socket.EAI_AGAIN})
 
 Redact = Callable[[str], str]
 
@@ -74,6 +79,8 @@ class Http:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = self.named(error)
+        if isinstance(failure, BackendUnreachable):
+            self._forget_names()
         raise failure
 
     async def read(self, reply: aiohttp.ClientResponse) -> bytes:
@@ -123,13 +130,23 @@ class Http:
         """Say what a foreign exception means."""
         kind, what = _meaning(error)
         text = f"{type(error).__name__}: {error}"
-        return kind(f"{self._label} {what}", detail=self._redact(text)[:DETAIL_CHARS])
+        failure = kind(f"{self._label} {what}", detail=self._redact(text)[:DETAIL_CHARS])
+        if isinstance(failure, BackendUnreachable):
+            failure.offline = getattr(error, "errno", None) in _OFFLINE
+        return failure
+
+    def _forget_names(self) -> None:
+        """Nobody is where the name led: the next call looks it up anew, since it may lead elsewhere."""
+        connector = None if self._session is None else self._session.connector
+        if isinstance(connector, aiohttp.TCPConnector):
+            connector.clear_dns_cache()
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     ssl=self._trust,
+                    resolver=Resolver(),
                     limit=CONNECTIONS_COUNT,
                     keepalive_timeout=KEEPALIVE_S,
                 ),

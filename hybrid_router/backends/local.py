@@ -11,12 +11,12 @@ from msgspec import Struct
 from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.errors import (
-    BackendBusy,
     BackendError,
     BackendTimeout,
     BackendUnavailable,
     CallRefused,
     ContextOverflow,
+    QueueFull,
     RouterError,
     StreamBroken,
 )
@@ -79,7 +79,7 @@ class Local:
         model = self._models[step.model]
         child = await _child(model.worker, step)
         if child.in_flight_count >= model.room_count:
-            raise BackendBusy(
+            raise QueueFull(
                 f"{step.name} has {child.in_flight_count} calls already; raise `queue` or try later",
                 retry_after_s=_BUSY_RETRY_S,
             )

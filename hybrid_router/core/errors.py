@@ -164,7 +164,13 @@ class BackendUnavailable(BackendError):
 
 
 class BackendUnreachable(BackendUnavailable):
-    """No connection could be made: no such name, no route, nobody listens.  Says something of the network."""
+    """No connection could be made: no such name, no route, nobody listens.  Says something of the network.
+
+    Attributes:
+        offline: it says so of every network: this machine has none, or cannot resolve names.
+    """
+
+    offline = False
 
 
 class BackendTimeout(BackendError):
@@ -186,6 +192,10 @@ class BackendBusy(BackendError):
     code = "rate_limit_exceeded"
 
 
+class QueueFull(BackendBusy):
+    """Every place of a model on this machine is taken; one may be free the next moment."""
+
+
 class QuotaExhausted(BackendError):
     """Today's allowance is spent; retrying before it is renewed is pointless."""
 
@@ -199,6 +209,14 @@ class BackendMisconfigured(BackendError):
 
     status = 502
     code = "backend_misconfigured"
+
+
+class AccountRefused(BackendMisconfigured):
+    """The backend refused our token or account: none of its models will answer."""
+
+
+class Inexpressible(BackendError):
+    """The backend has no words for something in the call.  Nobody failed; another backend may have them."""
 
 
 class PrefillRefused(BackendError):

@@ -15,7 +15,7 @@ from msgspec import Struct
 from hybrid_router.backends.workers_ai.declarations import described
 from hybrid_router.backends.workers_ai.messages import encoded
 from hybrid_router.core.call import Call, Operation, Sampling
-from hybrid_router.core.errors import BackendError
+from hybrid_router.core.errors import Inexpressible
 
 Endpoint: TypeAlias = Literal["v1", "run"]
 
@@ -74,7 +74,7 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
     """The requests that answer `call`, one for each choice, in the order of their indices.
 
     Raises:
-        BackendError: Workers AI cannot express the call; the message names the field.
+        Inexpressible: Workers AI cannot express the call; the message names the field.
     """
     endpoint = _endpoint(call, model, preferred)
     told = call.sampling.max_tokens
@@ -102,7 +102,7 @@ def _prompts(call: Call, endpoint: Endpoint) -> list[dict[str, Any]]:
     if call.operation is Operation.CHAT:
         return [{"messages": encoded(call.messages, native=endpoint == "run")}] * call.n
     if not all(isinstance(prompt, str) for prompt in call.prompts):
-        raise BackendError("Workers AI takes text only: `prompt` holds token ids")
+        raise Inexpressible("Workers AI takes text only: `prompt` holds token ids")
     return [{"prompt": prompt, "raw": True} for prompt in call.prompts for _ in range(call.n)]
 
 
@@ -111,14 +111,14 @@ def _endpoint(call: Call, model: Model, preferred: Endpoint) -> Endpoint:
     native_only = _native_only(call)
     v1_only = _v1_only(call, model)
     if native_only and v1_only:
-        raise BackendError(f"Workers AI has no endpoint that takes `{native_only}` and `{v1_only}` together")
+        raise Inexpressible(f"Workers AI has no endpoint that takes `{native_only}` and `{v1_only}` together")
     if call.operation is not Operation.CHAT and v1_only:
-        raise BackendError(f"Workers AI takes no `{v1_only}` for completions")
+        raise Inexpressible(f"Workers AI takes no `{v1_only}` for completions")
     if call.sampling.min_p:
-        raise BackendError("Workers AI takes no `min_p`")
+        raise Inexpressible("Workers AI takes no `min_p`")
     if native_only:
         if not model.classic:
-            raise BackendError(f"this Workers AI model takes no `{native_only}`")
+            raise Inexpressible(f"this Workers AI model takes no `{native_only}`")
         return "run"
     return "v1" if v1_only else preferred if call.operation is Operation.CHAT else "run"
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hybrid_router.core.call import ImagePart, Message, Part, RefusalPart, TextPart
-from hybrid_router.core.errors import BackendError
+from hybrid_router.core.errors import Inexpressible
 
 _ROLES = {"developer": "system", "function": "tool"}
 
@@ -20,7 +20,7 @@ def encoded(messages: Iterable[Message], *, native: bool) -> list[dict[str, Any]
     `native`: classic models know no `name` but a tool's, and no earlier reasoning.
 
     Raises:
-        BackendError: a part is neither text nor image.
+        Inexpressible: a part is neither text nor image.
     """
     return [_message(message, native=native) for message in messages]
 
@@ -56,4 +56,4 @@ def _part(part: Part) -> dict[str, Any]:
             return {"type": "image_url", "image_url": image}
         case _:
             kind = type(part).__struct_config__.tag
-            raise BackendError(f"Workers AI takes text and images: a message holds a part of type `{kind}`")
+            raise Inexpressible(f"Workers AI takes text and images: a message holds a part of type `{kind}`")

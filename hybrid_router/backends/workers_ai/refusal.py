@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from hybrid_router.backends.http import DETAIL_CHARS, retry_after_s
 from hybrid_router.core.errors import (
+    AccountRefused,
     BackendBusy,
     BackendError,
     BackendMisconfigured,
@@ -52,6 +53,10 @@ def _misconfigured(message: str) -> Verdict:
     return Verdict(BackendMisconfigured, message)
 
 
+def _account_refused(message: str) -> Verdict:
+    return Verdict(AccountRefused, message)
+
+
 _REFUSED = Verdict(CallRefused, "Workers AI does not accept this call", quoted=True)
 _TOO_LARGE = Verdict(CallRefused, "the call is too large for Workers AI: send less", code="request_too_large")
 _OVERFLOW = Verdict(ContextOverflow, "prompt and answer do not fit into the model's context", quoted=True)
@@ -62,14 +67,14 @@ _NO_CAPACITY = Verdict(BackendBusy, "Workers AI has no capacity for this model r
 _RATE = Verdict(BackendBusy, "Workers AI's rate limit for this minute is reached")
 _DOWN = Verdict(BackendUnavailable, "Workers AI is not available right now")
 _FAILED = Verdict(BackendError, "Workers AI failed to answer")
-_TOKEN = _misconfigured(
+_TOKEN = _account_refused(
     "Workers AI does not accept the API token: make one with the permission Workers AI Read for this account"
 )
-_ACCOUNT = _misconfigured("Cloudflare does not know this address: check the account id")
+_ACCOUNT = _account_refused("Cloudflare does not know this address: check the account id")
 _NO_MODEL = _misconfigured("Workers AI has no such model: check its name in router.yaml")
 _PRIVATE = _misconfigured("this account may not use the model: ask Cloudflare for access or name another")
 _CREDIT = _misconfigured("the account has no credit for this model: add some or name another")
-_GATEWAY = _misconfigured("the AI Gateway refused us: check its name and its token")
+_GATEWAY = _account_refused("the AI Gateway refused us: check its name and its token")
 _MISUSED = Verdict(BackendError, "Workers AI did not understand our request")
 
 _BY_CODE: Mapping[int, Verdict] = {
@@ -88,7 +93,7 @@ _BY_CODE: Mapping[int, Verdict] = {
     3007: _SLOW,
     3008: _SLOW,
     3021: _RATE,
-    3023: _misconfigured("Cloudflare has blocked the account for Workers AI: ask Cloudflare why"),
+    3023: _account_refused("Cloudflare has blocked the account for Workers AI: ask Cloudflare why"),
     3036: _SPENT,
     3039: _misconfigured("the fine-tune lacks files: upload them again"),
     3040: _NO_CAPACITY,
@@ -125,7 +130,7 @@ _BY_STATUS: Mapping[int, Verdict] = {
     402: _CREDIT,
     403: _misconfigured("Workers AI refuses this account or token: check both"),
     404: _misconfigured("Workers AI knows no such address or model: check base_url, account id and model"),
-    405: _misconfigured("this is not the Workers AI API: check base_url"),
+    405: _account_refused("this is not the Workers AI API: check base_url"),
     408: _SLOW,
     410: _BY_CODE[5028],
     413: _TOO_LARGE,
@@ -171,7 +176,7 @@ def _verdict(status: int, code: int | None, text: str) -> Verdict:
     if verdict is not None and verdict is not _FAILED:
         return verdict
     if 300 <= status < 400:  # noqa: PLR2004
-        return _misconfigured("the address answers with a redirect, which is not followed: check base_url")
+        return _account_refused("the address answers with a redirect, which is not followed: check base_url")
     return _BY_STATUS.get(status) or (_DOWN if 520 <= status < 530 else _FAILED)  # noqa: PLR2004
 
 

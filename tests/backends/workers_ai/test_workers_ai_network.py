@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
 import socket
@@ -13,7 +14,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 from scripted_cloud import (
     ACCOUNT,
     CLOSE,
@@ -34,12 +37,15 @@ from scripted_cloud import (
     plain,
     stream,
 )
+from yarl import URL
 
+from hybrid_router.backends.http import Http
 from hybrid_router.core.errors import (
     BackendError,
     BackendMisconfigured,
-    BackendTimeout,
     BackendUnavailable,
+    BackendUnreachable,
+    ConnectTimeout,
     RouterError,
 )
 from hybrid_router.core.event import Finish, Text
@@ -64,7 +70,8 @@ async def test_a_refused_connection_is_named() -> None:
         free.bind(("127.0.0.1", 0))
         error = await failure(f"http://127.0.0.1:{free.getsockname()[1]}")
 
-    assert type(error) is BackendUnavailable
+    assert type(error) is BackendUnreachable
+    assert not error.offline, "this machine's network has nothing to do with it"
     assert "cannot be reached" in error.message
 
 
@@ -72,7 +79,7 @@ async def test_a_name_that_does_not_resolve_is_named() -> None:
     """The top-level domain `invalid` never does (RFC 2606)."""
     error = await failure("http://cloud.invalid")
 
-    assert type(error) is BackendUnavailable
+    assert type(error) is BackendUnreachable
     assert "does not resolve" in error.message
 
 
@@ -90,7 +97,8 @@ async def test_a_connection_that_never_stands_ends_after_connect_s() -> None:
         for filler in fillers:
             filler.close()
 
-    assert type(error) is BackendTimeout
+    assert type(error) is ConnectTimeout
+    assert not error.offline
     assert "connection in time" in error.message
 
 
@@ -207,7 +215,7 @@ async def after_one_byte(do: str) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize(
     ("do", "kind"),
-    [("speak http", BackendUnavailable), ("reset", BackendUnavailable), ("stall", BackendTimeout)],
+    [("speak http", BackendUnavailable), ("reset", BackendUnreachable), ("stall", ConnectTimeout)],
 )
 async def test_a_handshake_that_fails_is_named(do: str, kind: type[RouterError]) -> None:
     """No downgrade to plain HTTP; silence is bounded by connect_s, a reset is told at once."""
@@ -301,3 +309,40 @@ async def test_closing_leaves_nothing_open() -> None:
         await backend.close()
         await upstream.gone.wait()
     await make("http://127.0.0.1:9").close()
+
+
+@pytest.mark.parametrize(
+    ("number", "offline"),
+    [
+        (errno.ENETUNREACH, True),
+        (errno.ENETDOWN, True),
+        (errno.EHOSTUNREACH, True),
+        (socket.EAI_AGAIN, True),
+        (errno.ECONNREFUSED, False),
+        (errno.EACCES, False),
+        (socket.EAI_NONAME, False),
+    ],
+)
+def test_a_machine_without_a_network_is_told_from_a_cloud_that_is_gone(number: int, offline: bool) -> None:
+    """By the system's own word: other clouds need not be tried then."""
+    key = ConnectionKey("cloud.test", 443, True, True, None, None, None)
+    kind = aiohttp.ClientConnectorDNSError if number < 0 else aiohttp.ClientConnectorError
+    error = Http("Workers AI", str, tls=False).named(kind(key, OSError(number, "so")))
+
+    assert type(error) is BackendUnreachable
+    assert error.offline == offline
+
+
+async def test_a_name_that_leads_nowhere_is_looked_up_anew() -> None:
+    """A cloud that moves is found by the next call, not when a cache forgets it."""
+    http = Http("Workers AI", str, tls=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(BackendUnreachable):
+            await http.post(URL(f"http://localhost:{port}/"), b"", dict, 5.0)
+    session = http._session
+    assert session is not None
+    assert isinstance(session.connector, aiohttp.TCPConnector)
+    assert ("localhost", port) not in session.connector._cached_hosts
+    await http.close()
