@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 from structlog.typing import FilteringBoundLogger
 
 from hybrid_router.core.secret import Secret
-from hybrid_router.observe.bridge import bridge_logging
+from hybrid_router.observe.bridge import OURS, bridge_logging
 from hybrid_router.observe.console import console_line
 from hybrid_router.observe.lag import Stall
 from hybrid_router.observe.lines import (
@@ -64,20 +65,33 @@ class Logs:
     """
 
     def __init__(self, settings: LogSettings, fd: int | None) -> None:
-        # Rows go past structlog, which would cost several times what they do.
-        self._row_levels = _levels_from(settings.level) if settings.calls else frozenset()
-        self._encode, self._encode_row = _encoders(settings, fd)
         self._time = TimeOfDay()
         self._writer = Writer(fd, self._lost_line)
         self._sink = _Sink(self._writer, journal=_is_journal(fd, os.environ))
+        self._fd = fd
+        self._tune(settings)
+        self._unbridge = bridge_logging(self._event, settings.level)
+        atexit.register(self.close)
+
+    def retune(self, *, level: Level, calls: bool, secrets: Iterable[Secret]) -> None:
+        """Log so from the next line on.  Secrets known before stay hidden: calls in flight may hold them."""
+        known = tuple(dict.fromkeys((*self._settings.secrets, *secrets)))
+        settings = structs.replace(self._settings, level=level, calls=calls, secrets=known)
+        if settings != self._settings:
+            self._tune(settings)
+            logging.getLogger(OURS).setLevel(level.upper())
+
+    def _tune(self, settings: LogSettings) -> None:
+        self._settings = settings
+        # Rows go past structlog, which would cost several times what they do.
+        self._row_levels = _levels_from(settings.level) if settings.calls else frozenset()
+        self._encode, self._encode_row = _encoders(settings, self._fd)
         structlog.configure(
             processors=[structlog.processors.add_log_level, self._render],
             wrapper_class=structlog.make_filtering_bound_logger(settings.level),
             logger_factory=lambda *_: self._sink,
         )
         self.logger: FilteringBoundLogger = structlog.get_logger().bind()
-        self._unbridge = bridge_logging(self._event, settings.level)
-        atexit.register(self.close)
 
     @property
     def lost_count(self) -> int:

@@ -409,3 +409,25 @@ def test_a_closed_standard_error_breaks_nothing() -> None:
     )
 
     assert done.stdout.startswith(b"served")
+
+
+def test_another_level_holds_from_the_next_line_on(opened: Callable[..., Log]) -> None:
+    """A reload changes what is written, of our own `logging` too, and leaves what was written as it was."""
+    log = opened(level="warning")
+    log.logs.logger.info("before")
+    log.logs.retune(level="debug", calls=False, secrets=())
+    log.logs.logger.debug("after")
+    logging.getLogger("hybrid_router.some.module").debug("from a module")
+    log.logs.attempt_line(call(), Record(id="dec_1", plan=Plan()), attempt())
+
+    assert [line["event"] for line in log.lines()] == ["after", "from a module"]
+
+
+def test_new_secrets_are_hidden_and_old_ones_stay_so(opened: Callable[..., Log]) -> None:
+    """A rotated token: calls that began with the old one may still quote it."""
+    log = opened()
+    log.logs.retune(level="info", calls=True, secrets=(Secret("fresh-token-5150"),))
+    log.logs.logger.info("said", old=CANARY, new="fresh-token-5150")
+
+    (line,) = log.lines()
+    assert (line["old"], line["new"]) == ("[redacted]", "[redacted]")
