@@ -86,7 +86,10 @@ class Resolver(AbstractResolver):
                 loop.call_soon_threadsafe(tell, outcome)
 
         self._running_count += 1
-        threading.Thread(target=ask, name="resolve", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="resolve", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads
+            tell(socket.gaierror(socket.EAI_AGAIN, "no thread is left to look it up"))
         return told
 
 

@@ -173,6 +173,10 @@ class BackendUnreachable(BackendUnavailable):
     offline = False
 
 
+class Benched(BackendUnavailable):
+    """The step is left alone for now: its breaker is open, or it was told when to come back."""
+
+
 class BackendTimeout(BackendError):
     """The backend was silent longer than the policy allows."""
 

@@ -1,0 +1,195 @@
+"""Noticing that a cloud cannot be reached, and that it can again.
+
+Nothing is asked while all is well: the calls themselves tell.  One attempt that gets no connection is enough
+to leave a cloud out of every plan; from then on it is tried whether a connection stands, until one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from hybrid_router.backends.resolver import Resolver
+from hybrid_router.core.errors import (
+    BackendTimeout,
+    BackendUnavailable,
+    BackendUnreachable,
+    Benched,
+    Inexpressible,
+    RouterError,
+    StreamBroken,
+)
+
+PROBE_S = 1.5
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 2.0  # with PROBE_S: what it takes to notice the end of a black hole, 3.5 s
+MOST_LOSSES = 5
+LONGEST_WAIT_S = 60.0
+NO_NETWORK = "this machine has no network; a connection is tried until one stands"
+_OF_EACH_FAMILY = 2  # addresses tried at once
+Connects: TypeAlias = Callable[[str, int], Awaitable[bool]]
+_NO_SIGN = (BackendTimeout, BackendUnavailable, Benched, Inexpressible, StreamBroken)
+
+
+class Cloud(Struct):
+    """One cloud, and how its network was last.
+
+    Attributes:
+        lost_count: how often it was lost since a call of it was last answered.
+    """
+
+    host: str
+    port: int
+    lost_count: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine and so needs no network: an emulator, a tunnel."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost" or self.host.endswith(".localhost")
+
+
+class Network:
+    """Which clouds cannot be reached.
+
+    Args:
+        addresses: of the clouds alone: backend → host and port that its calls go to.
+        connects: whether a connection to a host and port stands.  Bounded.
+
+    Attributes:
+        why_unreachable: backend → why, in words that go on from "cannot be reached:".  Always current.
+    """
+
+    def __init__(self, addresses: Mapping[str, tuple[str, int]], connects: Connects | None = None) -> None:
+        self._connects = connects or stands
+        self._clouds = {name: Cloud(host, port) for name, (host, port) in addresses.items()}
+        self._why: dict[str, str] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # with those that were told to end
+        self._closed = False
+        self.why_unreachable: Mapping[str, str] = MappingProxyType(self._why)
+
+    def note(self, backend: str, error: RouterError | None) -> None:
+        """Learn from an attempt's end, unless it was given up or not made.
+
+        Args:
+            error: what it raised; None: it answered.
+        """
+        cloud = self._clouds.get(backend)
+        if cloud is None:
+            return
+        if isinstance(error, BackendUnreachable):
+            self._lost(backend, error)
+        elif not isinstance(error, _NO_SIGN):  # it answered, if only to refuse
+            cloud.lost_count = 0
+            self._found(backend)
+
+    async def close(self) -> None:
+        """Try no more.  Returns when every trial has ended."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _lost(self, backend: str, error: BackendUnreachable) -> None:
+        cloud = self._clouds[backend]
+        if backend not in self._why:
+            self._watch(backend, f"{error.message}; a connection is tried until one stands", wait_s(cloud))
+            cloud.lost_count += 1
+        if error.offline and not cloud.is_here:
+            for name, other in self._clouds.items():
+                if name not in self._why and not other.is_here:
+                    self._watch(name, NO_NETWORK, 0.0)  # it is only suspected: find out now
+
+    def _found(self, backend: str) -> None:
+        if self._why.pop(backend, None) is not None:
+            self._watches.pop(backend).cancel()
+
+    def _watch(self, backend: str, why: str, pause_s: float) -> None:
+        if self._closed:
+            return
+        self._why[backend] = why
+        task = asyncio.create_task(self._find(backend, pause_s), name=f"watch {backend}")
+        self._watches[backend] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _find(self, backend: str, first_s: float) -> None:
+        """Try for a connection until one stands.  However this ends, the cloud may be asked again then."""
+        cloud = self._clouds[backend]
+        try:
+            await asyncio.sleep(first_s)
+            for pause_s in pauses_s():
+                if await self._connects(cloud.host, cloud.port):
+                    return
+                await asyncio.sleep(pause_s)
+        finally:
+            if self._watches.get(backend) is asyncio.current_task():  # else another has begun meanwhile
+                del self._why[backend], self._watches[backend]
+
+
+def pauses_s() -> Iterator[float]:
+    """How long to wait after each trial."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def wait_s(cloud: Cloud) -> float:
+    """How long to wait before the first trial.
+
+    A connection may stand when tried and none for any call, as where a TLS handshake hangs.  A cloud that was
+    lost so again and again is left alone longer each time.
+    """
+    excess_count = cloud.lost_count - MOST_LOSSES
+    return FIRST_PAUSE_S if excess_count < 0 else min(5.0 * 2 ** min(excess_count, 10), LONGEST_WAIT_S)
+
+
+async def stands(host: str, port: int, within_s: float = PROBE_S) -> bool:
+    """Whether a TCP connection stands in time, its name's look-up included.  Nothing is sent."""
+    try:
+        async with asyncio.timeout(within_s):
+            found = await Resolver().resolve(host, port)
+            return await _any_stands([(one["family"], one["host"], one["port"]) for one in found])
+    except OSError:  # no such name, or nobody says so in time
+        return False
+
+
+async def _any_stands(addresses: list[tuple[int, str, int]]) -> bool:
+    """Whether one of these addresses takes a connection; all are tried at once."""
+    trials = [asyncio.create_task(_is_taken(*address)) for address in _mixed(addresses)]
+    try:
+        for trial in asyncio.as_completed(trials):
+            if await trial:
+                return True
+        return False
+    finally:
+        for trial in trials:
+            trial.cancel()
+        await asyncio.gather(*trials, return_exceptions=True)
+
+
+def _mixed(addresses: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+    """A few of them, of both families: one of the two may be broken."""
+    four = [address for address in addresses if address[0] == socket.AF_INET]
+    six = [address for address in addresses if address[0] != socket.AF_INET]
+    return four[:_OF_EACH_FAMILY] + six[:_OF_EACH_FAMILY]
+
+
+async def _is_taken(family: int, host: str, port: int) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(probe, (host, port))
+        except OSError:
+            return False
+    return True
