@@ -60,6 +60,12 @@ class AttemptLike(Protocol):
     def detail(self) -> str: ...
     @property
     def usage(self) -> UsageLike | None: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def retry(self) -> int: ...
+    @property
+    def hedge(self) -> bool: ...
 
 
 class RecordLike(Protocol):
@@ -81,6 +87,9 @@ class AttemptRow(Struct, kw_only=True, omit_defaults=True):
     call: str
     attempt: int | None = None
     outcome: str
+    mode: str | None = None
+    retry: int | None = None
+    hedge: bool | None = None
     backend: str
     model: str
     alias: str
@@ -127,6 +136,9 @@ def attempt_row(
         call=call.id,
         attempt=_place(record, attempt),
         outcome=attempt.outcome,
+        mode=None if attempt.mode == "fresh" else attempt.mode,
+        retry=attempt.retry or None,
+        hedge=attempt.hedge or None,
         backend=attempt.backend,
         model=attempt.model,
         alias=call.alias,

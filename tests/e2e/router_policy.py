@@ -17,6 +17,10 @@ aliases:
   native-only: { try: native/MODEL }
   cloud-first: { try: [{ step: cloudflare/MODEL, timeouts: WAITS }, local/smollm2] }
   native-first: { try: [{ step: native/MODEL, timeouts: WAITS }, local/smollm2] }
+  cloud-then-native:
+    try: [{ step: cloudflare/MODEL, timeouts: WAITS }, { step: native/MODEL, timeouts: WAITS }]
+  native-then-cloud:
+    try: [{ step: native/MODEL, timeouts: WAITS }, { step: cloudflare/MODEL, timeouts: WAITS }]
   closed-then-local: { try: [closed/MODEL, local/smollm2] }
   closed-then-cloud: { try: [closed/MODEL, cloudflare/MODEL] }
   all-closed: { try: closed/MODEL }
@@ -54,14 +58,18 @@ def policy(
     first_token: str = "10s",  # noqa: S107 - a duration
     between_tokens: str = "10s",
     drain: str = "10s",
+    treatment: str = "on_break: error, retries: 0",
 ) -> str:
     """A router.yaml with a small local model, a cloud in both of its forms, and one that is not there.
 
+    `treatment` holds for every call: one attempt a step and no continuation, so that each can be looked at.
     `first_token` and `between_tokens` are those of the cloud's step in `cloud-first` and `native-first`.
     """
     account = "account_id: { env: CLOUDFLARE_ACCOUNT_ID }\n    token: { env: CLOUDFLARE_API_TOKEN }"
     waits = f"{{ connect: 250ms, first_token: {first_token}, between_tokens: {between_tokens} }}"
     return f"""
+rules:
+  - {{ name: treat_all_alike, {treatment} }}
 server:
   listen: {listen}
   drain: {drain}

@@ -65,6 +65,7 @@ of_kind: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(),
     float | None: st.floats() | st.none(),
     bool: st.booleans(),
+    bool | None: st.booleans() | st.none(),
 }
 
 
