@@ -18,6 +18,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "serve": "Answer calls on the address that router.yaml names.",
         "check": "Validate router.yaml; say everything that is wrong with it.",
         "plan": "Show which steps a call would take, in which order, and why.",
+        "drill": "Run the policy against servers that fail, and say what a client would see.",
         "models": "List, verify and place model files.",
         "keys": "Make client keys.",
         "emulate": "Serve Cloudflare's API on loopback, to try and to test without an account.",
