@@ -83,7 +83,6 @@ class Plan(Struct, frozen=True, kw_only=True):
         local_only: nothing of this call may leave the machine, now or later.
         total_s: the call's deadline, from its start.
         prompt_tokens: estimated.
-        session: names the conversation to a cloud that keeps prefixes, without saying anything about it.
     """
 
     steps: tuple[Step, ...] = ()
@@ -94,4 +93,3 @@ class Plan(Struct, frozen=True, kw_only=True):
     local_only: bool = False
     treatment: Treatment = Treatment()
     prompt_tokens: int = 0
-    session: str | None = None

@@ -31,29 +31,32 @@ async def run(call: Call, record: Record, gate: Gate) -> AsyncGenerator[Batch]:
     """
     loop = asyncio.get_running_loop()
     course = Course(call, record, gate, loop.time() + record.plan.total_s)
-    while (turn := course.next(loop.time())) is not None:
-        if turn.pause_s:
-            await asyncio.sleep(turn.pause_s)
-        row = course.begin(turn, loop.time())
-        try:
-            async with aclosing(_batches(turn, row, course)) as batches:
-                if call.stream:
-                    async for batch in batches:
-                        course.shown.append(batch)
-                        yield batch
-                else:
-                    yield await _whole(batches)
-        except RouterError as error:
-            course.failed(error, loop.time(), random.random())  # noqa: S311 - jitter
-        else:
-            course.note_part()
-            return
+    gate.begin()
+    try:
+        while (turn := course.next(loop.time())) is not None:
+            if turn.pause_s:
+                await asyncio.sleep(turn.pause_s)
+            try:
+                async with aclosing(_batches(turn, course, loop.time())) as batches:
+                    if call.stream:
+                        async for batch in batches:
+                            course.shown.append(batch)
+                            yield batch
+                    else:
+                        yield await _whole(batches)
+            except RouterError as error:
+                course.failed(error, loop.time(), random.random())  # noqa: S311 - jitter
+            else:
+                course.note_part()
+                return
+    finally:
+        gate.end()
     raise course.over()
 
 
-def _batches(turn: Turn, row: Attempt, course: Course) -> AsyncGenerator[Batch]:
+def _batches(turn: Turn, course: Course, now_s: float) -> AsyncGenerator[Batch]:
     """What a turn adds to the answer."""
-    call, gate = course.call, course.gate
+    call, gate, row = course.call, course.gate, course.begin(turn, now_s)
     rival = course.rival(turn)
     if rival is not None:
         return hedge.raced(turn, row, rival, course)

@@ -15,6 +15,14 @@ from hybrid_router.dispatch.record import Attempt
 class Gate(Protocol):
     """The way from a plan to its backends.  `dispatch.service.Service` is the real one."""
 
+    def begin(self) -> None:
+        """The call runs."""
+        ...
+
+    def end(self) -> None:
+        """The call is over.  Called exactly once after `begin`."""
+        ...
+
     def continues(self, call: Call, step: Step) -> bool:
         """Whether the step can go on from the middle of an answer to `call`."""
         ...

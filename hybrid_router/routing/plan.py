@@ -41,7 +41,6 @@ def plan(call: Call, facts: Facts, policy: Policy) -> Plan:
         local_only=ruled.local_only,
         treatment=_capped(ruled.treatment, call),
         prompt_tokens=subject.prompt_tokens,
-        session=call.session,
     )
     return decided if decided.refused is not None else _served(decided, ruled.steps, subject, local)
 
@@ -105,5 +104,4 @@ def _filled(decided: Plan, steps: tuple[Step, ...], left_out: tuple[LeftOut, ...
         local_only=decided.local_only,
         treatment=decided.treatment,
         prompt_tokens=decided.prompt_tokens,
-        session=decided.session,
     )

@@ -28,6 +28,12 @@ class OpenGate:
         self._retries = retries
         self._record = record
 
+    def begin(self) -> None:
+        """Nothing is counted."""
+
+    def end(self) -> None:
+        """Nothing is counted."""
+
     def continues(self, call: Call, step: Step) -> bool:
         return self._backends[step.backend].continues(step.model, call)
 
