@@ -6,8 +6,10 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from hybrid_router.core.event import Batch, Finish, Usage
+from hybrid_router.core.event import Batch, Finish, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.step import LeftOut, Plan
+from hybrid_router.routing.estimate import text_tokens
+from hybrid_router.routing.facts import Facts
 
 Outcome: TypeAlias = Literal["running", "answered", "failed", "broken", "refused", "cancelled"]
 
@@ -26,7 +28,9 @@ class Attempt(Struct, kw_only=True):
         depth: calls that ran there when it began, itself included.
         loading: its model was not in memory when it began.
         begin_char, end_char: which part of the client's text it wrote, if others wrote parts too.
+        shown_tokens: of text, reasoning and arguments that came so far, estimated.
         diverged_at_char: where a replay said something else than the client had been given.
+        neurons: what it is counted with, told or estimated; None: it is not counted.
     """
 
     backend: str
@@ -40,6 +44,7 @@ class Attempt(Struct, kw_only=True):
     usage: Usage | None = None
     choices_count: int = 1
     finished_count: int = 0
+    shown_tokens: int = 0
     mode: Mode = "fresh"
     hedge: bool = False
     retry: int = 0
@@ -48,6 +53,7 @@ class Attempt(Struct, kw_only=True):
     begin_char: int | None = None
     end_char: int | None = None
     diverged_at_char: int | None = None
+    neurons: float | None = None
 
     @property
     def step(self) -> str:
@@ -64,7 +70,11 @@ class Attempt(Struct, kw_only=True):
         if self.first_event_s is None:
             self.first_event_s = now_s
         for event in batch:
-            if isinstance(event, Finish):
+            if isinstance(event, Text | Reasoning):
+                self.shown_tokens += text_tokens(event.text)
+            elif isinstance(event, ToolFragment):
+                self.shown_tokens += text_tokens(event.arguments)
+            elif isinstance(event, Finish):
                 self.finished_count += 1
             elif isinstance(event, Usage):
                 self.usage = event
@@ -77,7 +87,9 @@ class Record(Struct, kw_only=True):
         skipped: steps that were not attempted after all, and why.
         ignored: fields of the request that the answering backend does not know.
         serving: the attempt whose answer the client is given.
+        session: names the conversation to a cloud that keeps prefixes, and says nothing about it.
         neurons_left: what the day still allows at the backend that answers, where that is counted.
+        facts: what the plan was made from, as it was then; None: nobody noted it.
     """
 
     id: str
@@ -86,7 +98,9 @@ class Record(Struct, kw_only=True):
     skipped: list[LeftOut] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
     serving: Attempt | None = None
+    session: str | None = None
     neurons_left: float | None = None
+    facts: Facts | None = None
 
     @property
     def last(self) -> Attempt | None:

@@ -22,7 +22,7 @@ class State(Struct, frozen=True, kw_only=True):
     """What outlives the process of one account's day.
 
     Attributes:
-        day: ISO date, UTC.
+        day: UTC.
         spent: neurons of calls that are settled.
         most: neurons that may be spent or reserved before the next state is written: after a crash it is not
             known how much of them was.
@@ -33,7 +33,7 @@ class State(Struct, frozen=True, kw_only=True):
         refused_until_s: Unix time until which Cloudflare's own refusal holds.
     """
 
-    day: str
+    day: date
     spent: float
     most: float
     recent: float
@@ -134,7 +134,7 @@ class Day:
         until_s = self._refused_until_s
         wall_s = now.wall.timestamp()
         return State(
-            day=self._date.isoformat(),
+            day=self._date,
             spent=self._spent,
             most=max(most, self._spent + self.reserved),
             recent=self._recent.sum(now.elapsed_s),
@@ -149,14 +149,13 @@ class Day:
     def restored(cls, state: State, now: Moment) -> Day:
         """The day as another process left it.  What was open then counts as spent."""
         day = cls(now)
-        same_boot = state.boot == now.boot and now.elapsed_s >= state.elapsed_s
-        passed_s = now.elapsed_s - state.elapsed_s if same_boot else now.wall.timestamp() - state.wall_s
+        passed_s = _passed_s(state, now)
         set_s = now.wall.timestamp() - state.wall_s - passed_s
-        if state.doubtful or abs(set_s) > STEP_S or passed_s < -STEP_S:
+        if state.doubtful or passed_s < 0 or abs(set_s) > STEP_S:
             day._watch.doubt(now)
-        day._date = max(now.day, date.fromisoformat(state.day))
+        day._date = max(now.day, state.day)
         left_open = state.most - state.spent
-        if now.day.isoformat() <= state.day:
+        if now.day <= state.day:
             day._spent = state.most
         elif passed_s < 2 * DAY_S:  # a call that ran past midnight may have used them on either day
             day._spent = left_open
@@ -204,6 +203,13 @@ class Day:
             self._date = now.day
         if self._refused_until_s is not None and now.elapsed_s >= self._refused_until_s:
             self._refused_until_s = None
+
+
+def _passed_s(state: State, now: Moment) -> float:
+    """Seconds since a state was written; 0 where no clock can be asked.  Below 0: the wall's went back."""
+    if state.boot == now.boot and now.elapsed_s >= state.elapsed_s:
+        return now.elapsed_s - state.elapsed_s
+    return 0.0 if state.doubtful else now.wall.timestamp() - state.wall_s
 
 
 def next_midnight(now: datetime) -> datetime:

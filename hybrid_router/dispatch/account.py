@@ -1,0 +1,150 @@
+"""One account's day and the note that it survives by.
+
+A note for every call would cost a disk's sync each.  So a note says more than is used, by a lease, and is
+written before more than that is reserved.  Whatever happens to the process, no more was used than the note
+says; what a crash leaves of a lease counts as spent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from hybrid_router.config import schema
+from hybrid_router.core.notes import Notes
+from hybrid_router.dispatch.clocks import Clock
+from hybrid_router.routing.day import Day, State
+from hybrid_router.routing.ledger import daily_most
+
+KIND = "ledger"
+_LEASE_SHARE = 0.01  # of a day: what a crash may waste
+_SAVE_S = 2.0  # a disk that takes longer holds no call back
+
+OnTrouble: TypeAlias = Callable[[str], None]
+
+
+class Note(Struct, frozen=True, kw_only=True):
+    """What is written of an account.  `backends` are those that used it."""
+
+    backends: tuple[str, ...]
+    state: State
+
+
+def read(document: bytes) -> Note:
+    """A note's content.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return msgspec.json.decode(document, type=Note)
+
+
+class Account:
+    """Keeps the note ahead of the day.
+
+    Attributes:
+        backends: names of those that use the account.
+    """
+
+    def __init__(self, key: str, day: Day, notes: Notes | None, now: Clock, on_trouble: OnTrouble) -> None:
+        self.day = day
+        self.backends: set[str] = set()
+        self._key = key
+        self._notes = notes
+        self._now = now
+        self._on_trouble = on_trouble
+        self._config = schema.Neurons()
+        self._covered: State | None = None  # what the note says at least, whatever is being written
+        self._in_trouble = False
+        self._is_stale = False
+        self._writer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def cover(self, config: schema.Neurons) -> None:
+        """Return once the note says at least what is used now, or it is clear that this cannot be."""
+        self._config = config
+        until_s = asyncio.get_running_loop().time() + _SAVE_S
+        while self._notes is not None and not self._is_covered():
+            writer = self._write(self._notes)
+            left_s = 0.0 if self._in_trouble else until_s - asyncio.get_running_loop().time()
+            done, _ = await asyncio.wait({writer}, timeout=max(0.0, left_s))
+            if not done:
+                self._trouble(f"it takes longer than {_SAVE_S:g} s")
+                return
+            writer.result()
+
+    def note_within(self, wait_s: float) -> None:
+        """Bring the note up to date a little later."""
+        if self._notes is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer.when() <= loop.time() + wait_s:
+            return
+        self._stop_timer()
+        self._timer = loop.call_later(wait_s, self._write, self._notes)
+
+    async def close(self) -> None:
+        """Note exactly what was used.  Bounded."""
+        self._stop_timer()
+        if self._notes is None:
+            return
+        writer = self._write(self._notes)
+        done, _ = await asyncio.wait({writer}, timeout=_SAVE_S)
+        if not done:
+            self._trouble(f"it takes longer than {_SAVE_S:g} s")
+            writer.cancel()
+            await asyncio.wait({writer})
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_covered(self) -> bool:
+        used = self.day.used(self._now())
+        return self._covered is not None and (
+            self._covered.day == self.day.date and used <= self._covered.most
+        )
+
+    def _write(self, notes: Notes) -> asyncio.Task[None]:
+        """The task that writes until the note is up to date."""
+        self._stop_timer()
+        self._is_stale = True
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._written(notes))
+        return self._writer
+
+    async def _written(self, notes: Notes) -> None:
+        while self._is_stale:
+            self._is_stale = False
+            state = self._state()
+            if self._covered is not None and state.most < self._covered.most:
+                self._covered = (
+                    state  # from now on: who comes while it is being written must not rely on more
+                )
+            note = Note(backends=tuple(sorted(self.backends)), state=state)
+            try:
+                await notes.save(KIND, {self._key: msgspec.json.encode(note)})
+                self._in_trouble = False
+            except OSError as error:
+                self._trouble(str(error))
+            self._covered = state  # if it failed, too: the next try comes with the next lease
+
+    def _state(self) -> State:
+        """What to write: with a lease while calls run, exact while none does."""
+        now = self._now()
+        used = self.day.used(now)
+        if not self.day.reserved:
+            return self.day.state(used, now)
+        lease = self._config.daily * _LEASE_SHARE
+        return self.day.state(min(used + lease, daily_most(self._config)), now)
+
+    def _trouble(self, why: str) -> None:
+        """Tell the first time of a row."""
+        if not self._in_trouble:
+            self._in_trouble = True
+            self._on_trouble(f"what is used of the day's neurons cannot be noted: {why}")
