@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from hybrid_router.core import ids
 from hybrid_router.core.backend import Backend
@@ -12,22 +15,25 @@ from hybrid_router.core.errors import (
     ModelNotFound,
     NoBackend,
     PolicyRefused,
-    RouterError,
     UnsupportedParameter,
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Plan, Step
 from hybrid_router.dispatch import engine
-from hybrid_router.dispatch.record import Attempt, Record
+from hybrid_router.dispatch.knowledge import Knowledge
+from hybrid_router.dispatch.record import Record
+from hybrid_router.dispatch.turnstile import OnAttempt, Turnstile
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.plan import plan
 from hybrid_router.routing.policy import Policy
 
-OnAttempt = Callable[[Call, Record, Attempt], None]
-
 
 class Service:
-    """Answers calls by a policy from a set of backends."""
+    """Answers calls by a policy from a set of backends.
+
+    Attributes:
+        knowledge: what was learned; it may be shared with the service before and the one after this.
+    """
 
     def __init__(
         self,
@@ -35,11 +41,16 @@ class Service:
         backends: Mapping[str, Backend],
         off: Mapping[str, str],
         on_attempt: OnAttempt = lambda call, record, attempt: None,
+        *,
+        knowledge: Knowledge | None = None,
+        default_max_tokens: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self.knowledge = knowledge or Knowledge()
         self._policy = policy
         self._backends = backends
         self._off = off
         self._on_attempt = on_attempt
+        self._default_max_tokens = default_max_tokens
         self._local = frozenset(name for name, backend in backends.items() if backend.local)
         self._features = {
             alias: {
@@ -57,18 +68,33 @@ class Service:
         """The steps of `alias` whose backends are on."""
         return [step for step in self._policy.aliases[alias].steps if step.backend in self._backends]
 
-    def facts(self, alias: str) -> Facts:
-        """What is known now about the steps of `alias`."""
-        down = {}
+    def facts(self, alias: str, call: Call | None = None) -> Facts:
+        """What is known now about the steps of `alias`, and of the conversation that `call` goes on with."""
+        known, now, now_s = self.knowledge, time.localtime(), time.monotonic()
+        down, contexts, loads = {}, {}, {}
         for step in self._candidates(alias):
-            if (reason := self._backends[step.backend].down(step.model)) is not None:
-                down[step.name] = reason
-        now = time.localtime()
+            backend, name = self._backends[step.backend], step.name
+            why = backend.down(step.model) or known.health.why_down(step.backend, step.model, now_s)
+            if why is not None:
+                down[name] = why
+            if (context := backend.context(step.model)) is not None:
+                contexts[name] = context
+            load = backend.load(step.model)
+            if load.running_count or load.loading:
+                loads[name] = replace(load, ahead_tokens=known.speeds.ahead_tokens(name))
         return Facts(
             off=self._off,
             local=self._local,
             down=down,
+            unreachable=known.network.why_unreachable,
             features=self._features[alias],
+            contexts=contexts,
+            loads=loads,
+            speeds=known.speeds.by_step,
+            cached=known.affinity.cached(call) if call is not None else {},
+            allowances=known.meter.allowances(),
+            rates=known.meter.rates,
+            default_max_tokens=self._default_max_tokens,
             minute_of_day=now.tm_hour * 60 + now.tm_min,
         )
 
@@ -81,17 +107,28 @@ class Service:
             UnsupportedParameter: no step can do what the call needs, now or later.
             NoBackend: every step was left out; the message says why.
         """
-        if call.alias not in self._policy.aliases:
-            raise ModelNotFound(
-                f"there is no model {call.alias!r} here; GET /v1/models lists what there is", param="model"
-            )
-        facts = self.facts(call.alias)
-        decided = plan(call, facts, self._policy)
+        facts, decided = self._planned(call)
         if decided.refused is not None:
             raise PolicyRefused(decided.refused)
         if not decided.steps:
             raise self._incapable(call, facts) or _nobody(decided)
-        return Record(id=ids.sibling(call.id, "dec_"), plan=decided)
+        return Record(id=ids.sibling(call.id, "dec_"), plan=decided, facts=facts)
+
+    def explain(self, call: Call) -> Plan:
+        """The plan that `call` would get now.  Nothing is run, reserved or asked.
+
+        Raises:
+            ModelNotFound: no such alias.
+        """
+        return self._planned(call)[1]
+
+    def _planned(self, call: Call) -> tuple[Facts, Plan]:
+        if call.alias not in self._policy.aliases:
+            raise ModelNotFound(
+                f"there is no model {call.alias!r} here; GET /v1/models lists what there is", param="model"
+            )
+        facts = self.facts(call.alias, call)
+        return facts, plan(call, facts, self._policy)
 
     def _incapable(self, call: Call, facts: Facts) -> UnsupportedParameter | None:
         """The error of a call that no step could serve however long its client waits; else None."""
@@ -112,55 +149,30 @@ class Service:
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call; see `engine.run` for what it yields and raises."""
-        return engine.run(call, record, _Gate(self._backends, record, self._on_attempt))
+        return engine.run(call, record, Turnstile(self._backends, self.knowledge, record, self._on_attempt))
 
     def down(self, backend: str, model: str) -> str | None:
         """Why a step cannot serve at this moment; None if it can."""
-        return self._off.get(backend) or self._backends[backend].down(model)
+        return (
+            self._off.get(backend)
+            or self._backends[backend].down(model)
+            or self.knowledge.network.why_unreachable.get(backend)
+            or self.knowledge.health.why_down(backend, model, time.monotonic())
+        )
 
     def unservable(self) -> dict[str, str]:
         """Alias → why no step of it could serve a plain text call now.  Empty: all is well."""
         reasons = {}
         for alias, steps in self._policy.aliases.items():
             facts = self.facts(alias)
-            why = [
-                f"{step.name}: {reason}"
-                for step in steps.steps
-                if (reason := facts.off.get(step.backend) or facts.down.get(step.name))
-            ]
+            why = [f"{step.name}: {reason}" for step in steps.steps if (reason := _why_not(step, facts))]
             if len(why) == len(steps.steps):
                 reasons[alias] = "; ".join(why)
         return reasons
 
 
-class _Gate:
-    """One call's way to the backends.  See `dispatch.gate.Gate`."""
-
-    __slots__ = ("_backends", "_on_attempt", "_record")
-
-    def __init__(self, backends: Mapping[str, Backend], record: Record, on_attempt: OnAttempt) -> None:
-        self._backends = backends
-        self._record = record
-        self._on_attempt = on_attempt
-
-    def continues(self, call: Call, step: Step) -> bool:
-        return self._backends[step.backend].continues(step.model, call)
-
-    def may_retry(self) -> bool:
-        return True
-
-    async def enter(self, call: Call, step: Step, row: Attempt) -> None:
-        if self._record.plan.local_only and not self._backends[step.backend].local:
-            raise NoBackend(f"{step.name} is not on this machine, where a rule keeps this call")
-        if call.extra:
-            known = self._backends[step.backend].extra_fields
-            self._record.ignored = tuple(sorted(call.extra.keys() - known))
-
-    def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
-        return self._backends[step.backend].run(call, step)
-
-    def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
-        self._on_attempt(call, self._record, row)
+def _why_not(step: Step, facts: Facts) -> str | None:
+    return facts.off.get(step.backend) or facts.unreachable.get(step.backend) or facts.down.get(step.name)
 
 
 def _nobody(decided: Plan) -> NoBackend:

@@ -1,0 +1,123 @@
+"""The real gate: one call's attempts go through it one by one.  See `dispatch.gate.Gate`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+
+from msgspec.structs import replace
+
+from hybrid_router.core.backend import Backend
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import BackendError, Benched, Inexpressible, NoBackend, RouterError
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Step
+from hybrid_router.dispatch.affinity import session
+from hybrid_router.dispatch.knowledge import Knowledge
+from hybrid_router.dispatch.record import Attempt, Record
+
+OnAttempt = Callable[[Call, Record, Attempt], None]
+
+
+class Turnstile:
+    """Asks and tells whoever knows something, for the attempts of one call."""
+
+    __slots__ = ("_backends", "_inside", "_knowledge", "_on_attempt", "_record")
+
+    def __init__(
+        self,
+        backends: Mapping[str, Backend],
+        knowledge: Knowledge,
+        record: Record,
+        on_attempt: OnAttempt,
+    ) -> None:
+        self._backends = backends
+        self._knowledge = knowledge
+        self._record = record
+        self._on_attempt = on_attempt
+        self._inside: list[Attempt] = []  # those that entered: at most two, by a hedge
+
+    def begin(self) -> None:
+        """The call runs."""
+        self._knowledge.retries.begin_call()
+
+    def end(self) -> None:
+        """The call is over."""
+        self._knowledge.retries.end_call()
+
+    def continues(self, call: Call, step: Step) -> bool:
+        return self._backends[step.backend].continues(step.model, call)
+
+    def may_retry(self) -> bool:
+        return self._knowledge.retries.allows()
+
+    async def enter(self, call: Call, step: Step, row: Attempt) -> None:
+        backend, knowledge = self._backends[step.backend], self._knowledge
+        self._keep_home(step, backend)
+        if call.extra:
+            self._record.ignored = tuple(sorted(call.extra.keys() - backend.extra_fields))
+        if row.retry and not knowledge.retries.begin_retry():
+            raise Benched("no further retries now: too many calls are being tried again")
+        why_not = knowledge.health.enter(step.backend, step.model, time.monotonic())
+        if why_not is not None:
+            self._end_retry(row)
+            raise Benched(why_not)
+        if not backend.local:
+            await self._reserve(call, step, row)
+        plan = self._record.plan
+        knowledge.speeds.began(row, backend.load(step.model), plan.prompt_tokens, call.sampling.max_tokens)
+        self._inside.append(row)
+
+    def _keep_home(self, step: Step, backend: Backend) -> None:
+        """The plan holds no such step; should it ever, the call ends here and not at a cloud."""
+        if self._record.plan.local_only and not backend.local:
+            raise NoBackend(f"{step.name} is not on this machine, where a rule keeps this call")
+
+    async def _reserve(self, call: Call, step: Step, row: Attempt) -> None:
+        plan, knowledge = self._record.plan, self._knowledge
+        try:
+            await knowledge.meter.reserve(
+                call, step, row, plan.prompt_tokens, may_use_reserve=plan.treatment.reserve
+            )
+        except (BackendError, asyncio.CancelledError):
+            knowledge.health.leave(step.backend, step.model, time.monotonic(), None, cancelled=True)
+            self._end_retry(row)
+            raise
+
+    def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        backend, record = self._backends[step.backend], self._record
+        if backend.local:
+            return backend.run(call, step)
+        if record.session is None and record.plan.treatment.affinity:
+            record.session = session(call, self._knowledge.salt)
+        asked = call if record.session is None else replace(call, session=record.session)
+        if record.plan.treatment.redact:
+            raise Inexpressible("what the policy wants redacted cannot be redacted yet")
+        return backend.run(asked, step)
+
+    def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
+        if row in self._inside:
+            self._inside.remove(row)
+            self._learn(call, step, row, error)
+        self._on_attempt(call, self._record, row)
+
+    def _learn(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
+        knowledge, given_up = self._knowledge, row.outcome == "cancelled"
+        knowledge.health.leave(
+            step.backend, step.model, time.monotonic(), error, cancelled=given_up, began_s=row.started_s
+        )
+        self._end_retry(row)
+        local = self._backends[step.backend].local
+        if not local:
+            if not given_up:
+                knowledge.network.note(step.backend, error)
+            row.neurons = knowledge.meter.settle(call, row, error)
+            self._record.neurons_left = knowledge.meter.left(step.backend)
+        knowledge.speeds.ended(row, local=local)
+        if row.outcome == "answered" and row.usage is not None:
+            knowledge.affinity.note(call, step.name, row.usage)
+
+    def _end_retry(self, row: Attempt) -> None:
+        if row.retry:
+            self._knowledge.retries.end_retry()
