@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Plan
 from hybrid_router.dispatch.record import Record
 
 
@@ -26,6 +27,18 @@ class Answers(Protocol):
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call."""
+        ...
+
+    def explain(self, call: Call) -> Plan:
+        """The plan that `call` would get now; nothing is run, reserved or asked for it.
+
+        Raises:
+            ModelNotFound: no such alias.
+        """
+        ...
+
+    async def decision(self, decision_id: str, principal: str) -> bytes | None:
+        """A principal's decision record as JSON, without the call's text; None: there is none."""
         ...
 
     def unservable(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from hybrid_router.api import probes
+from hybrid_router.api import decisions, probes
 from hybrid_router.api.guard import Respond
 from hybrid_router.api.openai import endpoints
 
@@ -34,4 +34,6 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models/{name:.+}", endpoints.show_model, "key", "none"),
     Route("POST", "/v1/chat/completions", endpoints.chat, "key", "json"),
     Route("POST", "/v1/completions", endpoints.complete, "key", "json"),
+    Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
+    Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )

@@ -47,6 +47,9 @@ class ScriptedAnswers:
         self.refusal: RouterError | None = None
         self.why: dict[str, str] = {}
         self.calls: list[Call] = []
+        self.plan = Plan(total_s=10.0)
+        self.explained: list[Call] = []
+        self.decisions: dict[tuple[str, str], bytes] = {}
         self.running = asyncio.Event()
         self.closed = asyncio.Event()
         self.steps_done = 0
@@ -76,6 +79,17 @@ class ScriptedAnswers:
                 self.steps_done += 1
         finally:
             self.closed.set()
+
+    def explain(self, call: Call) -> Plan:
+        """As the test says."""
+        self.explained.append(call)
+        if call.alias not in self.aliases:
+            raise ModelNotFound(f"there is no model {call.alias!r}", param="model")
+        return self.plan
+
+    async def decision(self, decision_id: str, principal: str) -> bytes | None:
+        """One of those that the test gave."""
+        return self.decisions.get((decision_id, principal))
 
     def unservable(self) -> dict[str, str]:
         """As the test says."""

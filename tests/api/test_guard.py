@@ -52,7 +52,7 @@ async def open_port(answers: ScriptedAnswers) -> AsyncGenerator[int]:
 
 
 def _path(route: Route) -> str:
-    return route.path.replace("{name:.+}", "org/model")
+    return route.path.replace("{name:.+}", "org/model").replace("{id}", "dec_1")
 
 
 LOCKED = sorted(
@@ -134,6 +134,7 @@ async def test_a_key_in_the_query_is_no_key(keyed: int, query: str) -> None:
 )
 async def test_a_key_opens_every_door(keyed: int, answers: ScriptedAnswers, headers: dict[str, str]) -> None:
     """Any of the three headers that clients use will do, and the call knows whose key it was."""
+    answers.decisions["dec_1", "alice"] = b"{}"
     for route in ROUTES:
         body = CHAT if "chat" in route.path else {"model": "fast", "prompt": "x"}
         reply = await (

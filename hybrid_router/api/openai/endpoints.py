@@ -24,7 +24,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         raw,
         call_id=ids.sibling(exchange.request_id, "chatcmpl-"),
         principal=exchange.principal,
-        headers=_headers(request),
+        headers=headers(request),
         path=request.path,
     )
     call, created_s = asked.call, int(time.time())
@@ -41,7 +41,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
         raw,
         call_id=ids.sibling(exchange.request_id, "cmpl-"),
         principal=exchange.principal,
-        headers=_headers(request),
+        headers=headers(request),
         path=request.path,
     )
     call, created_s, echo = asked.call, int(time.time()), asked.echo
@@ -66,7 +66,7 @@ async def show_model(request: web.Request) -> web.Response:
     return responses.document(models.one(name, aliases, request.app[STARTED]))
 
 
-def _headers(request: web.Request) -> dict[str, str]:
+def headers(request: web.Request) -> dict[str, str]:
     """The request's headers for rules to look at, without the secret ones; repeated ones are joined.
 
     What is not UTF-8 is replaced: patterns and logs take text only.

@@ -1,0 +1,108 @@
+"""Why a call went where it went, and where one would go now."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from hybrid_router.api import body, responses
+from hybrid_router.api.exchange import EXCHANGE
+from hybrid_router.api.generation import CURRENT
+from hybrid_router.api.openai import chat_request, completion_request
+from hybrid_router.api.openai.endpoints import headers
+from hybrid_router.core import ids
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import CallRefused, NotFound
+from hybrid_router.core.step import LeftOut, Plan, Treatment
+from hybrid_router.dispatch.decision import StepMade, step_made
+
+CHAT_PATH, COMPLETION_PATH = "/v1/chat/completions", "/v1/completions"
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+class Explained(Struct, frozen=True, kw_only=True):
+    """The plan that a call would get: nothing of its text."""
+
+    alias: str
+    refused: str | None
+    local_only: bool
+    rules: tuple[str, ...]
+    treatment: Treatment
+    total_s: float
+    prompt_tokens: int
+    steps: tuple[StepMade, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+class _Looked(Struct):
+    """What tells a chat from a completion."""
+
+    messages: Raw | UnsetType = UNSET
+    prompt: Raw | UnsetType = UNSET
+
+
+_LOOK = msgspec.json.Decoder(_Looked)
+
+
+async def show(request: web.Request) -> web.Response:
+    """GET /router/decisions/{id}.  Another principal's is not there: the same 404 for both."""
+    decision_id = request.match_info["id"]
+    answers, found = request.app[CURRENT].generation.answers, None
+    if _ID.fullmatch(decision_id):
+        found = await answers.decision(decision_id, request[EXCHANGE].principal)
+    if found is None:
+        raise NotFound("there is no decision of this id; a call's is there once the call has ended")
+    return responses.document(found)
+
+
+async def explain(request: web.Request) -> web.Response:
+    """POST /router/explain."""
+    call = _call(request, await body.read(request))
+    plan = request.app[CURRENT].generation.answers.explain(call)
+    return responses.document(msgspec.json.encode(explained(call.alias, plan)))
+
+
+def explained(alias: str, plan: Plan) -> Explained:
+    """A plan as it is told."""
+    return Explained(
+        alias=alias,
+        refused=plan.refused,
+        local_only=plan.local_only,
+        rules=plan.rules,
+        treatment=plan.treatment,
+        total_s=plan.total_s,
+        prompt_tokens=plan.prompt_tokens,
+        steps=tuple(map(step_made, plan.steps)),
+        left_out=plan.left_out,
+    )
+
+
+def _call(request: web.Request, raw: bytes) -> Call:
+    """The call as its own address would read it.
+
+    Raises:
+        CallRefused: as there.
+    """
+    exchange, path = request[EXCHANGE], request.query.get("path") or _path_for(raw)
+    if path not in {CHAT_PATH, COMPLETION_PATH}:
+        raise CallRefused(f"path: expected {CHAT_PATH} or {COMPLETION_PATH}", param="path")
+    decode = chat_request.decode if path == CHAT_PATH else completion_request.decode
+    return decode(
+        raw,
+        call_id=ids.sibling(exchange.request_id, "explain-"),
+        principal=exchange.principal,
+        headers=headers(request),
+        path=path,
+    ).call
+
+
+def _path_for(raw: bytes) -> str:
+    """Where a body belongs; what is wrong with it is said when it is read in earnest."""
+    try:
+        looked = _LOOK.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return CHAT_PATH
+    return COMPLETION_PATH if looked.messages is UNSET and looked.prompt is not UNSET else CHAT_PATH
