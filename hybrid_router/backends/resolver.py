@@ -77,8 +77,7 @@ class Resolver(AbstractResolver):
 
         def tell(outcome: Outcome) -> None:
             self._running_count -= 1
-            if not told.done():
-                told.set_result(outcome)
+            told.set_result(outcome)  # though nobody may wait for it any more
 
         def ask() -> None:
             outcome = self._ask(host, port, family)

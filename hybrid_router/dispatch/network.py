@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -117,23 +118,23 @@ class Network:
         if self._closed:
             return
         self._why[backend] = why
-        task = asyncio.create_task(self._find(backend, pause_s), name=f"watch {backend}")
+        task = asyncio.create_task(self._find(self._clouds[backend], pause_s), name=f"watch {backend}")
         self._watches[backend] = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._over, backend))
 
-    async def _find(self, backend: str, first_s: float) -> None:
-        """Try for a connection until one stands.  However this ends, the cloud may be asked again then."""
-        cloud = self._clouds[backend]
-        try:
-            await asyncio.sleep(first_s)
-            for pause_s in pauses_s():
-                if await self._connects(cloud.host, cloud.port):
-                    return
-                await asyncio.sleep(pause_s)
-        finally:
-            if self._watches.get(backend) is asyncio.current_task():  # else another has begun meanwhile
-                del self._why[backend], self._watches[backend]
+    async def _find(self, cloud: Cloud, first_s: float) -> None:
+        """Try for a connection until one stands."""
+        await asyncio.sleep(first_s)
+        pauses = pauses_s()
+        while not await self._connects(cloud.host, cloud.port):  # noqa: ASYNC110 - no network says it is back
+            await asyncio.sleep(next(pauses))
+
+    def _over(self, backend: str, task: asyncio.Task[None]) -> None:
+        """However a watch ended, its cloud may be asked again, unless another watch has begun meanwhile."""
+        self._tasks.discard(task)
+        if self._watches.get(backend) is task:
+            del self._why[backend], self._watches[backend]
 
 
 def pauses_s() -> Iterator[float]:
