@@ -50,7 +50,7 @@ def test_every_command_is_documented(name: str) -> None:
 def test_every_log_event_is_documented() -> None:
     """Each event that the composition root or `serve` logs has its row in docs/operations.md."""
     written = [*(ROOT / "hybrid_router" / "app").glob("*.py"), ROOT / "hybrid_router" / "cli" / "serve.py"]
-    logged = re.compile(r"logger\.(?:debug|info|warning|error)\(\s*\"([^\"]+)\"")
+    logged = re.compile(r"logger\.(?:debug|info|warning|error|exception)\(\s*\"([^\"]+)\"")
     events = {event for path in written for event in logged.findall(path.read_text(encoding="utf-8"))}
     told = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 

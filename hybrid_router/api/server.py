@@ -23,16 +23,26 @@ def create_application(
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
 ) -> web.Application:
+    """Everything that speaks HTTP, ready for a `Listener`, with one configuration; see `application_for`."""
+    return application_for(generation(answers, server), version, on_call=on_call, on_refusal=on_refusal)
+
+
+def application_for(
+    first: Generation,
+    version: str,
+    *,
+    on_call: OnCall = tell_nobody,
+    on_refusal: OnRefusal = pass_over,
+) -> web.Application:
     """Everything that speaks HTTP, ready for a `Listener`.
 
     Args:
-        answers: who answers calls.
-        server: the `server` section of router.yaml.
+        first: what requests belong to until `application[CURRENT].generation` is another.
         version: shown at `/`.
         on_call: hears of every decoded call once, when it has ended.
         on_refusal: hears of every request that got an error before it was a call.
     """
-    current = Current(generation(answers, server))
+    current = Current(first)
     application = web.Application(middlewares=[middleware(current)])
     application[CURRENT] = current
     application[LIFECYCLE] = Lifecycle()
@@ -49,6 +59,6 @@ def create_application(
 
 
 def generation(answers: Answers, server: Server) -> Generation:
-    """One configuration as requests meet it; `application[CURRENT].generation` takes another."""
+    """One configuration as requests meet it."""
     public = frozenset(route.respond for route in ROUTES if route.auth == "public")
     return Generation(answers, server, Guard(server, public).admit)

@@ -1,97 +1,198 @@
-"""Everything that can run calls, made from a configuration."""
+"""Everything that can run calls, made from a configuration, or taken over from the one before."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
-from msgspec import Struct, field
+import msgspec
+from msgspec import Struct, field, structs
 
 from hybrid_router.app import lines
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config import schema
-from hybrid_router.config.schema import Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBackend
 from hybrid_router.core.backend import Backend
 from hybrid_router.engines.task import Settings
+from hybrid_router.models import manifest
 from hybrid_router.models.errors import ModelFileError
-from hybrid_router.models.weights import weights
+from hybrid_router.models.weights import find, weights
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.child import OnLine
+from hybrid_router.workers.life import Absent, Dead
 from hybrid_router.workers.worker import OnState, Worker, ignore
 
 NO_ENGINE = "llama-cpp-python is not installed: install hybrid-router with its `llama` extra"
+Identity: TypeAlias = tuple[object, ...]
+
+
+class Part(Protocol):
+    """Something that lives until it is closed: a worker, or the connections to a cloud."""
+
+    async def close(self) -> None: ...
 
 
 class Backends(Struct, kw_only=True):
-    """All that can run calls, and what cannot."""
+    """All that can run calls, and what cannot.
+
+    Attributes:
+        by_name: who runs calls.
+        workers: `backend/model` → the worker that keeps it.
+        off: backend → why it is off.
+        unusable: `backend/model` → why its file cannot be used.
+        parts: what has to be closed, by all that it was made from: what is made from the same is the same.
+        locals: local backend → what it was made from.
+    """
 
     by_name: dict[str, Backend] = field(default_factory=dict)
     workers: dict[str, Worker] = field(default_factory=dict)
     off: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    parts: dict[Identity, Part] = field(default_factory=dict)
+    locals: dict[str, tuple[object, ...]] = field(default_factory=dict)
 
-    async def close(self) -> None:
-        """Close everything that was opened, even if opening the rest failed."""
-        # One after the other: a backend closes its workers too, and two at once would cancel one another.
-        await asyncio.gather(*(worker.close() for worker in self.workers.values()))
-        await asyncio.gather(*(backend.close() for backend in self.by_name.values()))
+    def without(self, others: Iterable[Backends]) -> list[Part]:
+        """The parts that none of the others has too."""
+        shared = {id(part) for other in others for part in other.parts.values()}
+        return [part for part in self.parts.values() if id(part) not in shared]
+
+    def fresh_workers(self, before: Backends) -> dict[str, Worker]:
+        """The workers that were started for this configuration."""
+        old = {id(worker) for worker in before.workers.values()}
+        return {name: worker for name, worker in self.workers.items() if id(worker) not in old}
 
 
-async def open_backends(opened: Backends, loaded: Loaded, logs: Logs) -> None:
-    """Make every backend that is not off, and start the workers."""
-    for name, config in loaded.config.backends.items():
-        if name in opened.off:
-            continue
+async def close(parts: Iterable[Part]) -> None:
+    """Close parts, all at once."""
+    await asyncio.gather(*(part.close() for part in parts))
+
+
+async def open_backends(loaded: Loaded, logs: Logs, before: Backends | None = None) -> Backends:
+    """Make every backend that is not off, and start the workers.
+
+    What is made from the same as something in `before` is taken over as it is: its model stays loaded, its
+    connections stay open.  If this fails, what it opened itself is closed again.
+    """
+    before = before or Backends()
+    opened = Backends(off=dict(loaded.off))
+    opening = _Opening(loaded, logs, before, opened)
+    try:
+        for name, config in loaded.config.backends.items():
+            if name not in opened.off:
+                await opening.open(name, config)
+    except BaseException:
+        await close(opened.without([before]))
+        raise
+    return opened
+
+
+class _Opening:
+    """Makes the backends of one configuration, one after the other."""
+
+    def __init__(self, loaded: Loaded, logs: Logs, before: Backends, opened: Backends) -> None:
+        self._loaded = loaded
+        self._logs = logs
+        self._before = before
+        self._opened = opened
+
+    async def open(self, name: str, config: LocalBackend | WorkersAIBackend) -> None:
+        """Make one backend, or say why it is off."""
+        opened = self._opened
         if isinstance(config, WorkersAIBackend):
-            opened.by_name[name] = _workers_ai(name, config, loaded)
+            opened.by_name[name] = self._workers_ai(name, config)
         elif importlib.util.find_spec("llama_cpp") is None:
             opened.off[name] = NO_ENGINE
         else:
-            opened.by_name[name] = await _local(name, config, loaded, logs, opened.workers)
+            opened.by_name[name] = await self._local(name, config)
 
-
-def _workers_ai(name: str, config: WorkersAIBackend, loaded: Loaded) -> WorkersAI:
-    account = loaded.secrets.get(f"{name}.account_id") or config.account_id
-    if isinstance(account, schema.SecretSource):
-        raise TypeError(f"{name} has no account and is not off")
-    return WorkersAI(name, config, account, loaded.secrets[f"{name}.token"], catalogue.load().by_id())
-
-
-async def _local(
-    name: str, config: LocalBackend, loaded: Loaded, logs: Logs, workers: dict[str, Worker]
-) -> Local:
-    """Verify the weights, start a worker for each model that has them."""
-    models, missing = {}, {}
-    manifest = Path(loaded.path).parent / loaded.config.manifest
-    for model, chosen in config.models.items():
-        try:
-            path = await asyncio.to_thread(weights, manifest, chosen.weights or model)
-        except ModelFileError as error:
-            missing[model] = error.message
-            logs.logger.warning(
-                "model file unusable", model=f"{name}/{model}", message=error.message, detail=error.detail
-            )
-            continue
-        worker = open_worker(
-            path,
-            chosen,
-            on_state=partial(lines.state_line, logs, f"{name}/{model}"),
-            on_line=partial(lines.child_line, logs, f"{name}/{model}"),
+    def _workers_ai(self, name: str, config: WorkersAIBackend) -> WorkersAI:
+        account = self._loaded.secrets.get(f"{name}.account_id") or config.account_id
+        if isinstance(account, schema.SecretSource):
+            raise TypeError(f"{name} has no account and is not off")
+        token = self._loaded.secrets[f"{name}.token"]
+        # Waits are the policy's: other ones need no other connections.
+        written = msgspec.json.encode(structs.replace(config, timeouts=Waits()))
+        identity = (name, written, account, token)
+        known = self._before.parts.get(identity)
+        cloud = (
+            known
+            if isinstance(known, WorkersAI)
+            else WorkersAI(name, config, account, token, catalogue.load().by_id())
         )
-        workers[f"{name}/{model}"] = worker
-        models[model] = LocalModel(worker, chosen.parallel + chosen.queue)
-    return Local(models, missing)
+        self._opened.parts[identity] = cloud
+        return cloud
+
+    async def _local(self, name: str, config: LocalBackend) -> Local:
+        """Verify the weights, have a worker for each model that has them."""
+        models: dict[str, LocalModel] = {}
+        missing: dict[str, str] = {}
+        for model, chosen in config.models.items():
+            try:
+                path, stamp = await asyncio.to_thread(self._verified, chosen.weights or model)
+            except ModelFileError as error:
+                missing[model] = self._opened.unusable[f"{name}/{model}"] = error.message
+                self._logs.logger.warning(
+                    "model file unusable", model=f"{name}/{model}", message=error.message, detail=error.detail
+                )
+                continue
+            worker = self._worker(f"{name}/{model}", path, stamp, chosen)
+            models[model] = LocalModel(worker, chosen.parallel + chosen.queue)
+        made_from = self._opened.locals[name] = (models, missing)
+        known = self._before.by_name.get(name)
+        if isinstance(known, Local) and self._before.locals.get(name) == made_from:
+            return known
+        return Local(models, missing)
+
+    def _verified(self, name: str) -> tuple[Path, Identity]:
+        """The file of an entry of the manifest, and what tells it from every other.  Blocks."""
+        listed = Path(self._loaded.path).parent / self._loaded.config.manifest
+        path = weights(listed, name)
+        found = path.stat()
+        digest = find(manifest.read(listed), name).sha256
+        return path, (digest, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def _worker(self, name: str, path: Path, stamp: Identity, chosen: schema.LocalModel) -> Worker:
+        settings = _settings(path, chosen)
+        identity = (name, settings, stamp)
+        known = self._before.parts.get(identity)
+        if isinstance(known, Worker) and _is_of_use(known, chosen):
+            worker = known
+        else:
+            worker = Worker(
+                settings,
+                on_state=partial(lines.state_line, self._logs, name),
+                on_line=partial(lines.child_line, self._logs, name),
+            )
+            worker.start(load=chosen.preload)
+        self._opened.parts[identity] = self._opened.workers[name] = worker
+        return worker
+
+
+def _is_of_use(worker: Worker, chosen: schema.LocalModel) -> bool:
+    """Not if it gave up: a new one may fare better.  Not if nobody asked it to load what is to be loaded."""
+    if isinstance(worker.state, Dead):
+        return worker.state.until_s is not None
+    return not (chosen.preload and isinstance(worker.state, Absent))
 
 
 def open_worker(
     path: Path, chosen: schema.LocalModel, *, on_state: OnState = ignore, on_line: OnLine = ignore
 ) -> Worker:
     """Start the worker of one model."""
-    settings = Settings(
+    worker = Worker(_settings(path, chosen), on_state=on_state, on_line=on_line)
+    worker.start(load=chosen.preload)
+    return worker
+
+
+def _settings(path: Path, chosen: schema.LocalModel) -> Settings:
+    return Settings(
         path=str(path.absolute()),
         context=chosen.context,
         parallel=chosen.parallel,
@@ -100,6 +201,3 @@ def open_worker(
         gpu_layers=chosen.gpu_layers,
         busy_wait=chosen.busy_wait,
     )
-    worker = Worker(settings, on_state=on_state, on_line=on_line)
-    worker.start(load=chosen.preload)
-    return worker

@@ -3,52 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-
-from msgspec import Struct
+from typing import Any
 
 from hybrid_router import __version__
+from hybrid_router.api.control import Outcome
+from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.runner import Listener
-from hybrid_router.api.server import create_application
+from hybrid_router.api.server import application_for
 from hybrid_router.api.sockets import bound, release
 from hybrid_router.app import lines
-from hybrid_router.app.backends import Backends, open_backends
-from hybrid_router.config.schema import Loaded
+from hybrid_router.app.backends import Backends, close, open_backends
+from hybrid_router.app.reload import Build, Live, Reloader
+from hybrid_router.config.schema import Config, Loaded
 from hybrid_router.dispatch.service import Service
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
+from hybrid_router.observe.notify import Notifier
 from hybrid_router.routing.policy import compile_policy
 from hybrid_router.workers.worker import Worker
 
 
-class Running(Struct, kw_only=True):
+class Running:
     """A router that answers.
 
     Attributes:
         url: where.
-        service: what answers.
-        workers: `backend/model` → the worker that keeps it.
-        off: backend → why it is off.
     """
 
-    url: str
-    service: Service
-    workers: dict[str, Worker]
-    off: dict[str, str]
+    def __init__(self, url: str, reloader: Reloader) -> None:
+        self.url = url
+        self._reloader = reloader
+
+    @property
+    def service(self) -> Service:
+        """What answers now."""
+        return self._reloader.live.service
+
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """`backend/model` → the worker that keeps it."""
+        return self._reloader.live.backends.workers
+
+    @property
+    def off(self) -> dict[str, str]:
+        """Backend → why it is off."""
+        return self._reloader.live.backends.off
+
+    @property
+    def config(self) -> Config:
+        """What is served now."""
+        return self._reloader.live.loaded.config
 
     async def settled(self) -> None:
         """Wait until every preloaded model is resident, or dead."""
         await asyncio.gather(*(worker.settled() for worker in self.workers.values()))
 
+    async def reload(self) -> Outcome:
+        """Take up router.yaml anew; see `Reloader.reload`."""
+        return await self._reloader.reload()
+
 
 @asynccontextmanager
-async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
+async def running(
+    loaded: Loaded, logs: Logs, *, environ: Mapping[str, str] = os.environ, notifier: Notifier | None = None
+) -> AsyncIterator[Running]:
     """Serve a configuration until the context is left; then drain and let go of everything.
 
     Enters when requests are answered; who connected before that has waited.  Models may still be loading
     (`Running.settled`).
+
+    Args:
+        environ: what a reload reads secrets from.
+        notifier: hears of reloads.
 
     Raises:
         OSError: the address is taken, or not ours.
@@ -56,21 +86,48 @@ async def running(loaded: Loaded, logs: Logs) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         sockets = await bound(loaded.config.server.listen)  # first: no model loads for a taken address
         stack.callback(release, sockets)
-        backends = Backends(off=dict(loaded.off))
-        stack.push_async_callback(backends.close)
-        await open_backends(backends, loaded, logs)
-        service = _service(loaded, backends, logs)
-        application = create_application(
-            service,
-            loaded.config.server,
+        build = partial(_service, logs=logs)
+        live = await _first(loaded, logs, build)
+        application = application_for(
+            live.generation,
             __version__,
             on_call=partial(lines.call_line, logs),
             on_refusal=lines.refused_line(logs),
         )
+        reloader = Reloader(
+            live,
+            application[CURRENT],
+            logs,
+            build,
+            environ=environ,
+            notifier=notifier or Notifier(None),
+        )
+        stack.push_async_callback(reloader.close)
         listener = await stack.enter_async_context(Listener(application, sockets))
-        watch = asyncio.create_task(LagWatch(logs.stall_line).run())
-        stack.callback(watch.cancel)
-        yield Running(url=listener.url, service=service, workers=backends.workers, off=backends.off)
+        await stack.enter_async_context(beside(LagWatch(logs.stall_line).run()))
+        await stack.enter_async_context(beside(reloader.run()))
+        yield Running(listener.url, reloader)
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have work done by a task of its own while the context lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def _first(loaded: Loaded, logs: Logs, build: Build) -> Live:
+    """The configuration that the router starts with, put to work."""
+    backends = await open_backends(loaded, logs)
+    try:
+        return Live.of(1, loaded, backends, build(loaded, backends))
+    except BaseException:
+        await close(backends.parts.values())
+        raise
 
 
 def _service(loaded: Loaded, backends: Backends, logs: Logs) -> Service:

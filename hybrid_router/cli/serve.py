@@ -70,21 +70,32 @@ def command(path: Path, log_format: Format) -> None:
 
 
 async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: float) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once."""
-    stop = asyncio.Event()
+    """Serve until SIGTERM or SIGINT; a second signal ends at once.  SIGHUP: take up router.yaml anew."""
+    stop, reload = asyncio.Event(), asyncio.Event()
     serving = asyncio.current_task()
     loop = asyncio.get_running_loop()
+    had_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
     def stopped() -> None:
         if stop.is_set() and serving is not None:
             serving.cancel()
         stop.set()
 
+    def hung_up() -> None:
+        if had_terminal and not _has_terminal():  # its window was closed: nobody wants us any more
+            stop.set()
+        else:
+            reload.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     alive = asyncio.create_task(notifier.keep_alive())
     try:
-        async with app.running(loaded, logs) as router:
+        async with (
+            app.running(loaded, logs, notifier=notifier) as router,
+            app.beside(_reload(router, reload)),
+        ):
             await _first(router.settled(), stop.wait())
             _settle_memory()
             if not stop.is_set():
@@ -94,9 +105,26 @@ async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: floa
                 notifier.ready(f"answers on {router.url}")
             await stop.wait()
             notifier.stopping("finishing calls in flight")
-            logs.logger.info("stopping", drain_s=loaded.config.server.drain)
+            logs.logger.info("stopping", drain_s=router.config.server.drain)
     finally:
         alive.cancel()
+
+
+async def _reload(router: app.Running, wanted: asyncio.Event) -> None:
+    """Take up router.yaml anew whenever that is wanted.  Its outcome is logged."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        await router.reload()
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process.  One that was closed does so no longer."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _settle_memory() -> None:
