@@ -114,7 +114,7 @@ class Breaker:
 
     def _ended(self, began_s: float | None) -> bool:
         """An attempt is over.  Whether it counts: it ran while closed, and still is, or it was the probe."""
-        self._running_count -= 1
+        self._running_count = max(0, self._running_count - 1)  # an attempt may be older than its breaker
         is_old = began_s is not None and began_s <= self._opened_s
         was_probe = self._probing and not is_old
         if was_probe or self._running_count == 0:  # where none runs, none is the probe

@@ -105,7 +105,9 @@ class Health:
             cancelled: it was given up for reasons of our own, and says nothing.
             began_s: when it began, so that one from before a breaker opened is not taken for its probe.
         """
-        breaker = self._breakers[backend, model]
+        breaker = self._breakers.get((backend, model))
+        if breaker is None:  # forgotten meanwhile
+            return
         sign = "nothing" if cancelled else _sign(error)
         if error is not None and not cancelled:
             self._bench(backend, breaker, error, now_s)
@@ -115,6 +117,12 @@ class Health:
             breaker.failed(now_s, began_s)
         else:
             breaker.let_go(began_s)
+
+    def forget(self, backend: str) -> None:
+        """Start anew with a backend: its token, account or address has changed."""
+        self._benches.pop(backend, None)
+        for key in [key for key in self._breakers if key[0] == backend]:
+            del self._breakers[key]
 
     def snapshot(self) -> dict[str, Word]:
         """`backend/model` → its state's name, for every model that was asked so far."""

@@ -71,12 +71,25 @@ class Network:
 
     def __init__(self, addresses: Mapping[str, tuple[str, int]], connects: Connects | None = None) -> None:
         self._connects = connects or stands
-        self._clouds = {name: Cloud(host, port) for name, (host, port) in addresses.items()}
+        self._clouds: dict[str, Cloud] = {}
         self._why: dict[str, str] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # with those that were told to end
         self._closed = False
         self.why_unreachable: Mapping[str, str] = MappingProxyType(self._why)
+        self.follow(addresses)
+
+    def follow(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        """Look after these clouds from now on.  What is known of one that stays where it is stays known."""
+        before, self._clouds = self._clouds, {}
+        for name, (host, port) in addresses.items():
+            cloud = before.get(name)
+            if cloud is None or (cloud.host, cloud.port) != (host, port):
+                cloud = Cloud(host, port)
+            self._clouds[name] = cloud
+        for name, cloud in before.items():
+            if self._clouds.get(name) is not cloud:
+                self._found(name)
 
     def note(self, backend: str, error: RouterError | None) -> None:
         """Learn from an attempt's end, unless it was given up or not made.

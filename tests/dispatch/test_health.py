@@ -253,3 +253,35 @@ def test_every_state_has_its_word() -> None:
         "b/busy": "closed",
         "locked/one": "closed",
     }
+
+
+def test_a_backend_that_was_changed_starts_anew() -> None:
+    """A mended token need not wait; attempts under the old one change nothing."""
+    trial = Trial()
+    now_s = trial.clocks.now_s
+    assert trial.health.enter("b", "old", now_s) is None
+    for _ in range(5):
+        trial.attempt(errors.BackendError("no"))
+        trial.attempt(errors.BackendError("no"), backend="other")
+    trial.attempt(errors.AccountRefused("no"), "third")
+    trial.health.forget("b")
+    trial.health.leave("b", "old", now_s, errors.AccountRefused("no"), began_s=now_s)
+
+    assert (trial.why(), trial.why("old")) == (None, None)
+    assert trial.why(backend="other") is not None
+
+
+def test_an_attempt_from_before_a_change_does_no_harm() -> None:
+    """Its model has a fresh breaker by then, which opens, probes and closes as any."""
+    trial = Trial()
+    now_s = trial.clocks.now_s
+    assert trial.health.enter("b", "m", now_s) is None
+    trial.health.forget("b")
+    trial.why()
+    trial.health.leave("b", "m", now_s, None, began_s=now_s)
+    for _ in range(5):
+        trial.attempt(errors.BackendError("no"))
+    trial.clocks.go(5.0)
+    trial.attempt(None)
+
+    assert trial.health.snapshot() == {"b/m": "closed"}

@@ -221,6 +221,21 @@ async def test_a_closed_network_tries_nothing() -> None:
         assert t.lost == set()
 
 
+async def test_a_new_configuration_keeps_what_is_known() -> None:
+    """Of clouds that stay where they are; one that moves or leaves is tried no more."""
+    async with trial() as t:
+        t.network.note("one", unreachable(offline=True))
+        t.network.note("here", unreachable())
+        t.network.follow(ADDRESSES | {"two": ("elsewhere.test", 443), "three": ("192.0.2.3", 443)})
+        assert t.lost == {"one", "here"}
+
+        t.network.note("three", unreachable())
+        t.network.follow({"one": ADDRESSES["one"]})
+        assert t.lost == {"one"}
+        t.cables.up = {"192.0.2.1"}
+        await t.found("one")
+
+
 def test_the_end_of_a_black_hole_is_noticed_in_time() -> None:
     """One trial and one pause are less than 4 s, however long it lasted."""
     pauses = list(itertools.islice(pauses_s(), 20))
