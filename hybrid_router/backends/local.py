@@ -16,13 +16,14 @@ from hybrid_router.core.errors import (
     BackendUnavailable,
     CallRefused,
     ContextOverflow,
+    PrefillRefused,
     QueueFull,
     RouterError,
     StreamBroken,
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
-from hybrid_router.engines.task import Refused, Task
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Task
 from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Resident
@@ -62,8 +63,8 @@ class Local:
         return self._models[model].worker.why_down()
 
     def continues(self, model: str, call: Call) -> bool:
-        """Not yet."""
-        return False
+        """From any text, as raw tokens behind the prompt, of an answer with one choice."""
+        return call.choices_count == 1
 
     def context(self, model: str) -> int | None:
         """Known once the model is resident."""
@@ -114,6 +115,7 @@ def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:
             prompts=call.prompts,
             sampling=call.sampling,
             n=call.n,
+            written=call.written,
         )
 
     try:
@@ -143,6 +145,8 @@ def _named(refused: Refused, step: Step, *, started: bool) -> RouterError:
     """The error a refusal means."""
     if started:
         return StreamBroken(f"{step.name}: {refused.message}", code=refused.code)
+    if refused.code == PREFILL_REFUSED:
+        return PrefillRefused(f"{step.name}: {refused.message}")
     if refused.code == ContextOverflow.code:
         return ContextOverflow(refused.message)
     if refused.by_call:

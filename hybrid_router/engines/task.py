@@ -9,9 +9,15 @@ from msgspec import Struct, field
 from hybrid_router.core.call import Message, Operation, Sampling
 from hybrid_router.core.event import Event
 
+PREFILL_REFUSED = "prefill_refused"
+
 
 class Task(Struct, frozen=True, kw_only=True, array_like=True):
-    """A call, as far as an engine needs it.  `id` is the pipe's own, unique for one child's life."""
+    """A call, as far as an engine needs it.  `id` is the pipe's own, unique for one child's life.
+
+    `written` is the beginning of the answer, which is out already: the engine goes on behind it.
+    `sampling.max_tokens` and `Usage.completion_tokens` count it with the rest.
+    """
 
     id: int
     operation: Operation
@@ -19,6 +25,7 @@ class Task(Struct, frozen=True, kw_only=True, array_like=True):
     prompts: tuple[str | tuple[int, ...], ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     n: int = 1
+    written: str = ""
 
 
 class Output(Struct, frozen=True, kw_only=True, array_like=True, tag="o"):
@@ -32,7 +39,7 @@ class Output(Struct, frozen=True, kw_only=True, array_like=True, tag="o"):
 class Refused(Struct, frozen=True, kw_only=True, array_like=True, tag="x"):
     """A task that ends without an answer.
 
-    `code` is one of core/errors.py; `by_call`: the call is at fault, not the engine.
+    `code` is one of core/errors.py, or `PREFILL_REFUSED`; `by_call`: the call is at fault, not the engine.
     """
 
     id: int

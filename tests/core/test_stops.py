@@ -37,6 +37,24 @@ def test_any_split_shows_the_same_text(pieces: list[str], stops: tuple[str, ...]
     assert shown == cut(arrived, stops)
 
 
+@given(st.lists(ALPHABET, max_size=8), STOPS, st.integers(0, 40))
+def test_a_stop_string_may_begin_in_what_is_out_already(
+    pieces: list[str], stops: tuple[str, ...], at: int
+) -> None:
+    """Whoever goes on with an answer ends it where one filter would have, and shows only what is new."""
+    text = "".join(pieces)
+    whole, at = cut(text, stops), min(at, len(text))
+    if cut(text[:at], stops) != text[:at]:
+        return  # it had ended before
+
+    stop_filter = StopFilter(stops, text[:at])
+    shown, stopped = stop_filter.feed(text[at:])
+    shown += "" if stopped else stop_filter.flush()
+
+    assert shown == whole[at:]
+    assert stopped == (whole != text)
+
+
 def test_of_nested_stop_strings_the_one_that_is_whole_first_counts() -> None:
     """Whether `abc` arrives at once or in pieces."""
     whole, pieces = StopFilter(("abc", "b")), StopFilter(("abc", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hybrid_router.core.call import Message, Operation, Sampling
 from hybrid_router.core.event import Event, Finish, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
+from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import Answer, EngineFailed, Output, Refused, Settings, Task
 
 pytestmark = pytest.mark.model
@@ -49,13 +51,13 @@ def complete(task_id: int, *prompts: str | tuple[int, ...], sampling: Sampling =
 def run(engine: LlamaEngine, *tasks: Task) -> dict[int, list[Event]]:
     """All tasks at once, to their ends; events by task."""
     events: dict[int, list[Event]] = {task.id: [] for task in tasks}
-    for task in tasks:
-        assert engine.begin(task) == []
-    while engine.busy:
-        for answer in engine.step():
+    answers = [answer for task in tasks for answer in engine.begin(task)]
+    while answers or engine.busy:
+        for answer in answers:
             assert isinstance(answer, Output), answer
             events[answer.id] += answer.events
             assert answer.last == isinstance(answer.events[-1], Usage)
+        answers = engine.step() if engine.busy else []
     return events
 
 
@@ -171,6 +173,129 @@ def test_token_prompts_and_several_prompts(engine: LlamaEngine) -> None:
     assert text_of(events, 0) == text_of(events, 1) != ""
     assert isinstance(events[-1], Usage)
     assert events[-1].prompt_tokens == 2 * len(ids)
+
+
+def going_on(task: Task, written: str) -> Task:
+    return msgspec.structs.replace(task, written=written)
+
+
+def usage_of(events: list[Event]) -> Usage:
+    usage = events[-1]
+    assert isinstance(usage, Usage)
+    return usage
+
+
+@pytest.mark.parametrize("prompt", SURE[::2])
+def test_an_answer_goes_on_where_it_broke_off(engine: LlamaEngine, prompt: str) -> None:
+    """Cut behind any of its tokens, text and rest are the whole answer, and so are its token counts."""
+    sampling = Sampling(temperature=0, max_tokens=8)
+    whole = run(engine, complete(1, prompt, sampling=sampling))[1]
+    text, borders = text_of(whole), 0
+    for event in whole[:-2]:
+        assert isinstance(event, Text)
+        borders += len(event.text)
+        task = going_on(complete(1, prompt, sampling=sampling), text[:borders])
+        rest = run(engine, task)[1]
+
+        assert text[:borders] + text_of(rest) == text
+        assert rest[-2] == Finish("length")
+        assert usage_of(rest).prompt_tokens == usage_of(whole).prompt_tokens
+        assert usage_of(rest).completion_tokens == 8
+
+
+def test_token_prompts_and_chats_go_on_too(engine: LlamaEngine) -> None:
+    """The prompt may be token ids; a chat's written text goes behind the template's last words."""
+    ids = tuple(engine._model.tokenize(SURE[0]))
+    by_ids = going_on(complete(1, ids), " 8, 9,")
+    by_text = going_on(complete(1, SURE[0]), " 8, 9,")
+    asked = chat(1, "Count to twelve in digits, with commas.")
+    begun = going_on(asked, "1, 2, 3,")
+
+    assert text_of(run(engine, by_ids)[1]) == text_of(run(engine, by_text)[1])
+    assert text_of(run(engine, begun)[1]).startswith(" 4,")
+    assert usage_of(run(engine, begun)[1]).prompt_tokens == usage_of(run(engine, asked)[1]).prompt_tokens
+
+
+def test_a_beginning_as_long_as_the_answer_may_be_ends_it(engine: LlamaEngine) -> None:
+    """Nothing is computed: the client has had all it asked for."""
+    task = going_on(complete(1, SURE[0], sampling=Sampling(max_tokens=4)), " 8, 9, 10,")
+
+    (answer,) = engine.begin(task)
+
+    assert isinstance(answer, Output)
+    assert answer.last
+    assert answer.events[0] == Finish("length")
+    assert usage_of(answer.events).completion_tokens > 4
+    assert usage_of(answer.events).decode_s is None
+    assert not engine.busy
+
+
+def test_a_beginning_that_leaves_no_room_is_refused_by_name(engine: LlamaEngine) -> None:
+    """A step with a larger context may go on with it."""
+    task = msgspec.structs.replace(complete(1, "a"), sampling=Sampling(), written=" word" * 600)
+
+    assert refusal(engine.begin(task)).code == "context_length_exceeded"
+
+
+def test_a_stop_string_may_begin_before_the_seam(engine: LlamaEngine) -> None:
+    """What the client has of it cannot be taken back, but nothing more comes."""
+    sampling = Sampling(temperature=0, max_tokens=20, stop=(", 11",))
+    task = going_on(complete(1, SURE[0], sampling=sampling), " 8, 9, 10,")
+
+    events = run(engine, task)[1]
+
+    assert text_of(events) == ""
+    assert events[0] == Finish("stop")
+
+
+def test_penalties_count_what_is_written(engine: LlamaEngine) -> None:
+    """Tokens of the beginning are held against those to come."""
+    prompt, written = SURE[0], " 8, 9, 10, 11, 12, 13"
+    sampling = Sampling(temperature=0, frequency_penalty=2.0, max_tokens=40)
+    penalised = going_on(complete(1, prompt, sampling=sampling), written)
+    fresh = complete(1, prompt + written, sampling=sampling)
+
+    assert text_of(run(engine, fresh)[1]).startswith(",")
+    assert not text_of(run(engine, penalised)[1]).startswith(",")
+
+
+def test_written_markup_is_words(engine: LlamaEngine) -> None:
+    """Text that looks like the end of a turn is not one: it goes on as it reads."""
+    written = "The tag <|im_end|> closes"
+    tokens = tokens_of(written, engine._model)
+
+    assert b"".join(map(engine._model.piece, tokens)) == written.encode()
+    assert not any(engine._model.ends(token) for token in tokens)
+
+
+@pytest.mark.parametrize("written", ["One.\n\n", "A\n", "x\n\n\n", "def f():\n    ", "Grüße 😀", " ", "\n"])
+def test_a_beginning_is_read_as_the_model_writes_it(engine: LlamaEngine, written: str) -> None:
+    """Tokens stand for its very bytes, and are those that it has within a longer text."""
+    tokens = tokens_of(written, engine._model)
+
+    assert b"".join(map(engine._model.piece, tokens)) == written.encode()
+    if written.endswith("\n"):
+        longer = engine._model.tokenize(written + "Two", add_special=False)
+        assert longer[: len(tokens)] == tokens
+
+
+def test_the_waits_of_a_call_are_told(engine: LlamaEngine) -> None:
+    """For a place, for its prompt, for its answer: in all no more than it took."""
+    started_s = time.monotonic()
+    events = run(engine, *(complete(i, SURE[0]) for i in range(3)))
+    took_s = time.monotonic() - started_s
+
+    for usage in map(usage_of, events.values()):
+        assert usage.queue_s is not None
+        assert usage.prefill_s is not None
+        assert usage.decode_s is not None
+        assert min(usage.queue_s, usage.prefill_s, usage.decode_s) >= 0
+        assert usage.queue_s + usage.prefill_s + usage.decode_s <= took_s
+    first, last = usage_of(events[0]), usage_of(events[2])
+    assert first.queue_s is not None
+    assert first.decode_s is not None
+    assert last.queue_s is not None
+    assert last.queue_s >= first.queue_s + first.decode_s  # there are two places
 
 
 def test_a_cancelled_call_frees_its_slot_within_one_step(engine: LlamaEngine) -> None:

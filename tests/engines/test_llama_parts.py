@@ -14,6 +14,7 @@ from hybrid_router.core.event import Finish, Text
 from hybrid_router.engines.llama.sequence import Sequence, shares
 from hybrid_router.engines.llama.template import Template
 from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import TaskRefused
 
 
@@ -87,6 +88,38 @@ def test_characters_are_never_split(text: str, size: int) -> None:
 
     assert "".join(shown) + stream.flush() == encoded.decode()
     assert "\ufffd" not in "".join(shown).replace(encoded.decode(), "") or "\ufffd" in text
+
+
+class Spaced:
+    """A vocabulary of characters that puts a space before every text, as some are made."""
+
+    def tokenize(self, text: str, *, add_special: bool = True, read_special: bool = True) -> list[int]:
+        assert not add_special
+        assert not read_special
+        return [*b" ", *text.encode()]
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20))
+def test_a_beginning_gets_no_space_of_its_own(written: str) -> None:
+    """Whatever the vocabulary puts in front, the tokens stand for the very bytes that are out."""
+    assert bytes(tokens_of(written, Spaced())) == written.encode()
+
+
+def test_a_beginning_that_cannot_be_said_is_refused() -> None:
+    """Rather than that the model goes on from something else."""
+
+    class Lower(Spaced):
+        def piece(self, token: int) -> bytes:
+            return bytes([token]).lower()
+
+    with pytest.raises(TaskRefused) as refused:
+        tokens_of("Hello", Lower())
+
+    assert refused.value.code == "prefill_refused"
+    assert not refused.value.by_call
 
 
 CHATML = (

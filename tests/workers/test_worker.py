@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hybrid_router.backends.local import Local, LocalModel
+from hybrid_router.backends.local import Local, LocalModel, _named
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.errors import (
     BackendBusy,
@@ -22,11 +22,12 @@ from hybrid_router.core.errors import (
     BackendUnavailable,
     CallRefused,
     ContextOverflow,
+    PrefillRefused,
     StreamBroken,
 )
 from hybrid_router.core.event import Batch, Finish, Text, Usage
 from hybrid_router.core.step import Step, Timeouts
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Settings
 from hybrid_router.workers.child import spawn
 from hybrid_router.workers.life import Dead, Resident, State
 from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
@@ -78,6 +79,10 @@ async def _exhaust(batches: AsyncIterator[Batch]) -> None:
         pass
 
 
+def text_of(events: Batch) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
 def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
@@ -105,6 +110,35 @@ async def test_killed_in_the_middle_the_stream_is_broken_and_the_next_call_serve
 
     assert [type(event) for event in (await kept.answer(call()))[-2:]] == [Finish, Usage]
     assert await kept.pid() != killed
+
+
+async def test_an_answer_that_broke_off_goes_on(kept: Kept) -> None:
+    """The next child takes it up behind what the client has; the whole is what one would have written."""
+    asked = Call(
+        id="c",
+        operation=Operation.COMPLETE,
+        alias="a",
+        prompts=("1, 2, 3, 4, 5, 6, 7,",),
+        sampling=Sampling(temperature=0, max_tokens=10),
+    )
+    whole = await kept.answer(asked)
+    child = await kept.worker.child()
+    child.kill()
+    await child.ended
+
+    rest = await kept.answer(msgspec.structs.replace(asked, written=" 8, 9"))
+
+    assert text_of(whole).startswith(" 8, 9,")
+    assert " 8, 9" + text_of(rest) == text_of(whole)
+    assert kept.backend.continues("m", asked)
+    assert not kept.backend.continues("m", msgspec.structs.replace(asked, n=2))
+
+
+def test_a_vocabulary_that_cannot_go_on_is_asked_anew() -> None:
+    """`PrefillRefused`: the step may start from the beginning."""
+    refused = Refused(id=1, code=PREFILL_REFUSED, message="cannot write that")
+
+    assert isinstance(_named(refused, STEP, started=False), PrefillRefused)
 
 
 async def test_killed_before_the_first_event_the_next_step_may_try(kept: Kept) -> None:
@@ -259,7 +293,7 @@ async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, kept:
 
 ORPHAN = """
 import asyncio, os, signal, sys, msgspec
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Settings
 from hybrid_router.workers.worker import Worker
 async def main():
     worker = Worker(msgspec.json.decode(sys.argv[1], type=Settings))

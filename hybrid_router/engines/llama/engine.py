@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import jinja2
 
 from hybrid_router.core.call import Operation
-from hybrid_router.core.event import Event, Finish, Usage
+from hybrid_router.core.event import Event, Finish
 from hybrid_router.engines.llama.model import DecodeFailed, Model
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.sequence import Ongoing, Sequence, Share, shares
 from hybrid_router.engines.llama.template import Template
 from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import (
     Answer,
     EngineFailed,
@@ -60,33 +62,41 @@ class LlamaEngine:
         return bool(self._running or self._waiting)
 
     def begin(self, task: Task) -> list[Answer]:
-        made: list[Sequence] = []
+        ongoing = Ongoing(begun_s=time.monotonic())
         try:
-            prompts = self._prompts(task)
-            for choice in range(len(prompts) * task.n):
-                made.append(self._sequence(task, choice, prompts[choice // task.n]))  # noqa: PERF401 - freed below
+            self._prepare(task, ongoing)
         except TaskRefused as no:
-            for sequence in made:
+            for sequence in ongoing.sequences:
                 sequence.sampler.close()
             return [Refused(id=task.id, code=no.code, message=no.message, by_call=no.by_call)]
-        self._ongoing[task.id] = Ongoing(
-            prompt_count=sum(len(prompt) for prompt in prompts), sequences=made, open_count=len(made)
-        )
-        self._waiting.extend(made)
+        if not ongoing.sequences:
+            ends: list[Event] = [Finish("length", index) for index in range(ongoing.open_count)]
+            return [Output(id=task.id, events=[*ends, ongoing.usage(time.monotonic())], last=True)]
+        self._ongoing[task.id] = ongoing
+        self._waiting.extend(ongoing.sequences)
         return []
 
+    def _prepare(self, task: Task, ongoing: Ongoing) -> None:
+        """Count the task's tokens and make its sequences; none, if the answer is as long as it may be."""
+        written = tokens_of(task.written, self._model) if task.written else []
+        prompts = self._prompts(task)
+        ongoing.prompt_count = sum(len(prompt) for prompt in prompts)
+        ongoing.open_count = len(prompts) * task.n
+        ongoing.answer_count = len(written) * ongoing.open_count
+        limit_count = task.sampling.max_tokens
+        if written and limit_count is not None and len(written) >= limit_count:
+            return
+        for choice in range(ongoing.open_count):
+            ongoing.sequences.append(self._sequence(task, choice, prompts[choice // task.n], written))
+
     def _prompts(self, task: Task) -> list[list[int]]:
-        """Token ids of each prompt, checked against vocabulary and context."""
+        """Token ids of each prompt."""
         if task.operation is Operation.CHAT:
-            prompts = [self._chat_prompt(task)]
-        else:
-            prompts = [
-                self._model.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
-                for prompt in task.prompts
-            ]
-        for prompt in prompts:
-            self._check(prompt)
-        return prompts
+            return [self._chat_prompt(task)]
+        return [
+            self._model.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+            for prompt in task.prompts
+        ]
 
     def _chat_prompt(self, task: Task) -> list[int]:
         if self._template is None:
@@ -95,7 +105,7 @@ class LlamaEngine:
         bos = self._model.special_text("bos")
         return self._model.tokenize(text, add_special=not (bos and text.startswith(bos)))
 
-    def _check(self, prompt: list[int]) -> None:
+    def _check(self, prompt: list[int], written: list[int]) -> None:
         if not prompt:
             raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
         if any(not 0 <= token < self._model.vocabulary_count for token in prompt):
@@ -104,23 +114,27 @@ class LlamaEngine:
                 f"the prompt holds a token id outside 0 to {self._model.vocabulary_count - 1}",
                 by_call=True,
             )
-        if len(prompt) >= self._model.context:
+        if len(prompt) + len(written) >= self._model.context:
+            begun = f" and the answer so far {len(written)}" if written else ""
             raise TaskRefused(
                 "context_length_exceeded",
-                f"the prompt has {len(prompt)} tokens, this model's context is {self._model.context} tokens",
+                f"the prompt has {len(prompt)} tokens{begun}, this model's context is "
+                f"{self._model.context} tokens",
                 by_call=True,
             )
 
-    def _sequence(self, task: Task, choice: int, prompt: list[int]) -> Sequence:
+    def _sequence(self, task: Task, choice: int, prompt: list[int], written: list[int]) -> Sequence:
+        self._check(prompt, written)
         room_count = self._model.context - len(prompt)
         wanted_count = task.sampling.max_tokens
+        limit_count = room_count if wanted_count is None else min(wanted_count, room_count)
         return Sequence(
             task_id=task.id,
             index=choice,
-            prompt=prompt,
-            limit_count=room_count if wanted_count is None else min(wanted_count, room_count),
-            sampler=Sampler(task.sampling, choice, self._model.vocabulary_count),
-            text=TextStream(task.sampling.stop),
+            prompt=prompt + written,
+            limit_count=limit_count - len(written),
+            sampler=Sampler(task.sampling, choice, self._model.vocabulary_count, written),
+            text=TextStream(task.sampling.stop, task.written),
         )
 
     def cancel(self, task_id: int) -> None:
@@ -134,6 +148,7 @@ class LlamaEngine:
     def step(self) -> list[Answer]:
         self._admit()
         divided = shares(self._running, self._settings.prefill_chunk)
+        self._note_start(divided)
         try:
             self._model.decode(_entries(divided))
         except DecodeFailed as error:
@@ -146,6 +161,13 @@ class LlamaEngine:
             sequence.slot = self._free_slots.popleft()
             self._running.append(sequence)
 
+    def _note_start(self, divided: list[Share]) -> None:
+        """Remember when a task's prompt was first computed."""
+        for share in divided:
+            if share.sequence.computed_count == 0:
+                ongoing = self._ongoing[share.sequence.task_id]
+                ongoing.computing_s = ongoing.computing_s or time.monotonic()
+
     def _sampled(self, divided: list[Share]) -> list[Answer]:
         """Sample for every sequence that asked for logits; gather what shows, by task."""
         shown: dict[int, list[Event]] = {}
@@ -157,6 +179,8 @@ class LlamaEngine:
                 sequence.computed_count += share.count
             if share.wants_logits:
                 token = self._model.sample(sequence.sampler.chain, entry)
+                if sequence.next_token is None:
+                    self._note_first(sequence)
                 events = sequence.take(token, self._model.piece(token), ends=self._model.ends(token))
                 if events:
                     shown.setdefault(sequence.task_id, []).extend(events)
@@ -164,10 +188,15 @@ class LlamaEngine:
                     self._close_choice(sequence)
         return [self._output(task_id, events) for task_id, events in shown.items()]
 
+    def _note_first(self, sequence: Sequence) -> None:
+        """Remember when a task's first token was chosen."""
+        ongoing = self._ongoing[sequence.task_id]
+        ongoing.first_s = ongoing.first_s or time.monotonic()
+
     def _close_choice(self, sequence: Sequence) -> None:
         self._release(sequence)
         ongoing = self._ongoing[sequence.task_id]
-        ongoing.generated_count += sequence.generated_count
+        ongoing.answer_count += sequence.generated_count
         ongoing.open_count -= 1
 
     def _output(self, task_id: int, events: list[Event]) -> Output:
@@ -175,8 +204,7 @@ class LlamaEngine:
         if ongoing.open_count:
             return Output(id=task_id, events=events)
         del self._ongoing[task_id]
-        usage = Usage(prompt_tokens=ongoing.prompt_count, completion_tokens=ongoing.generated_count)
-        return Output(id=task_id, events=[*events, usage], last=True)
+        return Output(id=task_id, events=[*events, ongoing.usage(time.monotonic())], last=True)
 
     def _release(self, sequence: Sequence) -> None:
         """Give slot, KV cells and sampler back.  Waiting sequences hold only a sampler."""

@@ -91,12 +91,18 @@ class Model:
         token = getattr(llama, f"llama_vocab_{which}")(self._vocab)
         return "" if token < 0 else self._render(token, special=True).decode("utf-8", "replace")
 
-    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
-        """Token ids of `text`.  Special tokens written in it are recognised, as templates need."""
+    def tokenize(self, text: str, *, add_special: bool = True, read_special: bool = True) -> list[int]:
+        """Token ids of `text`.
+
+        `add_special`: with what the model wants around it.  `read_special`: special tokens written in it are
+        recognised, as templates need.
+        """
         encoded = text.encode("utf-8", "replace")
         room = len(encoded) + 8  # never more tokens than bytes, but for the special ones around
         tokens = (llama.llama_token * room)()
-        count = llama.llama_tokenize(self._vocab, encoded, len(encoded), tokens, room, add_special, True)
+        count = llama.llama_tokenize(
+            self._vocab, encoded, len(encoded), tokens, room, add_special, read_special
+        )
         if count < 0:
             raise EngineFailed(f"the tokenizer wants room for {-count} tokens, {room} were given")
         return list(tokens[:count])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import llama_cpp as llama
 
 from hybrid_router.core.call import Sampling
@@ -16,8 +18,12 @@ _FORBIDDEN = -100  # as OpenAI defines it
 class Sampler:
     """A chain of one sequence.  `chain` goes to `Model.sample`; `close` frees it."""
 
-    def __init__(self, sampling: Sampling, index: int, vocabulary_count: int) -> None:
+    def __init__(
+        self, sampling: Sampling, index: int, vocabulary_count: int, written: Sequence[int] = ()
+    ) -> None:
         """Build the chain for choice `index`; its seed is the call's plus the index.
+
+        `written` are the answer's tokens so far: penalties count them.
 
         Raises:
             TaskRefused: `logit_bias` names a token the model does not have.
@@ -29,6 +35,8 @@ class Sampler:
             self._add(llama.llama_sampler_init_logit_bias(vocabulary_count, len(biases), array))
         if _penalised(sampling):
             self._add(_penalties(sampling, vocabulary_count))
+            for token in written:
+                llama.llama_sampler_accept(self.chain, token)
         if sampling.temperature == 0:
             self._add(llama.llama_sampler_init_greedy())
             return

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hybrid_router.core.event import Event, Finish, FinishReason, Text
+from msgspec.structs import replace
+
+from hybrid_router.core.event import Event, Finish, FinishReason, Text, Usage
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.text import TextStream
 
@@ -16,7 +18,7 @@ class Sequence:
 
     Attributes:
         task_id, index: which task, which of its choices.
-        prompt: token ids.
+        prompt: token ids, those of a beginning of the answer with them.
         limit_count: tokens it may generate.
         computed_count: prompt tokens whose KV cells exist.
         next_token: sampled, shown, not yet computed.
@@ -85,9 +87,31 @@ def shares(sequences: Iterable[Sequence], prefill_count: int) -> list[Share]:
 
 @dataclass
 class Ongoing:
-    """A task while any of its choices is unfinished."""
+    """A task while any of its choices is unfinished.
 
-    prompt_count: int
+    Attributes:
+        prompt_count, answer_count: tokens, those of a beginning that was given among the answer's.
+        open_count: choices that are not finished.
+        begun_s, computing_s, first_s: on the monotonic clock: the task came, its prompt's first tokens were
+            computed, its first token was chosen.
+    """
+
+    begun_s: float
+    prompt_count: int = 0
     sequences: list[Sequence] = field(default_factory=list)
-    generated_count: int = 0
+    answer_count: int = 0
     open_count: int = 0
+    computing_s: float | None = None
+    first_s: float | None = None
+
+    def usage(self, now_s: float) -> Usage:
+        """What the task has cost once its last token was chosen."""
+        counted = Usage(prompt_tokens=self.prompt_count, completion_tokens=self.answer_count)
+        if self.computing_s is None or self.first_s is None:
+            return counted
+        return replace(
+            counted,
+            queue_s=self.computing_s - self.begun_s,
+            prefill_s=self.first_s - self.computing_s,
+            decode_s=now_s - self.first_s,
+        )

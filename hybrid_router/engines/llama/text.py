@@ -8,11 +8,11 @@ from hybrid_router.core.stops import StopFilter
 
 
 class TextStream:
-    """One sequence's output."""
+    """One sequence's output, behind what is `written` already."""
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    def __init__(self, stops: tuple[str, ...], written: str = "") -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._stops = StopFilter(stops)
+        self._stops = StopFilter(stops, written)
 
     def feed(self, piece: bytes) -> tuple[str, bool]:
         """Take a token's bytes.  Returns what may be shown, and whether a stop string was found."""
