@@ -20,12 +20,14 @@ class Load(Struct, frozen=True, kw_only=True):
         waiting_count: calls that wait for a place.
         parallel: calls that are answered together; None: as many as come.
         loading: the model is not in memory yet.
+        ahead_tokens: estimated, of prompts that are still to be computed there before another's.
     """
 
     running_count: int = 0
     waiting_count: int = 0
     parallel: int | None = None
     loading: bool = False
+    ahead_tokens: int = 0
 
 
 IDLE = Load()

@@ -2,18 +2,201 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Callable, Iterable
 
+from hybrid_router.core.backend import IDLE
 from hybrid_router.core.call import Call
-from hybrid_router.core.step import Plan, Step, Treatment
+from hybrid_router.core.step import Plan, Prediction, Step, Treatment
+from hybrid_router.routing import ledger
 from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.ledger import NEURON_USD
+from hybrid_router.routing.speed import Speed, predicted
+
+_MOST_TOKENS = 4096  # of an answer that nobody limits
+_STAYING_FACTOR = 1.1  # a conversation stays where it is cached for an answer that takes a tenth longer
 
 
 def with_predictions(steps: Iterable[Step], call: Call, facts: Facts, decided: Plan) -> list[Step]:
-    """Each step with what it is expected to take and cost."""
-    return list(steps)
+    """Each step with what it is expected to take and cost; one of which nothing is known as it is."""
+    return [_with_prediction(step, call, facts, decided) for step in steps]
+
+
+def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Step:
+    name = step.name
+    context, speed, rate = facts.contexts.get(name), facts.speeds.get(name), facts.rates.get(name)
+    if context is None and speed is None and rate is None:
+        return step
+    expected = None
+    most_tokens = _most_tokens(step, call, facts, decided)
+    if speed is not None:
+        expected = _expected(name, speed, facts, decided, most_tokens)
+    if rate is not None:
+        neurons = ledger.most(rate, call, decided.prompt_tokens, most_tokens)
+        expected = _priced(expected or Prediction(), neurons)
+    return _copy(step, step.because, expected, context)
+
+
+def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
+    """The most tokens that one choice of the answer may have."""
+    if call.sampling.max_tokens is not None:
+        return call.sampling.max_tokens
+    if (by_default := facts.default_max_tokens.get(step.backend)) is not None:
+        return by_default
+    context = facts.contexts.get(step.name)
+    return _MOST_TOKENS if context is None else max(1, context - decided.prompt_tokens)
+
+
+def _expected(name: str, speed: Speed, facts: Facts, decided: Plan, most_tokens: int) -> Prediction | None:
+    """What the step takes.  A doubted prediction is no reason to leave it out: then none is made."""
+    load, cached_tokens = facts.loads.get(name, IDLE), facts.cached.get(name, 0)
+    expected = predicted(speed, load, decided.prompt_tokens, cached_tokens, most_tokens)
+    late = expected.first_token_s is not None and expected.first_token_s > decided.total_s
+    return None if late and speed.doubted else expected
+
+
+def _priced(expected: Prediction, neurons: float) -> Prediction:
+    return Prediction(
+        first_token_s=expected.first_token_s,
+        first_token_p90_s=expected.first_token_p90_s,
+        total_s=expected.total_s,
+        neurons=neurons,
+        usd=neurons * NEURON_USD,
+    )
+
+
+def _copy(step: Step, because: str, expected: Prediction | None, context: int | None) -> Step:
+    """As `msgspec.structs.replace`, at a third of its cost: this is done for every call."""
+    return Step(
+        backend=step.backend,
+        model=step.model,
+        timeouts=step.timeouts,
+        because=because,
+        predicted=expected,
+        context=context,
+    )
 
 
 def ordered(steps: list[Step], facts: Facts, treatment: Treatment) -> list[Step]:
-    """`steps` as `prefer`, `spill_when` and affinity put them; each that moves says why."""
-    return steps
+    """`steps` as `prefer`, `spill_when` and affinity put them; each that moves says why.
+
+    A step that spills is behind all that do not, however fast it is.
+    """
+    spills = treatment.spill_queue is not None or treatment.spill_first_token_s is not None
+    if len(steps) <= 1 or (treatment.prefer == "listed" and not spills):
+        return steps
+    order = _Order(steps)
+    if treatment.prefer == "fastest":
+        _fastest_first(order, facts, treatment)
+    if spills:
+        _spilling_last(order, facts, treatment)
+    return order.moved()
+
+
+class _Order:
+    """Steps while they are put in order.  `places` are those of the listed order, as they stand now."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self.steps = steps
+        self.places = list(range(len(steps)))
+        self._reasons: dict[int, str] = {}
+
+    def sort(self, rank: Callable[[int], float], why: Callable[[int], str]) -> None:
+        """Sort places by rank, equals as they stand; each that moves has a reason."""
+        before, self.places = self.places, sorted(self.places, key=rank)
+        for was, now in zip(before, self.places, strict=True):
+            if was != now:
+                self._reasons[now] = f"{self._reasons.get(now, '')}; {why(now)}"
+
+    def moved(self) -> list[Step]:
+        """The steps in their order; those that are elsewhere than listed say why."""
+        return [
+            self.steps[place] if place == at else self._saying(place) for at, place in enumerate(self.places)
+        ]
+
+    def _saying(self, place: int) -> Step:
+        step = self.steps[place]
+        return _copy(step, step.because + self._reasons[place], step.predicted, step.context)
+
+
+def _fastest_first(order: _Order, facts: Facts, treatment: Treatment) -> None:
+    """By the time the whole answer takes.
+
+    A step of which nothing is known counts as the middle of the known ones: it is neither shunned nor
+    preferred.  One that was not measured for long counts as no worse than that, so that it is asked again.
+    """
+    steps = order.steps
+    totals = [None if step.predicted is None else step.predicted.total_s for step in steps]
+    doubted = [step.name in facts.speeds and facts.speeds[step.name].doubted for step in steps]
+    stays = [_stays(step, facts, treatment) for step in steps]
+    known = [total_s for total_s in totals if total_s is not None]
+    if not known:
+        return
+    fresh = [total_s for total_s, old in zip(totals, doubted, strict=True) if total_s is not None and not old]
+    middle_s = statistics.median(fresh or known)
+
+    def rank(place: int) -> float:
+        total_s = totals[place]
+        if total_s is None:
+            total_s = middle_s
+        elif fresh and doubted[place]:
+            total_s = min(total_s, middle_s)
+        return total_s / _STAYING_FACTOR if stays[place] else total_s
+
+    def why(place: int) -> str:
+        total_s = totals[place]
+        said = "nothing is known of it yet" if total_s is None else f"{total_s:.3g} s for the whole answer"
+        cached = f", {facts.cached[steps[place].name]} tokens are cached" if stays[place] else ""
+        return f"fastest first: {said}{cached}"
+
+    order.sort(rank, why)
+
+
+def _stays(step: Step, facts: Facts, treatment: Treatment) -> bool:
+    """Whether the conversation has a reason to stay at this step."""
+    return treatment.affinity and facts.cached.get(step.name, 0) > 0
+
+
+def _spilling_last(order: _Order, facts: Facts, treatment: Treatment) -> None:
+    """Busy steps behind the others; if all are busy, all stay."""
+    steps = order.steps
+    busy = [_busy(step, facts, treatment) for step in steps]
+    calm = [step for step, reason in zip(steps, busy, strict=True) if reason is None]
+    if not calm or len(calm) == len(steps):
+        return
+    earliest_s = min((first_s for step in calm if (first_s := _first_s(step)) is not None), default=None)
+    spills = [
+        reason is not None and (not _stays(step, facts, treatment) or _later(step, earliest_s))
+        for step, reason in zip(steps, busy, strict=True)
+    ]
+    said = [f"{step.name} spills: {reason}" for step, reason in zip(steps, busy, strict=True)]
+    before = list(order.places)
+
+    def why(place: int) -> str:
+        if spills[place]:
+            return said[place]
+        ahead = before[: before.index(place)]
+        return "; ".join(dict.fromkeys(said[other] for other in ahead if spills[other]))
+
+    order.sort(spills.__getitem__, why)
+
+
+def _busy(step: Step, facts: Facts, treatment: Treatment) -> str | None:
+    """Why a step spills, or None."""
+    waiting_count = facts.loads.get(step.name, IDLE).waiting_count
+    if treatment.spill_queue is not None and waiting_count >= treatment.spill_queue:
+        return f"{waiting_count} call{'s wait' if waiting_count > 1 else ' waits'}"
+    limit_s, first_s = treatment.spill_first_token_s, _first_s(step)
+    if limit_s is not None and first_s is not None and first_s > limit_s:
+        return f"its first token is expected after {first_s:.3g} s"
+    return None
+
+
+def _first_s(step: Step) -> float | None:
+    return None if step.predicted is None else step.predicted.first_token_s
+
+
+def _later(step: Step, than_s: float | None) -> bool:
+    """Whether a step's first token is known to be later."""
+    first_s = _first_s(step)
+    return first_s is not None and than_s is not None and first_s > than_s
