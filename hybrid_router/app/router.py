@@ -7,10 +7,12 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hybrid_router import __version__
-from hybrid_router.api.control import Outcome
+from hybrid_router.api.control import Outcome, create_control
+from hybrid_router.api.control_socket import FolderTaken, control_socket
 from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import application_for
@@ -19,6 +21,7 @@ from hybrid_router.app import lines
 from hybrid_router.app.backends import Backends, close, open_backends
 from hybrid_router.app.reload import Build, Live, Reloader
 from hybrid_router.config.schema import Config, Loaded
+from hybrid_router.config.state import state_folder
 from hybrid_router.dispatch.service import Service
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
@@ -105,6 +108,7 @@ async def running(
         stack.push_async_callback(reloader.close)
         listener = await stack.enter_async_context(Listener(application, sockets))
         await stack.enter_async_context(beside(LagWatch(logs.stall_line).run()))
+        await stack.enter_async_context(_controlled(reloader, state_folder(loaded, environ), logs))
         await stack.enter_async_context(beside(reloader.run()))
         yield Running(listener.url, reloader)
 
@@ -118,6 +122,19 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait((task,))
+
+
+@asynccontextmanager
+async def _controlled(reloader: Reloader, folder: Path, logs: Logs) -> AsyncIterator[None]:
+    """Answer on the control socket, or go without one and say why."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(control_socket(create_control(reloader), folder))
+        except FolderTaken as taken:
+            logs.logger.warning("no control socket", folder=str(folder), reason=str(taken))
+        except OSError as error:
+            logs.logger.warning("no control socket", folder=str(folder), reason=error.strerror)
+        yield
 
 
 async def _first(loaded: Loaded, logs: Logs, build: Build) -> Live:

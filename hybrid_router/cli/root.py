@@ -16,6 +16,7 @@ from hybrid_router import __version__
 SUMMARIES: Mapping[str, str] = MappingProxyType(
     {
         "serve": "Answer calls on the address that router.yaml names.",
+        "reload": "Have the running router take up its router.yaml anew.",
         "check": "Validate router.yaml; say everything that is wrong with it.",
         "plan": "Show which steps a call would take, in which order, and why.",
         "drill": "Run the policy against servers that fail, and say what a client would see.",
