@@ -32,6 +32,8 @@ USER_AGENT = f"hybrid-router/{__version__}"
 CONNECTIONS_COUNT = 512
 KEEPALIVE_S = 60.0
 SETTLE_S = 0.05
+UNHEARD_S = 20  # what was sent and not acknowledged for so long was sent into the void
+IDLE_S = 15  # a connection that is kept is asked for a sign of life after so long
 DETAIL_CHARS = 1000
 LONGEST_RETRY_AFTER_S = 86_400.0
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?\Z", re.ASCII)
@@ -147,6 +149,7 @@ class Http:
                 connector=aiohttp.TCPConnector(
                     ssl=self._trust,
                     resolver=Resolver(),
+                    socket_factory=_socket,
                     limit=CONNECTIONS_COUNT,
                     keepalive_timeout=KEEPALIVE_S,
                 ),
@@ -156,6 +159,21 @@ class Http:
                 raise_for_status=False,
             )
         return self._session
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that notices when the network under it has gone, as when a laptop moves.
+
+    By itself it would hold on to a kept connection for a quarter of an hour, and every call that is given
+    one would wait for its first token in vain.
+    """
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_S * 1000)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, IDLE_S // 3)
+    return made
 
 
 def _unread(content: aiohttp.StreamReader) -> bytes:

@@ -2,6 +2,7 @@
 
 Nothing is asked while all is well: the calls themselves tell.  One attempt that gets no connection is enough
 to leave a cloud out of every plan; from then on it is tried whether a connection stands, until one does.
+Silence on a connection that is kept from earlier may mean the same: then a new one is tried, once.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -35,7 +36,8 @@ LONGEST_WAIT_S = 60.0
 NO_NETWORK = "this machine has no network; a connection is tried until one stands"
 _OF_EACH_FAMILY = 2  # addresses tried at once
 Connects: TypeAlias = Callable[[str, int], Awaitable[bool]]
-_NO_SIGN = (BackendTimeout, BackendUnavailable, Benched, Inexpressible, StreamBroken)
+NO_CONNECTION = "it fell silent, and no new connection stands; one is tried until it does"
+_NO_SIGN = (BackendUnavailable, Benched, Inexpressible, StreamBroken)
 
 
 class Cloud(Struct):
@@ -74,6 +76,7 @@ class Network:
         self._clouds: dict[str, Cloud] = {}
         self._why: dict[str, str] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
+        self._doubted: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # with those that were told to end
         self._closed = False
         self.why_unreachable: Mapping[str, str] = MappingProxyType(self._why)
@@ -102,6 +105,8 @@ class Network:
             return
         if isinstance(error, BackendUnreachable):
             self._lost(backend, error)
+        elif error is not None and error.code == BackendTimeout.code:
+            self._doubt(backend, cloud)
         elif not isinstance(error, _NO_SIGN):  # it answered, if only to refuse
             cloud.lost_count = 0
             self._found(backend)
@@ -123,6 +128,21 @@ class Network:
                 if name not in self._why and not other.is_here:
                     self._watch(name, NO_NETWORK, 0.0)  # it is only suspected: find out now
 
+    def _doubt(self, backend: str, cloud: Cloud) -> None:
+        """It was silent: slow, or gone."""
+        if backend not in self._why and backend not in self._doubted and not self._closed:
+            self._doubted.add(backend)
+            self._own(self._check(backend, cloud), f"doubt {backend}")
+
+    async def _check(self, backend: str, cloud: Cloud) -> None:
+        stands = False
+        try:
+            stands = await self._connects(cloud.host, cloud.port)
+        finally:
+            self._doubted.discard(backend)
+        if not stands and backend not in self._why and self._clouds.get(backend) is cloud:
+            self._watch(backend, NO_CONNECTION, FIRST_PAUSE_S)
+
     def _found(self, backend: str) -> None:
         if self._why.pop(backend, None) is not None:
             self._watches.pop(backend).cancel()
@@ -131,10 +151,15 @@ class Network:
         if self._closed:
             return
         self._why[backend] = why
-        task = asyncio.create_task(self._find(self._clouds[backend], pause_s), name=f"watch {backend}")
+        task = self._own(self._find(self._clouds[backend], pause_s), f"watch {backend}")
         self._watches[backend] = task
-        self._tasks.add(task)
         task.add_done_callback(partial(self._over, backend))
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _find(self, cloud: Cloud, first_s: float) -> None:
         """Try for a connection until one stands."""
@@ -145,7 +170,6 @@ class Network:
 
     def _over(self, backend: str, task: asyncio.Task[None]) -> None:
         """However a watch ended, its cloud may be asked again, unless another watch has begun meanwhile."""
-        self._tasks.discard(task)
         if self._watches.get(backend) is task:
             del self._why[backend], self._watches[backend]
 

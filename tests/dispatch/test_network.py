@@ -15,6 +15,7 @@ from hybrid_router.core import errors
 from hybrid_router.dispatch.network import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
+    NO_CONNECTION,
     NO_NETWORK,
     PROBE_S,
     Cloud,
@@ -158,7 +159,6 @@ async def test_an_answer_clears_it_at_once(error: errors.RouterError | None) -> 
 @pytest.mark.parametrize(
     "kind",
     [
-        errors.BackendTimeout,
         errors.BackendUnavailable,
         errors.StreamBroken,
         errors.Benched,
@@ -166,7 +166,7 @@ async def test_an_answer_clears_it_at_once(error: errors.RouterError | None) -> 
     ],
 )
 async def test_what_says_nothing_of_the_network_changes_nothing(kind: type[errors.RouterError]) -> None:
-    """Silence after a connection stood, a connection that broke, a call that was never sent."""
+    """A connection that broke, a call that was never sent."""
     async with trial() as t:
         t.network.note("one", kind("no"))
         assert t.lost == set()
@@ -174,6 +174,50 @@ async def test_what_says_nothing_of_the_network_changes_nothing(kind: type[error
         t.network.note("one", unreachable())
         t.network.note("one", kind("no"))
         assert t.lost == {"one"}
+
+
+SILENCE = [
+    errors.BackendTimeout("no token"),
+    errors.StreamBroken("it fell silent", code=errors.BackendTimeout.code),
+    errors.BackendError("it fell silent, and nothing of it was shown", code=errors.BackendTimeout.code),
+]
+
+
+@pytest.mark.parametrize("error", SILENCE, ids=lambda error: type(error).__name__)
+async def test_silence_has_a_new_connection_tried_once(error: errors.RouterError) -> None:
+    """The old one may lead nowhere: then the cloud is lost, without a call that finds it out."""
+    async with trial() as t:
+        for _ in range(50):
+            t.network.note("one", error)
+        t.network.note("two", error)
+        assert t.lost == set()
+        t.cables.up = {"cloud.test"}
+        while len(t.cables.asked) < 2:
+            await t.cables.next()
+        await asyncio.sleep(0)
+
+        assert t.lost == {"one"}
+        assert t.network.why_unreachable["one"] == NO_CONNECTION
+        assert t.cables.asked == ["192.0.2.1", "cloud.test"]
+        t.network.note("one", error)
+        t.cables.up = {"192.0.2.1"}
+        await t.found("one")
+        t.network.note("one", error)
+        await t.cables.next()
+
+
+async def test_a_doubt_that_is_overtaken_changes_nothing() -> None:
+    """The cloud was lost meanwhile, or has moved elsewhere."""
+    async with trial() as t:
+        t.network.note("one", SILENCE[0])
+        t.network.note("one", unreachable())
+        t.network.note("two", SILENCE[0])
+        t.network.follow(ADDRESSES | {"two": ("elsewhere.test", 443)})
+        await t.cables.next()
+        await asyncio.sleep(0)
+
+        assert t.lost == {"one"}
+        assert t.network.why_unreachable["one"] != NO_CONNECTION
 
 
 async def test_nothing_is_tried_while_all_is_well() -> None:
@@ -217,6 +261,7 @@ async def test_a_closed_network_tries_nothing() -> None:
     async with trial() as t:
         await t.network.close()
         t.network.note("one", unreachable())
+        t.network.note("one", errors.BackendTimeout("no token"))
 
         assert t.lost == set()
 

@@ -39,7 +39,7 @@ from scripted_cloud import (
 )
 from yarl import URL
 
-from hybrid_router.backends.http import Http
+from hybrid_router.backends.http import IDLE_S, UNHEARD_S, Http
 from hybrid_router.core.errors import (
     BackendError,
     BackendMisconfigured,
@@ -346,3 +346,19 @@ async def test_a_name_that_leads_nowhere_is_looked_up_anew() -> None:
     assert isinstance(session.connector, aiohttp.TCPConnector)
     assert ("localhost", port) not in session.connector._cached_hosts
     await http.close()
+
+
+async def test_a_kept_connection_notices_that_the_network_has_gone() -> None:
+    """The system gives up what nobody acknowledges, and asks an idle peer for a sign of life."""
+    async with cloud(WHOLE) as (backend, _):
+        await answer(backend, chat())
+        session = backend._upstream._http._session
+        assert session is not None
+        assert session.connector is not None
+        ((kept, *_), *_) = session.connector._conns.values()
+        assert kept[0].transport is not None
+        made = kept[0].transport.get_extra_info("socket")
+
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * UNHEARD_S
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == IDLE_S
