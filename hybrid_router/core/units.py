@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)\Z", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)\Z", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KB|MB|GB|KiB|MiB|GiB)\Z", re.ASCII)
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def seconds(text: str) -> float:
-    """Read `250ms`, `5s`, `1.5m` or `2h`.
+    """Read `250ms`, `5s`, `1.5m`, `2h` or `7d`.
 
     Raises:
         ValueError: anything else; the text says what is expected.
     """
     found = _DURATION.match(text)
     if not found:
-        raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m or h, as in 30s")
+        raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m, h or d, as in 30s")
     return float(found[1]) * _SECONDS[found[2]]
 
 

@@ -132,8 +132,8 @@ def with_rule(rule: str) -> str:
             "{timeouts: {total: 5}, try: [",
             "→5}, tr",
             (
-                "aliases.default.timeouts.total: '5' is not a duration: write a number and ms, s, m or"
-                " h, as in 30s"
+                "aliases.default.timeouts.total: '5' is not a duration: write a number and ms, s, m, h"
+                " or d, as in 30s"
             ),
         ),
         (

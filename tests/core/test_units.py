@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from hybrid_router.core import units
 
 
-@pytest.mark.parametrize(("text", "expected"), [("250ms", 0.25), ("5s", 5.0), ("1.5m", 90.0), ("2h", 7200.0)])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("250ms", 0.25), ("5s", 5.0), ("1.5m", 90.0), ("2h", 7200.0), ("7d", 604_800.0)],
+)
 def test_durations_are_read(text: str, expected: float) -> None:
     """Each unit means what it says."""
     assert units.seconds(text) == expected
