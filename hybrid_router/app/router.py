@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_router import __version__
+from hybrid_router.api.answers import Ended
 from hybrid_router.api.control import Outcome, create_control
 from hybrid_router.api.control_socket import FolderTaken, control_socket
 from hybrid_router.api.generation import CURRENT
@@ -19,9 +20,12 @@ from hybrid_router.api.server import application_for
 from hybrid_router.api.sockets import bound, release
 from hybrid_router.app import lines
 from hybrid_router.app.backends import Backends, close, open_backends
+from hybrid_router.app.memory import Memory, remembered
 from hybrid_router.app.reload import Build, Live, Reloader
-from hybrid_router.config.schema import Config, Loaded
+from hybrid_router.config.schema import Config, Loaded, WorkersAIBackend
 from hybrid_router.config.state import state_folder
+from hybrid_router.core.call import Call
+from hybrid_router.dispatch.record import Record
 from hybrid_router.dispatch.service import Service
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
@@ -89,12 +93,13 @@ async def running(
     async with AsyncExitStack() as stack:
         sockets = await bound(loaded.config.server.listen)  # first: no model loads for a taken address
         stack.callback(release, sockets)
-        build = partial(_service, logs=logs)
+        memory = await stack.enter_async_context(remembered(loaded, logs, environ))
+        build = partial(_service, logs=logs, memory=memory)
         live = await _first(loaded, logs, build)
         application = application_for(
             live.generation,
             __version__,
-            on_call=partial(lines.call_line, logs),
+            on_call=partial(_call_ended, logs, memory),
             on_refusal=lines.refused_line(logs),
         )
         reloader = Reloader(
@@ -147,6 +152,26 @@ async def _first(loaded: Loaded, logs: Logs, build: Build) -> Live:
         raise
 
 
-def _service(loaded: Loaded, backends: Backends, logs: Logs) -> Service:
+def _service(loaded: Loaded, backends: Backends, logs: Logs, memory: Memory) -> Service:
     """What answers calls by a configuration.  Called at the start and for every new configuration."""
-    return Service(compile_policy(loaded.config), backends.by_name, backends.off, logs.attempt_line)
+    policy = compile_policy(loaded.config)
+    memory.follow(loaded)
+    return Service(
+        policy,
+        backends.by_name,
+        backends.off,
+        logs.attempt_line,
+        knowledge=memory.knowledge,
+        archive=memory.archive,
+        default_max_tokens={
+            name: backend.default_max_tokens
+            for name, backend in loaded.config.backends.items()
+            if isinstance(backend, WorkersAIBackend)
+        },
+    )
+
+
+def _call_ended(logs: Logs, memory: Memory, call: Call, record: Record | None, ended: Ended) -> None:
+    """A call has ended: whoever writes it down hears of it."""
+    lines.call_line(logs, call, record, ended)
+    memory.keep(call, record, ended)

@@ -25,10 +25,13 @@ async def run(call: Call, record: Record, gate: Gate) -> AsyncGenerator[Batch]:
     """Yield the answer's events, whichever steps they come from.
 
     Raises:
+        RouterError: `record.refusal`, if nothing may run.
         CallRefused: the call is at fault.
         BackendError: every step failed before its first event; of the last one's type, naming all.
         StreamBroken: part of the answer is out, and nobody could go on with it.
     """
+    if record.refusal is not None:
+        raise record.refusal
     loop = asyncio.get_running_loop()
     course = Course(call, record, gate, loop.time() + record.plan.total_s)
     gate.begin()

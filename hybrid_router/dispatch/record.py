@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Finish, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.step import LeftOut, Plan
 from hybrid_router.routing.estimate import text_tokens
@@ -84,6 +85,7 @@ class Record(Struct, kw_only=True):
     """A call's decision and its attempts.
 
     Attributes:
+        refusal: why no step runs; None: the plan has some.
         skipped: steps that were not attempted after all, and why.
         ignored: fields of the request that the answering backend does not know.
         serving: the attempt whose answer the client is given.
@@ -94,6 +96,7 @@ class Record(Struct, kw_only=True):
 
     id: str
     plan: Plan
+    refusal: RouterError | None = None
     attempts: list[Attempt] = field(default_factory=list)
     skipped: list[LeftOut] = field(default_factory=list)
     ignored: tuple[str, ...] = ()

@@ -15,11 +15,13 @@ from hybrid_router.core.errors import (
     ModelNotFound,
     NoBackend,
     PolicyRefused,
+    RouterError,
     UnsupportedParameter,
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Plan, Step
 from hybrid_router.dispatch import engine
+from hybrid_router.dispatch.archive import Archive
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Record
 from hybrid_router.dispatch.turnstile import OnAttempt, Turnstile
@@ -43,9 +45,11 @@ class Service:
         on_attempt: OnAttempt = lambda call, record, attempt: None,
         *,
         knowledge: Knowledge | None = None,
+        archive: Archive | None = None,
         default_max_tokens: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.knowledge = knowledge or Knowledge()
+        self._archive = archive
         self._policy = policy
         self._backends = backends
         self._off = off
@@ -99,20 +103,24 @@ class Service:
         )
 
     def decide(self, call: Call) -> Record:
-        """Plan `call`.
+        """Plan `call`.  `Record.refusal` is set where nothing may run.
 
         Raises:
             ModelNotFound: no such alias.
-            PolicyRefused: a rule says no.
-            UnsupportedParameter: no step can do what the call needs, now or later.
-            NoBackend: every step was left out; the message says why.
         """
         facts, decided = self._planned(call)
+        return Record(
+            id=ids.sibling(call.id, "dec_"),
+            plan=decided,
+            facts=facts,
+            refusal=None if decided.steps else self._refusal(call, facts, decided),
+        )
+
+    def _refusal(self, call: Call, facts: Facts, decided: Plan) -> RouterError:
+        """What the client of an empty plan is told."""
         if decided.refused is not None:
-            raise PolicyRefused(decided.refused)
-        if not decided.steps:
-            raise self._incapable(call, facts) or _nobody(decided)
-        return Record(id=ids.sibling(call.id, "dec_"), plan=decided, facts=facts)
+            return PolicyRefused(decided.refused)
+        return self._incapable(call, facts) or _nobody(decided)
 
     def explain(self, call: Call) -> Plan:
         """The plan that `call` would get now.  Nothing is run, reserved or asked.
@@ -146,6 +154,14 @@ class Service:
             f"no backend that is on and behind {call.alias!r} can do {lacking}, which this call needs{why}: "
             f"send it without {lacking}, or {'turn one on' if off else 'give the alias a step'} that can"
         )
+
+    async def decision(self, decision_id: str, principal: str) -> bytes | None:
+        """A principal's decision record as JSON, without the call's text; None: there is none.
+
+        Raises:
+            RouterError: the store could not be read.
+        """
+        return None if self._archive is None else await self._archive.find(decision_id, principal)
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call; see `engine.run` for what it yields and raises."""

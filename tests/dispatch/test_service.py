@@ -52,6 +52,14 @@ def call(alias: str = "both", text: str = "hi") -> Call:
     )
 
 
+async def refused(answers: Service, asked: Call) -> Record:
+    """Have a call answered that is refused: the error comes with the run, its record before."""
+    record = answers.decide(asked)
+    async for _ in answers.run(asked, record):
+        pytest.fail("nothing may run")
+    return record
+
+
 def home(*, why_down: str | None = None, can: frozenset[Feature] = EVERYTHING) -> Scripted:
     return Scripted([answer("home")], local=True, why_down=why_down, can=can)
 
@@ -81,13 +89,13 @@ async def test_an_unknown_alias_is_not_found() -> None:
 async def test_a_rule_may_refuse() -> None:
     """In the policy's own words."""
     with pytest.raises(PolicyRefused, match="mind your language"):
-        service(home()).decide(call(text="dash it"))
+        await refused(service(home()), call(text="dash it"))
 
 
 async def test_nobody_there_says_why_for_each() -> None:
     """503: it may be different in a while."""
     with pytest.raises(NoBackend, match=r"local/m: it is dead.*cloud-a/x: .*no token"):
-        service(home(why_down="it is dead")).decide(call())
+        await refused(service(home(why_down="it is dead")), call())
 
 
 @pytest.mark.parametrize("alias", ["home", "both"])
@@ -96,7 +104,7 @@ async def test_what_nobody_can_do_is_the_clients_to_change(alias: str) -> None:
     tools = msgspec.structs.replace(call(alias), features=frozenset({Feature.TOOLS}))
 
     with pytest.raises(UnsupportedParameter, match="tools"):
-        service(home(can=frozenset())).decide(tools)
+        await refused(service(home(can=frozenset())), tools)
 
 
 async def test_what_nobody_can_do_names_what_is_off() -> None:
@@ -105,9 +113,9 @@ async def test_what_nobody_can_do_names_what_is_off() -> None:
     alone = msgspec.structs.replace(tools, alias="home")
 
     with pytest.raises(UnsupportedParameter) as some_off:
-        service(home(can=frozenset())).decide(tools)
+        await refused(service(home(can=frozenset())), tools)
     with pytest.raises(UnsupportedParameter) as all_on:
-        service(home(can=frozenset())).decide(alone)
+        await refused(service(home(can=frozenset())), alone)
 
     assert some_off.value.message == (
         "no backend that is on and behind 'both' can do tools, which this call needs "
@@ -125,7 +133,7 @@ async def test_an_able_step_that_is_down_is_a_matter_of_time() -> None:
     cloud = Scripted([answer("cloud")], why_down="resting")
 
     with pytest.raises(NoBackend):
-        service(home(can=frozenset()), cloud).decide(tools)
+        await refused(service(home(can=frozenset()), cloud), tools)
 
 
 async def test_readiness_names_the_aliases_nobody_serves() -> None:
