@@ -22,7 +22,6 @@ from hybrid_router.routing.ledger import daily_most
 
 KIND = "ledger"
 _LEASE_SHARE = 0.01  # of a day: what a crash may waste
-_SAVE_S = 2.0  # a disk that takes longer holds no call back
 
 OnTrouble: TypeAlias = Callable[[str], None]
 
@@ -50,15 +49,19 @@ class Account:
         backends: names of those that use the account.
     """
 
-    def __init__(self, key: str, day: Day, notes: Notes | None, now: Clock, on_trouble: OnTrouble) -> None:
+    def __init__(
+        self, key: str, day: Day, notes: Notes | None, now: Clock, *, on_trouble: OnTrouble, wait_s: float
+    ) -> None:
         self.day = day
         self.backends: set[str] = set()
         self._key = key
         self._notes = notes
         self._now = now
         self._on_trouble = on_trouble
+        self._wait_s = wait_s
         self._config = schema.Neurons()
-        self._covered: State | None = None  # what the note says at least, whatever is being written
+        self._covered_most = -1.0  # what the note says at least, whatever is being written
+        self._covered_turn = 0  # of the day
         self._in_trouble = False
         self._is_stale = False
         self._writer: asyncio.Task[None] | None = None
@@ -67,13 +70,13 @@ class Account:
     async def cover(self, config: schema.Neurons) -> None:
         """Return once the note says at least what is used now, or it is clear that this cannot be."""
         self._config = config
-        until_s = asyncio.get_running_loop().time() + _SAVE_S
+        until_s = asyncio.get_running_loop().time() + self._wait_s
         while self._notes is not None and not self._is_covered():
             writer = self._write(self._notes)
             left_s = 0.0 if self._in_trouble else until_s - asyncio.get_running_loop().time()
             done, _ = await asyncio.wait({writer}, timeout=max(0.0, left_s))
             if not done:
-                self._trouble(f"it takes longer than {_SAVE_S:g} s")
+                self._trouble(f"it takes longer than {self._wait_s:g} s")
                 return
             writer.result()
 
@@ -93,9 +96,9 @@ class Account:
         if self._notes is None:
             return
         writer = self._write(self._notes)
-        done, _ = await asyncio.wait({writer}, timeout=_SAVE_S)
+        done, _ = await asyncio.wait({writer}, timeout=self._wait_s)
         if not done:
-            self._trouble(f"it takes longer than {_SAVE_S:g} s")
+            self._trouble(f"it takes longer than {self._wait_s:g} s")
             writer.cancel()
             await asyncio.wait({writer})
 
@@ -106,9 +109,7 @@ class Account:
 
     def _is_covered(self) -> bool:
         used = self.day.used(self._now())
-        return self._covered is not None and (
-            self._covered.day == self.day.date and used <= self._covered.most
-        )
+        return self._covered_turn == self.day.turns_count and used <= self._covered_most
 
     def _write(self, notes: Notes) -> asyncio.Task[None]:
         """The task that writes until the note is up to date."""
@@ -122,17 +123,16 @@ class Account:
         while self._is_stale:
             self._is_stale = False
             state = self._state()
-            if self._covered is not None and state.most < self._covered.most:
-                self._covered = (
-                    state  # from now on: who comes while it is being written must not rely on more
-                )
+            turn = self.day.turns_count
+            self._covered_most = min(self._covered_most, state.most)  # whoever comes meanwhile waits for more
             note = Note(backends=tuple(sorted(self.backends)), state=state)
             try:
                 await notes.save(KIND, {self._key: msgspec.json.encode(note)})
                 self._in_trouble = False
             except OSError as error:
                 self._trouble(str(error))
-            self._covered = state  # if it failed, too: the next try comes with the next lease
+            # If it failed, too: the next try comes with the next lease.
+            self._covered_most, self._covered_turn = state.most, turn
 
     def _state(self) -> State:
         """What to write: with a lease while calls run, exact while none does."""

@@ -46,17 +46,24 @@ class Meter:
     """Counts what metered backends use.  One for the process, whatever configuration it runs."""
 
     def __init__(
-        self, notes: Notes | None, *, now: Clock | None = None, on_trouble: OnTrouble = lambda why: None
+        self,
+        notes: Notes | None,
+        *,
+        now: Clock | None = None,
+        on_trouble: OnTrouble = lambda why: None,
+        wait_s: float = 2.0,
     ) -> None:
         """Count from nothing; `open` takes up what was noted.
 
         Args:
             notes: where the count outlives the process; None: nowhere.
             on_trouble: told in one sentence when notes cannot be read or written.  Calls go on.
+            wait_s: a disk that takes longer than this holds no call back.
         """
         self._notes = notes
         self._now = now or machine_clock()
         self._on_trouble = on_trouble
+        self._wait_s = wait_s
         self._metered: Mapping[str, Metered] = {}
         self._rates: Mapping[str, Rate] = {}
         self._states: dict[str, State] = {}
@@ -89,12 +96,14 @@ class Meter:
         for name, backend in metered.items():
             if backend.account not in self._accounts:
                 self._accounts[backend.account] = self._account(backend.account)
-            self._accounts[backend.account].backends.add(name)
+            account = self._accounts[backend.account]
+            account.backends.add(name)
+            account.note_within(0.0)  # so that the next process knows of a clock that is set from now on
 
     def _account(self, key: str) -> Account:
         state, now = self._states.pop(key, None), self._now()
         day = Day(now) if state is None else Day.restored(state, now)
-        return Account(key, day, self._notes, self._now, self._on_trouble)
+        return Account(key, day, self._notes, self._now, on_trouble=self._on_trouble, wait_s=self._wait_s)
 
     @property
     def rates(self) -> Mapping[str, Rate]:

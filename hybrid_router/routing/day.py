@@ -50,9 +50,13 @@ class Day:
     The clock on the wall says which day it is.  When it was set, nobody knows whether it is right now or was
     before: then, for two days, no 24 hours in a row may use more than a day's neurons either, which holds
     whenever Cloudflare's midnight is.
+
+    Attributes:
+        turns_count: how often it began anew; a clock that goes back and forth may name one date twice.
     """
 
     def __init__(self, now: Moment) -> None:
+        self.turns_count = 0
         self._date = now.day
         self._spent = 0.0
         self._reserved: dict[int, float] = {}
@@ -199,6 +203,7 @@ class Day:
         self._watch.look(now)
         if now.day > self._date:
             self._date, self._spent = now.day, 0.0
+            self.turns_count += 1
         elif self._watch.doubtful(now):
             self._date = now.day
         if self._refused_until_s is not None and now.elapsed_s >= self._refused_until_s:
