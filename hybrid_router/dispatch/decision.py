@@ -5,7 +5,9 @@ Error texts of backends stay out: they are for the log.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -19,9 +21,13 @@ from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.ledger import Allowance
 from hybrid_router.store.decisions import Row
 
+T = TypeVar("T")
+
 _TOKEN_BYTES = 4
 _ROW_BYTES = 4096
 _MEDIA_BYTES = 2**20  # of a call with pictures or sound, whose size nobody has counted
+_MEDIA = frozenset({Feature.IMAGES, Feature.AUDIO})
+_FIRST_ERROR, _FIRST_OF_OURS = 400, 500  # among HTTP's statuses
 _LEFT = frozenset({"client_gone", "client_stall", "cancelled"})
 
 
@@ -95,6 +101,7 @@ class Circumstances(Struct, frozen=True, kw_only=True, omit_defaults=True):
     off: dict[str, str] = {}
     down: dict[str, str] = {}
     unreachable: dict[str, str] = {}
+    contexts: dict[str, int] = {}
     loads: dict[str, Load] = {}
     cached: dict[str, int] = {}
     allowances: dict[str, Allowance] = {}
@@ -111,6 +118,7 @@ class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int
     error: str | None
     duration_s: float
+    refused: str | None
     rules: tuple[str, ...]
     local_only: bool
     treatment: Treatment
@@ -133,7 +141,9 @@ def row(call: Call, record: Record, ending: Ending, looks_for: Sought, *, prompt
         prompts: keep the text too, unless it may not leave the call.
     """
     plan = record.plan
-    media = bool({Feature.IMAGES, Feature.AUDIO} & call.features)
+    media = bool(call.features) and bool(_MEDIA & call.features)
+    # Facts may be live views of what others write to; everything else stands still by now.
+    facts = None if record.facts is None else circumstances(record.facts, plan)
     return Row(
         id=record.id,
         principal=call.principal,
@@ -141,7 +151,7 @@ def row(call: Call, record: Record, ending: Ending, looks_for: Sought, *, prompt
         at_s=ending.at_s,
         outcome=outcome(record, ending),
         local_only=plan.local_only,
-        document=partial(decision, call, record, ending, looks_for, prompts=prompts),
+        document=partial(decision, call, record, ending, looks_for, facts, prompts=prompts),
         size_bytes=_ROW_BYTES + _TOKEN_BYTES * plan.prompt_tokens + media * _MEDIA_BYTES,
     )
 
@@ -152,12 +162,22 @@ def outcome(record: Record, ending: Ending) -> Outcome:
         return "answered"
     if ending.error in _LEFT:
         return "cancelled"
-    if record.last is not None and record.last.outcome == "refused":
-        return "refused"
-    return "broken" if ending.status < 400 else "failed"  # noqa: PLR2004 - the first status of an error
+    if ending.status < _FIRST_ERROR:
+        return "broken"
+    if record.last is None:
+        return "refused" if ending.status < _FIRST_OF_OURS else "failed"
+    return "refused" if record.last.outcome == "refused" else "failed"
 
 
-def decision(call: Call, record: Record, ending: Ending, looks_for: Sought, *, prompts: bool) -> Decision:
+def decision(
+    call: Call,
+    record: Record,
+    ending: Ending,
+    looks_for: Sought,
+    facts: Circumstances | None = None,
+    *,
+    prompts: bool = False,
+) -> Decision:
     """The whole record.  Reads the call's text if rules do; for a thread."""
     plan = record.plan
     return Decision(
@@ -169,6 +189,7 @@ def decision(call: Call, record: Record, ending: Ending, looks_for: Sought, *, p
         status=ending.status,
         error=ending.error,
         duration_s=_rounded(ending.duration_s),
+        refused=plan.refused,
         rules=plan.rules,
         local_only=plan.local_only,
         treatment=plan.treatment,
@@ -180,7 +201,7 @@ def decision(call: Call, record: Record, ending: Ending, looks_for: Sought, *, p
         skipped=tuple(record.skipped),
         ignored=record.ignored,
         neurons_left=record.neurons_left,
-        facts=None if record.facts is None else _circumstances(record.facts, plan),
+        facts=facts,
         text=words(call) if prompts and not plan.local_only else None,
     )
 
@@ -216,19 +237,24 @@ def _counted(usage: Usage) -> Counted:
     return Counted(**{name: getattr(usage, name) for name in Counted.__struct_fields__})
 
 
-def _circumstances(facts: Facts, plan: Plan) -> Circumstances:
-    """The facts without those of other aliases' steps."""
-    steps = {step.name for step in plan.steps} | {left.step for left in plan.left_out}
+def circumstances(facts: Facts, plan: Plan) -> Circumstances:
+    """The facts of now, without those of other aliases' steps."""
+    steps = [step.name for step in plan.steps] + [left.step for left in plan.left_out]
     backends = {step.partition("/")[0] for step in steps}
     return Circumstances(
         online=facts.online,
-        off={name: why for name, why in facts.off.items() if name in backends},
-        down={step: why for step, why in facts.down.items() if step in steps},
-        unreachable={name: why for name, why in facts.unreachable.items() if name in backends},
-        loads={step: load for step, load in facts.loads.items() if step in steps},
-        cached={step: count for step, count in facts.cached.items() if step in steps and count},
-        allowances={name: left for name, left in facts.allowances.items() if name in backends},
+        off=_of(facts.off, backends),
+        down=_of(facts.down, steps),
+        unreachable=_of(facts.unreachable, backends),
+        contexts=_of(facts.contexts, steps),
+        loads=_of(facts.loads, steps),
+        cached=_of(facts.cached, steps),
+        allowances=_of(facts.allowances, backends),
     )
+
+
+def _of(known: Mapping[str, T], names: Iterable[str]) -> dict[str, T]:
+    return {name: known[name] for name in names if name in known} if known else {}
 
 
 def _rounded(duration_s: float) -> float:

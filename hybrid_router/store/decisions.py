@@ -30,6 +30,9 @@ _PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
 _ADD = insert(DECISIONS).prefix_with("OR IGNORE")  # a write whose end was not heard of is done again
 
+# What one document may do wrong without costing the others.
+_MISTAKES = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError)
+
 OnLost: TypeAlias = Callable[[int, str], None]
 
 
@@ -215,7 +218,7 @@ def _encoded(rows: list[Row]) -> tuple[list[dict[str, Any]], list[str]]:
     for row in rows:
         try:
             document = _document(row)
-        except (TypeError, ValueError, RecursionError) as error:
+        except _MISTAKES as error:
             lost.append(f"a record could not be encoded ({type(error).__name__})")
             continue
         written.append(

@@ -155,14 +155,14 @@ async def test_a_bug_in_a_document_is_told(path: Path) -> None:
     lost = Lost()
 
     def broken() -> Any:
-        raise LookupError("a bug")
+        raise ReferenceError("a bug")
 
     async with opened(path, on_lost=lost) as store:
         store.decisions.add(row(1, document=broken))
         await lost.heard.wait()
         store.decisions.add(row(2))
 
-    assert lost.why == ["the writer ended: LookupError"]
+    assert lost.why == ["the writer ended: ReferenceError"]
 
 
 async def test_old_records_are_dropped(path: Path) -> None:
