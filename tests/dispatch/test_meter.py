@@ -480,6 +480,7 @@ async def test_a_note_of_the_same_date_covers_no_other_day() -> None:
     """A clock that was set back comes to a date for the second time: that day is noted anew."""
     async with trial() as one:
         await one.take(500)
+        one.notes.saved.clear()
         two = await restarted(one)
         await one.notes.saved.wait()
         one.clock.off = timedelta(days=-1)
