@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from hybrid_router.config import timeouts
+from hybrid_router.config.languages import LANGUAGES
 from hybrid_router.config.listen import is_loopback, parse_listen
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
 from hybrid_router.config.schema import (
@@ -146,6 +147,7 @@ def _check_condition(config: Config, condition: Condition, path: KeyPath, proble
         begins, _, ends = condition.time.partition("-")
         if begins == ends:
             problems.add((*path, "time"), "ends when it begins: leave it out to mean the whole day")
+    _check_names(condition.language, "language", sorted(LANGUAGES), path, problems)
     if condition.prompt_tokens is not None:
         _check_range(condition.prompt_tokens, (*path, "prompt_tokens"), problems)
     for below, inner in _inner(condition, path, problems):
@@ -172,7 +174,7 @@ def _check_range(size: Above, path: KeyPath, problems: Problems) -> None:
 
 
 def _check_names(
-    names: tuple[str, ...] | None, what: str, known: tuple[str, ...], path: KeyPath, problems: Problems
+    names: tuple[str, ...] | None, what: str, known: Sequence[str], path: KeyPath, problems: Problems
 ) -> None:
     for below, name in problems.numbered((*path, what), names or ()):
         if name not in known:

@@ -9,6 +9,9 @@ import re2
 
 from hybrid_router.config.schema import Above, Condition
 from hybrid_router.core.call import Feature, Operation
+from hybrid_router.routing import file_names
+from hybrid_router.routing.findings import finder, kinds_of
+from hybrid_router.routing.language import detector
 from hybrid_router.routing.subject import Subject
 
 Predicate: TypeAlias = Callable[[Subject], bool]
@@ -18,7 +21,7 @@ def compiled(condition: Condition, *, denied: bool = False) -> Predicate:
     """A predicate that holds when every key of `condition` holds; of an empty one, always.
 
     Args:
-        denied: the condition stands below a `not` (an odd number of them), see `_headers`.
+        denied: the condition stands below a `not` (an odd number of them), see `_headers` and `_finds`.
     """
     tests = tuple(_tests(condition, denied))
     if len(tests) == 1:
@@ -34,8 +37,14 @@ def _tests(condition: Condition, denied: bool) -> Iterator[Predicate]:
     yield from _nested(condition, denied)
     if condition.prompt_tokens is not None:
         yield _size(condition.prompt_tokens)
+    if condition.files is not None:
+        yield _files(condition.files)
     if condition.text is not None:
         yield _text(condition.text)
+    if condition.finds is not None:
+        yield _finds(condition.finds, denied)
+    if condition.language is not None:
+        yield _language(condition.language)
 
 
 def _of_the_call(condition: Condition) -> Iterator[Predicate]:
@@ -46,6 +55,8 @@ def _of_the_call(condition: Condition) -> Iterator[Predicate]:
         yield _operation(frozenset(Operation(name) for name in condition.operation))
     if condition.key is not None:
         yield _key(frozenset(condition.key))
+    if condition.path is not None:
+        yield _path(frozenset(condition.path))
     if condition.has is not None:
         yield _has(frozenset(Feature(name) for name in condition.has))
     if condition.time is not None:
@@ -83,6 +94,10 @@ def _operation(operations: frozenset[Operation]) -> Predicate:
 
 def _key(names: frozenset[str]) -> Predicate:
     return lambda subject: subject.call.principal in names
+
+
+def _path(paths: frozenset[str]) -> Predicate:
+    return lambda subject: subject.call.path in paths
 
 
 def _has(features: frozenset[Feature]) -> Predicate:
@@ -144,6 +159,27 @@ def _size(size: Above) -> Predicate:
 def _text(patterns: tuple[str, ...]) -> Predicate:
     found = tuple(pattern(text) for text in patterns)
     return lambda subject: subject.suspicious and any(one.search(subject.utf8) for one in found)
+
+
+def _files(globs: tuple[str, ...]) -> Predicate:
+    names = file_names.named(globs)
+    return lambda subject: names.search(subject.readable) is not None
+
+
+def _finds(names: tuple[str, ...], denied: bool) -> Predicate:
+    """A finding of one of these kinds.
+
+    What is too much to be checked may be one: then the condition holds, and below a `not` it does not.  So
+    the rule holds either way: nobody hides something from a rule by a flood.
+    """
+    looking = finder(kinds_of(names))
+    return lambda subject: subject.finds(looking, doubt=not denied)
+
+
+def _language(names: tuple[str, ...]) -> Predicate:
+    wanted = frozenset(names)
+    told = detector(wanted)  # loads the model now, and not when the first call waits
+    return lambda subject: not wanted.isdisjoint(subject.languages(told))
 
 
 def text_patterns(condition: Condition) -> Iterator[str]:

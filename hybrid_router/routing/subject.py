@@ -8,6 +8,8 @@ from typing import Any
 from hybrid_router.core.call import Call, Message, RefusalPart
 from hybrid_router.routing.estimate import prompt_tokens
 from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.findings import Finder, readable
+from hybrid_router.routing.language import Detector, said_by_the_user
 
 
 class Subject:
@@ -16,7 +18,17 @@ class Subject:
     Plain slots: a `cached_property` takes a lock, and this is made for every call.
     """
 
-    __slots__ = ("_guard", "_suspicious", "_text", "_utf8", "call", "facts")
+    __slots__ = (
+        "_found",
+        "_guard",
+        "_languages",
+        "_readable",
+        "_suspicious",
+        "_text",
+        "_utf8",
+        "call",
+        "facts",
+    )
 
     def __init__(self, call: Call, facts: Facts, guard: Any = None) -> None:
         """`guard` is a pattern without which no `text` condition can hold; None if there is none."""
@@ -26,6 +38,9 @@ class Subject:
         self._suspicious: bool | None = None
         self._text: str | None = None
         self._utf8: bytes | None = None
+        self._readable: bytes | None = None
+        self._found: dict[Finder, bool | None] = {}
+        self._languages: dict[Detector, frozenset[str]] = {}
 
     @property
     def suspicious(self) -> bool:
@@ -47,6 +62,26 @@ class Subject:
         if self._utf8 is None:
             self._utf8 = self.text.encode("utf-8", "replace")
         return self._utf8
+
+    @property
+    def readable(self) -> bytes:
+        """The text as a reader sees it, see `findings.readable`."""
+        if self._readable is None:
+            self._readable = self.utf8 if self.text.isascii() else readable(self.text)
+        return self._readable
+
+    def finds(self, finder: Finder, *, doubt: bool) -> bool:
+        """Whether `finder` finds something; `doubt` if that takes too long to tell."""
+        if finder not in self._found:
+            self._found[finder] = finder.found(self.readable)
+        found = self._found[finder]
+        return doubt if found is None else found
+
+    def languages(self, detector: Detector) -> frozenset[str]:
+        """What its user writes in, as far as `detector` can tell."""
+        if detector not in self._languages:
+            self._languages[detector] = detector.languages(said_by_the_user(self.call))
+        return self._languages[detector]
 
     @property
     def prompt_tokens(self) -> int:
@@ -80,21 +115,31 @@ def _of_message(message: Message) -> Iterator[str]:
     if message.reasoning_content:
         yield message.reasoning_content
     for tool_call in message.tool_calls or ():
+        yield tool_call.id
         yield tool_call.function.name
         yield tool_call.function.arguments
+    if message.tool_call_id:
+        yield message.tool_call_id
+
+
+def _entry(key: str, value: Any) -> str:
+    """A line of a mapping: what `password` means shows only beside its value."""
+    return f"{key}: {value}" if isinstance(value, str | int | float) else key
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """Every string in parsed JSON, keys included.  A stack, since JSON may nest deeper than calls may."""
+    """Every string and number in parsed JSON, keys too.  A stack: JSON may nest deeper than calls may."""
     stack = [value]
     while stack:
         match stack.pop():
             case str() as text:
                 yield text
             case dict() as mapping:
-                stack.extend(mapping.keys())
-                stack.extend(mapping.values())
+                stack.extend(_entry(key, value) for key, value in mapping.items())
+                stack.extend(value for value in mapping.values() if isinstance(value, dict | list))
             case list() | tuple() as items:
                 stack.extend(items)
+            case int() | float() as number if not isinstance(number, bool):
+                yield str(number)
             case _:
                 pass

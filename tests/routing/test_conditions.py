@@ -57,6 +57,15 @@ def test_alias_operation_and_key() -> None:
     assert not holds(Condition(key=("ann",)))
 
 
+def test_a_path_is_the_requests_own() -> None:
+    """As it was asked for, whole."""
+    condition = Condition(path=("/v1/completions", "/v1/chat/completions"))
+
+    assert holds(condition, path="/v1/completions")
+    assert not holds(condition, path="/v1/completion")
+    assert not holds(condition)
+
+
 def test_has_wants_all_that_is_named() -> None:
     """Tools alone are not tools and images."""
     both = Condition(has=("tools", "images"))
@@ -185,6 +194,12 @@ NAMED = ToolCall(id="1", function=FunctionCall("canary", ""))
             )
         },
         {"messages": (Message(role="assistant", tool_calls=[NAMED]),)},
+        {"messages": (Message(role="tool", content="x", tool_call_id="canary"),)},
+        {
+            "messages": (
+                Message(role="assistant", tool_calls=[ToolCall(id="canary", function=FunctionCall("f", ""))]),
+            )
+        },
         {"tools": ({"type": "function", "function": {"description": ["deep", {"canary": 1}]}},)},
         {"tool_choice": "canary"},
         {"response_format": {"json_schema": {"name": "canary"}}},

@@ -84,7 +84,7 @@ def test_the_shipped_policy_keeps_private_calls_home(policy: Policy, call: Call)
 
     assert names(decided) == [LOCAL]
     assert [left.step for left in decided.left_out] == [CLOUD]
-    assert "allows only local" in decided.left_out[0].because
+    assert "keeps the call on this machine" in decided.left_out[0].because
 
 
 @pytest.mark.parametrize("before", ["", "key=", "\n", '{"content": "\\n', "(", "é"])
