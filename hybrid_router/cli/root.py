@@ -20,6 +20,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "check": "Validate router.yaml; say everything that is wrong with it.",
         "plan": "Show which steps a call would take, in which order, and why.",
         "drill": "Run the policy against servers that fail, and say what a client would see.",
+        "replay": "Say what another policy would have done with the calls of the last days.",
         "models": "List, verify and place model files.",
         "keys": "Make client keys.",
         "emulate": "Serve Cloudflare's API on loopback, to try and to test without an account.",

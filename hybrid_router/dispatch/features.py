@@ -11,9 +11,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from hybrid_router.config.schema import Condition, Config
-from hybrid_router.core.call import Call, Message, RefusalPart, TextPart
+from hybrid_router.core.call import Call, Feature, Message, Operation, RefusalPart, TextPart
 from hybrid_router.routing.conditions import Predicate, compiled, guard, text_patterns
 from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.findings import kinds_of
 from hybrid_router.routing.subject import Subject
 
 OfText: TypeAlias = Literal["text", "finds", "files", "language"]
@@ -30,12 +31,11 @@ class Features(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         headers: those that the policy's rules looked at, by name.
         header_names: those that came; of the others nobody knows the value any more.
-        has: `core.call.Feature`s.
         minute_of_day, weekday: local time; Monday is 0.
         judged: what conditions on the text said, by `digest`.
     """
 
-    operation: str
+    operation: Operation
     alias: str
     principal: str
     prompt_tokens: int
@@ -45,7 +45,7 @@ class Features(Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, str] = field(default_factory=dict)
     header_names: tuple[str, ...] = ()
     message_count: int = 0
-    has: tuple[str, ...] = ()
+    has: tuple[Feature, ...] = ()
     choices_count: int = 1
     max_tokens: int | None = None
     stream: bool = False
@@ -85,30 +85,46 @@ class Sought(Struct, frozen=True, kw_only=True):
 
 def sought(config: Config) -> Sought:
     """What a configuration's rules look for."""
-    conditions = [leaf for rule in config.rules for leaf in _every(rule.when)]
+    conditions = [leaf for rule in config.rules for leaf in _every(rule.when, denied=False)]
     return Sought(
-        headers=frozenset(name.lower() for leaf in conditions for name in leaf.header or ()) - _SECRET,
+        headers=frozenset(name.lower() for leaf, _ in conditions for name in leaf.header or ()) - _SECRET,
         tests={
-            digest(key, wanted): compiled(one(key, wanted))
-            for leaf in conditions
+            digest(key, wanted, denied=denied): compiled(one(key, wanted), denied=denied)
+            for leaf, denied in conditions
             for key in OF_TEXT
-            for wanted in getattr(leaf, key) or ()
+            for wanted in wanted_of(leaf, key)
         },
         guard=guard(text for rule in config.rules for text in text_patterns(rule.when)),
     )
 
 
-def digest(key: OfText, wanted: str) -> str:
+def wanted_of(condition: Condition, key: OfText) -> tuple[str, ...]:
+    """What a condition looks for in text, any of which is enough.
+
+    Groups of findings stand by their members.  Languages are told by comparing all that are wanted, so they
+    are one thing.
+    """
+    wanted: tuple[str, ...] = getattr(condition, key) or ()
+    if key == "finds":
+        return tuple(sorted(kinds_of(wanted)))
+    return (",".join(sorted(wanted)),) if key == "language" and wanted else wanted
+
+
+def digest(key: OfText, wanted: str, *, denied: bool) -> str:
     """Names one thing that a rule looks for in text.
 
     A pattern may say as much as what it finds (a project's name, a customer's), so it is not kept itself.
+
+    Args:
+        denied: it stands below a `not`, where a finding that is in doubt counts the other way.
     """
-    return hashlib.blake2b(f"{key}:{wanted}".encode(), digest_size=6).hexdigest()
+    sign = "not " if denied and key == "finds" else ""
+    return hashlib.blake2b(f"{sign}{key}:{wanted}".encode(), digest_size=6).hexdigest()
 
 
 def one(key: OfText, wanted: str) -> Condition:
     """The condition that looks for this alone."""
-    return replace(Condition(), **{key: (wanted,)})
+    return replace(Condition(), **{key: tuple(wanted.split(",")) if key == "language" else (wanted,)})
 
 
 def features(call: Call, prompt_tokens: int, at_s: float, looks_for: Sought) -> Features:
@@ -120,7 +136,7 @@ def features(call: Call, prompt_tokens: int, at_s: float, looks_for: Sought) -> 
     names = [name for name in call.headers if name not in _SECRET and len(name) <= _LONGEST_NAME]
     local = time.localtime(at_s)
     return Features(
-        operation=str(call.operation),
+        operation=call.operation,
         alias=call.alias,
         principal=call.principal,
         prompt_tokens=prompt_tokens,
@@ -170,10 +186,10 @@ def _readable(message: Message) -> Message:
     )
 
 
-def _every(condition: Condition) -> Iterator[Condition]:
-    """A condition and all inside it."""
-    yield condition
+def _every(condition: Condition, *, denied: bool) -> Iterator[tuple[Condition, bool]]:
+    """A condition and all inside it, and whether they stand below a `not`."""
+    yield condition, denied
     for inner in (*(condition.any or ()), *(condition.all or ())):
-        yield from _every(inner)
+        yield from _every(inner, denied=denied)
     if condition.not_ is not None:
-        yield from _every(condition.not_)
+        yield from _every(condition.not_, denied=not denied)

@@ -16,7 +16,7 @@ from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Usage
 from hybrid_router.core.step import LeftOut, Plan, Prediction, Step, Timeouts
 from hybrid_router.dispatch.archive import Archive
-from hybrid_router.dispatch.decision import Decision, Ending, decision, outcome, row
+from hybrid_router.dispatch.decision import Decision, Ending, circumstances, decision, outcome, row
 from hybrid_router.dispatch.features import Sought, Words, digest, sought
 from hybrid_router.dispatch.record import Attempt, Outcome, Record
 from hybrid_router.routing.facts import Facts
@@ -127,8 +127,12 @@ def test_a_record_says_what_was_decided_and_what_became_of_it() -> None:
 
 def test_a_record_reads_back_as_it_was() -> None:
     """What `replay` reads is what was written, facts and all."""
-    facts = Facts(online=False, loads={"local/a": Load(running_count=2, parallel=2)}, cached={"local/a": 5})
-    decided = decision(call(max_cost_usd=0.5), record(facts=facts), ENDING, NOTHING, prompts=True)
+    facts: Facts = Facts(
+        online=False, loads={"local/a": Load(running_count=2, parallel=2)}, cached={"local/a": 5}
+    )
+    made = record(facts=facts)
+    noted = circumstances(facts, made.plan)
+    decided = decision(call(max_cost_usd=0.5), made, ENDING, NOTHING, noted, prompts=True)
 
     assert msgspec.json.decode(written(decided), type=Decision) == decided
 
@@ -176,9 +180,9 @@ def test_what_conditions_on_the_text_said_is_kept() -> None:
     kept = decision(call(), record(), ENDING, sought(rules), prompts=False).features
 
     assert kept.judged == {
-        digest("text", "canary"): True,
-        digest("text", "sparrow"): False,
-        digest("text", "wo.ds"): True,
+        digest("text", "canary", denied=False): True,
+        digest("text", "sparrow", denied=False): False,
+        digest("text", "wo.ds", denied=True): True,
     }
 
 
@@ -225,9 +229,8 @@ def test_facts_of_other_aliases_stay_out() -> None:
         down={"local/a": "it died", "local/z": "it died"},
         loads={"local/a": Load(waiting_count=1), "local/z": Load()},
     )
-    kept = decision(call(), record(facts=facts), ENDING, NOTHING, prompts=False).facts
+    kept = circumstances(facts, record().plan)
 
-    assert kept is not None
     assert (kept.off, kept.down) == ({"cloud": "no token"}, {"local/a": "it died"})
     assert list(kept.loads) == ["local/a"]
 
@@ -235,6 +238,8 @@ def test_facts_of_other_aliases_stay_out() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "last", "expected"),
     [
+        ("refused_by_policy", 403, None, "refused"),
+        ("no_backend_available", 503, None, "failed"),
         (None, 200, "answered", "answered"),
         ("client_gone", 499, "cancelled", "cancelled"),
         ("client_stall", 200, "cancelled", "cancelled"),
@@ -244,13 +249,25 @@ def test_facts_of_other_aliases_stay_out() -> None:
         ("backend_error", 502, "failed", "failed"),
     ],
 )
-def test_how_a_call_ended(error: str | None, status: int, last: Outcome, expected: str) -> None:
+def test_how_a_call_ended(error: str | None, status: int, last: Outcome | None, expected: str) -> None:
     """One word, from what the client was told and how the last attempt ended."""
     made = record()
-    made.attempts[-1].outcome = last
+    if last is None:
+        made.attempts.clear()
+    else:
+        made.attempts[-1].outcome = last
     ending = Ending(at_s=AT_S, started_s=0, duration_s=1, status=status, error=error)
 
     assert outcome(made, ending) == expected
+
+
+def test_facts_are_noted_at_the_calls_end() -> None:
+    """What happens to a backend before the record is written does not change what is written."""
+    down = {"local/a": "it died"}
+    made = row(call(), record(facts=Facts(down=down)), ENDING, NOTHING, prompts=False)
+    down.clear()
+
+    assert made.document().facts.down == {"local/a": "it died"}
 
 
 def test_large_calls_weigh_more_in_the_queue() -> None:
