@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from msgspec import Struct, field
@@ -56,8 +57,10 @@ def put_first(rule: CompiledRule, steps: Iterable[Step], local: frozenset[str]) 
         return next(ranks, len(rule.first))
 
     because = f"rule {rule.name}: first {', '.join(rule.first)}"
-    ordered = sorted(steps, key=rank)
-    return tuple(replace(step, because=because) if rank(step) < len(rule.first) else step for step in ordered)
+    ranked = sorted(((rank(step), step) for step in steps), key=itemgetter(0))
+    return tuple(
+        replace(step, because=because) if place < len(rule.first) else step for place, step in ranked
+    )
 
 
 def keep_only(

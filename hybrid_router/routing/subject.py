@@ -22,6 +22,7 @@ class Subject:
         "_found",
         "_guard",
         "_languages",
+        "_prompt_tokens",
         "_readable",
         "_suspicious",
         "_text",
@@ -38,6 +39,7 @@ class Subject:
         self._suspicious: bool | None = None
         self._text: str | None = None
         self._utf8: bytes | None = None
+        self._prompt_tokens: int | None = None
         self._readable: bytes | None = None
         self._found: dict[Finder, bool | None] = {}
         self._languages: dict[Detector, frozenset[str]] = {}
@@ -86,7 +88,9 @@ class Subject:
     @property
     def prompt_tokens(self) -> int:
         """The prompt's size, estimated from lengths alone."""
-        return prompt_tokens(self.call, self.text)
+        if self._prompt_tokens is None:
+            self._prompt_tokens = prompt_tokens(self.call, self.text)
+        return self._prompt_tokens
 
 
 def everything_written(call: Call) -> str:
