@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help run install models test check bench lock clean FORCE
+.PHONY: help run install models test check bench soak lock clean FORCE
 
 PY := .venv/bin/python
 PLACE := $(PY) -m hybrid_router models place
@@ -44,6 +44,10 @@ check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow t
 bench: .venv/.installed-test ## measure the router beside a bare proxy, and the engine beside llama-cpp-python's own
 	@$(PLACE) --quiet
 	@exec $(PY) -m bench $(ARGS)
+
+soak: .venv/.installed-test ## run 200 random trials against the real service; ARGS='--seeds 5' for fewer
+	@$(PLACE) --quiet
+	@PYTHONPATH=tests/contract:tests/e2e exec $(PY) tests/soak/soak.py $(ARGS)
 
 lock: ## write the lock files anew (needs uv; ARGS=--upgrade takes newer versions)
 	@scripts/lock.sh $(ARGS)

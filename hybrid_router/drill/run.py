@@ -143,7 +143,7 @@ def finding(route: Route, trial: Trial) -> Finding | None:
         )
         what = f"the call reached {', '.join(away)}, although {kept}"
     elif seen.ending == "hung":
-        what = f"the call had not ended after {seen.ended_s:.4g} s; its deadline is {route.plan.total_s:g} s"
+        what = f"the call had not ended after {seen.ended_s:.1f} s; its deadline is {route.plan.total_s:g} s"
     elif seen.ending == "dropped":
         what = "the connection ended without an answer and without an error"
     if what is None:

@@ -28,15 +28,17 @@ def letters(steps: Iterable[str]) -> dict[str, str]:
 
 def words(letter: str, call: Call) -> Iterator[str]:
     """The answer to `call`, or the rest of one that was begun."""
-    begun_count = len(_WORD.findall(call.written or _begun(call)))
+    begun_count = len(_WORD.findall(_begun(call)))
     for number in range(begun_count + 1, WORDS_COUNT + 1):
         yield f" {letter}{number}." if number > 1 else f"{letter}{number}."
 
 
 def _begun(call: Call) -> str:
-    """The beginning of an answer that is given as the assistant's last message."""
-    last = call.messages[-1] if call.messages else None
-    return last.text if last is not None and last.role == "assistant" else ""
+    """The beginning of an answer, given as such or at the end of a raw prompt.
+
+    A last message of the assistant is none: most chat models take it for a turn that is over.
+    """
+    return call.written or "".join(prompt for prompt in call.prompts if isinstance(prompt, str))
 
 
 def parts(text: str, steps: Mapping[str, str]) -> tuple[Part, ...]:

@@ -33,7 +33,7 @@ def when(seconds: float) -> str:
     """Seconds of the policy, as far as they can be told from what this machine needs itself."""
     if seconds < _AT_ONCE_S:
         return "at once"
-    return "within a second" if seconds < _SOON_S else f"after {seconds:.3g} s"
+    return "within a second" if seconds < _SOON_S else f"after {round(seconds, 1):g} s"
 
 
 def _whole(seen: Seen) -> str:

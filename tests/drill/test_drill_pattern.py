@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import re2
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,12 +47,16 @@ def test_what_is_too_hard_gives_nothing(pattern: str) -> None:
     assert list(examples(pattern)) == []
 
 
-def test_the_shipped_patterns_are_simple_enough(shipped: str) -> None:
-    """Each `text` pattern of the shipped router.yaml finds something in one of its examples."""
-    rules = yaml.safe_load(shipped)["rules"]
-    patterns = [pattern for rule in rules for pattern in rule["when"].get("text", [])]
-
-    assert patterns
-    assert [
-        pattern for pattern in patterns if not any(re2.search(pattern, text) for text in examples(pattern))
-    ] == []
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "-----BEGIN [A-Z ]*PRIVATE KEY",
+        "A[KS]IA[0-9A-Z]{16}",
+        "gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22}",
+        r"(\b|\\[nrt])sk-[A-Za-z0-9_-]{20}",
+        r"(?i)\bproject\s+(?P<name>blue|red)\b",
+    ],
+)
+def test_patterns_as_people_write_them_are_simple_enough(pattern: str) -> None:
+    """What is searched for is found in an example."""
+    assert any(re2.search(pattern, text) for text in examples(pattern))

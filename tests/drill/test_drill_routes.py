@@ -48,6 +48,13 @@ def made(when: str, wanted: Wanted | None = None, action: str = "only: local", a
         "{ prompt_tokens: { above: 100, below: 140 } }",
         "{ not: { prompt_tokens: { below: 500 } } }",
         "{ any: [{ key: nobody }, { all: [{ text: secret }, { not: { not: { has: tools } } }] }] }",
+        *(f"{{ finds: {kind} }}" for kind in ("secrets", "api_keys", "private_keys", "tokens")),
+        *(f"{{ finds: {kind} }}" for kind in ("pii", "emails", "phones", "cards", "ibans")),
+        "{ files: ['*.pem', .env] }",
+        "{ files: '**/secrets/**' }",
+        "{ path: /v1/completions }",
+        "{ language: de }",
+        "{ language: [zh], prompt_tokens: { above: 500 } }",
         "{ any: [{ alias: y }, { header: { x-team: 'red' } }] }",
     ],
 )
@@ -118,3 +125,15 @@ def test_a_call_is_somebodys_where_keys_are_needed() -> None:
     route = made("{ key: bob }").routes[0]
 
     assert decoded(route.sketch, route.config).principal == "ann"
+
+
+def test_every_rule_that_ships_is_drilled(shipped: str) -> None:
+    """A call is made for each rule of the shipped router.yaml, for each alias that it concerns."""
+    config = loads(shipped).config
+    features = {step.step: frozenset(Feature) for alias in config.aliases.values() for step in alias.try_}
+    found = routes(config, features, list(config.aliases), Wanted())
+
+    assert config.rules
+    assert found.undrilled == []
+    kinds = {kind for route in found.routes for kind in route.kinds}
+    assert kinds == {"streamed", "plain", *(f"rule {rule.name}" for rule in config.rules)}

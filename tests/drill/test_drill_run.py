@@ -76,31 +76,23 @@ def test_when_all_is_well_the_first_step_answers(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "least_s", "most_s"),
+    ("fault", "wait_s"),
     [
-        ("refuse", 0, 1),
-        ("no_name", 0, 1),
-        ("no_answer", 2, 3.5),
-        ("hang", 8, 9),
-        ("headers", 8, 9),
-        ("rate", 0, 1),
-        ("capacity", 0, 1),
-        ("quota", 0, 1),
-        ("error", 0, 1),
-        ("gateway", 0, 1),
+        *((name, 0.0) for name in ("refuse", "no_name", "rate", "capacity", "quota", "error", "gateway")),
+        ("no_answer", 2.0),
+        ("hang", 8.0),
+        ("headers", 8.0),
     ],
 )
 @pytest.mark.parametrize("kind", ["streamed", "plain"])
-def test_a_step_that_fails_is_passed_over(
-    report: Report, kind: str, fault: str, least_s: float, most_s: float
-) -> None:
-    """The next one answers whole, after the policy's own wait."""
+def test_a_step_that_fails_is_passed_over(report: Report, kind: str, fault: str, wait_s: float) -> None:
+    """The next one answers whole, after the policy's own wait and no longer one."""
     answered = seen(route(report, "away", kind), SKY, fault)
 
     assert answered.ending == "whole"
     assert answered.runs == (SKY, HOME)
     assert [part.step for part in answered.parts] == [HOME]
-    assert least_s <= answered.ended_s < most_s
+    assert wait_s <= answered.ended_s < wait_s + 2
 
 
 @pytest.mark.parametrize("fault", ["stall", "cut", "reset", "malformed"])
@@ -190,7 +182,7 @@ def test_a_call_that_hangs_is_found(config: Config, streamed: Route) -> None:
 
     assert hanging.ending == "hung"
     assert found is not None
-    assert found.what == "the call had not ended after 4 s; its deadline is 3 s"
+    assert found.what == "the call had not ended after 4.0 s; its deadline is 3 s"
 
 
 def test_a_dropped_connection_is_found(streamed: Route) -> None:
