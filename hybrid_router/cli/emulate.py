@@ -14,6 +14,7 @@ import click
 
 from hybrid_router import app
 from hybrid_router.backends.local import Local, LocalModel
+from hybrid_router.catalogue import workers_ai
 from hybrid_router.config.schema import LocalModel as LocalModelConfig
 from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
@@ -45,6 +46,13 @@ def command() -> None:
     "--token-delay", default=0.0, type=click.FloatRange(0, 60), help="Seconds between the events of a stream."
 )
 @click.option(
+    "--prefill",
+    "prefills",
+    metavar="MODEL",
+    multiple=True,
+    help="A model of Workers AI that goes on from a last message of the assistant.  May be repeated.",
+)
+@click.option(
     "--model",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A GGUF that answers instead of the script.",
@@ -60,6 +68,7 @@ def cloudflare(
     quota_code: str,
     rate_limits: bool,
     token_delay: float,
+    prefills: tuple[str, ...],
     model: Path | None,
 ) -> None:
     """Play Workers AI for the text generation models of the catalogue."""
@@ -75,6 +84,7 @@ def cloudflare(
         quota_code=3036 if quota_code == "3036" else 4006,
         rate_limits=rate_limits,
         token_delay_s=token_delay,
+        prefill_models=_known(prefills, model),
     )
     try:
         asyncio.run(_serve_until_told(settings, model))
@@ -83,6 +93,21 @@ def cloudflare(
         raise click.ClickException(
             f"cannot listen on {host}:{port}: {why}; name another with --port (0: any free one) or --host"
         ) from error
+
+
+def _known(prefills: tuple[str, ...], weights: Path | None) -> frozenset[str]:
+    """The models that go on from the assistant's words, which only the script can play.
+
+    Raises:
+        click.UsageError: there is no such model, or a model file answers.
+    """
+    if prefills and weights is not None:
+        raise click.UsageError("--prefill is played by the script: leave out --model")
+    known = workers_ai.load().by_id() if prefills else {}
+    for name in prefills:
+        if name not in known:
+            raise click.BadParameter(f"Workers AI has no model {name!r}", param_hint="--prefill")
+    return frozenset(prefills)
 
 
 async def local_backend(weights: Path) -> Backend:

@@ -119,7 +119,8 @@ class Call(Struct, frozen=True, kw_only=True):
     `path` is the request's, such as `/v1/completions`.  `deadline_s` and `max_cost_usd` are what the client
     allows at most; None: what the policy allows.
     `written` is the beginning of the answer that is out already: a backend that is given one continues it
-    and yields only what follows.  Then there is one choice.  `session` names the conversation.
+    and yields only what follows.  Then there is one choice.  It came in `written_count` pieces, mostly of a
+    token each.  `session` names the conversation.
     `extra` holds body fields that no dialect field covers, as parsed JSON: a backend forwards those it
     declares, the rest are named to the client.
     """
@@ -142,6 +143,7 @@ class Call(Struct, frozen=True, kw_only=True):
     deadline_s: float | None = None
     max_cost_usd: float | None = None
     written: str = ""
+    written_count: int = 0
     session: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 

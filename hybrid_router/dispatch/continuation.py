@@ -20,15 +20,18 @@ class Interrupted:
 
     Attributes:
         text: the one choice's text.
+        text_count: pieces it came in.
         begun: something was shown, be it only reasoning.
         in_tool_call: a tool call was begun: nothing can go on inside its arguments.
     """
 
-    __slots__ = ("begun", "in_tool_call", "text")
+    __slots__ = ("begun", "in_tool_call", "text", "text_count")
 
     def __init__(self, shown: Shown) -> None:
         events = [event for batch in shown for event in batch]
-        self.text = "".join(event.text for event in events if isinstance(event, Text))
+        texts = [event.text for event in events if isinstance(event, Text)]
+        self.text = "".join(texts)
+        self.text_count = len(texts)
         self.begun = any(isinstance(event, Text | Reasoning | ToolFragment) for event in events)
         self.in_tool_call = any(isinstance(event, ToolFragment) for event in events)
 
@@ -46,7 +49,9 @@ def why_not(call: Call, treatment: Treatment, interrupted: Interrupted) -> str |
 
 def taken_up(call: Call, interrupted: Interrupted, mode: Mode) -> Call:
     """The call as the next step gets it."""
-    return replace(call, written=interrupted.text) if mode == "prefill" else call
+    if mode != "prefill":
+        return call
+    return replace(call, written=interrupted.text, written_count=interrupted.text_count)
 
 
 def aligner(call: Call, interrupted: Interrupted, treatment: Treatment) -> Aligner:

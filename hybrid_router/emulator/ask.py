@@ -6,6 +6,7 @@ import json
 from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Model
 from hybrid_router.core import ids
@@ -66,6 +67,24 @@ def call_from(model: Model, body: dict[str, Any], form: Form, *, openai: bool) -
         tool_choice=body.get("tool_choice"),
         response_format=body.get("response_format"),
     )
+
+
+def begun(call: Call, model: Model, *, goes_on: bool) -> Call:
+    """`call` as a model takes a last message of the assistant.
+
+    One that goes on from it gets it as the beginning of its answer.  Classic models take it for a finished
+    turn and answer anew.
+
+    Raises:
+        Refusal: 8007, all others.
+    """
+    if not call.messages or call.messages[-1].role != "assistant":
+        return call
+    if goes_on:
+        return replace(call, messages=call.messages[:-1], written=call.messages[-1].text)
+    if model.native_result != "response":
+        raise Refusal(8007, "the last message must have the role user or tool, not assistant")
+    return call
 
 
 def _asked(body: dict[str, Any], form: Form) -> tuple[tuple[Message, ...], tuple[str, ...]]:

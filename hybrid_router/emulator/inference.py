@@ -72,7 +72,8 @@ def accept(account: Account, model_id: str, body: dict[str, Any], *, openai: boo
     account.schemas.check(model, body)
     if "requests" in body:
         raise Refusal(5006, "Bad input: Error: asynchronous batches are not emulated")
-    call = ask.call_from(model, body, form, openai=openai)
+    goes_on = account.scripted and model_id in account.settings.prefill_models
+    call = ask.begun(ask.call_from(model, body, form, openai=openai), model, goes_on=goes_on)
     if model.context_window is not None and tokens.prompt_tokens(call) > model.context_window:
         raise Refusal(8007, f"the prompt is longer than the context window of {model.context_window} tokens")
     if account.ledger.spent:

@@ -4,6 +4,9 @@ repeat: TEXT      TEXT, to the letter
 count to N        1 2 3 … N
 think: TEXT       some reasoning, then as for TEXT
 anything else     `You said: ` and what was said
+
+A raw prompt is answered on a new line, so that a prompt that ends with the beginning of its own answer can
+be told, and is gone on from.  One that ends with a series, `1, 2, 3,`, is gone on from in its own line.
 """
 
 from __future__ import annotations
@@ -16,19 +19,24 @@ from typing import Any
 from msgspec import Struct
 
 from hybrid_router.core.backend import IDLE, Load
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.call import Call, Feature, Message
 from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.step import Step
 from hybrid_router.emulator import example, tokens
 
 REASONING = "Let me see what was said."
 _COUNT = re.compile(r"count to (\d{1,5})\b", re.IGNORECASE)
+_SERIES = re.compile(r"(?:\A|\n)((\d{1,5}), \d[\d, ]*)\Z", re.ASCII)
+_SERIES_COUNT = 100
 _VERBATIM = "repeat: "
 _THINK = "think: "
 
 
 class Expected(Struct, frozen=True, kw_only=True):
-    """What the script answers to a call: either `text` or a tool call, and what it costs."""
+    """What the script answers to a call: either `text` or a tool call, and what it costs.
+
+    Of an answer whose beginning is in the call, `text` is the rest; limits hold for that alone.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -54,9 +62,28 @@ def expected(call: Call) -> Expected:
             completion_tokens=spent,
         )
     said = last_said(call)
-    thinks = said.startswith(_THINK)
-    whole = _json_answer(call) or text_answer(said.removeprefix(_THINK), after_tool=_after_tool(call))
-    return _limited(call, REASONING if thinks else "", whole, prompt_tokens)
+    thinks = said.startswith(_THINK) and not call.written
+    said = said.removeprefix(_THINK)
+    if call.messages:
+        whole = _json_answer(call) or text_answer(said, after_tool=_after_tool(call))
+    else:
+        whole = _json_answer(call) or raw_answer(said)
+    return _limited(call, REASONING if thinks else "", whole.removeprefix(call.written), prompt_tokens)
+
+
+def raw_answer(prompt: str) -> str:
+    """What follows a raw prompt, before any limit."""
+    if found := _SERIES.search(prompt):
+        first = int(found[2])
+        series = ", ".join(str(number) for number in range(first, first + _SERIES_COUNT))
+        if series.startswith(found[1]):
+            return series.removeprefix(found[1])
+    for border in re.finditer("\n", prompt):
+        said, begun = prompt[: border.start()], prompt[border.start() :]
+        whole = "\n" + text_answer(said)
+        if whole.startswith(begun):
+            return whole.removeprefix(begun)
+    return "\n" + text_answer(prompt)
 
 
 def text_answer(said: str, *, after_tool: bool = False) -> str:
@@ -71,9 +98,9 @@ def text_answer(said: str, *, after_tool: bool = False) -> str:
 
 
 def last_said(call: Call) -> str:
-    """The newest message's text, or the prompt."""
+    """The newest message's text, but for the assistant's, or the prompt."""
     if call.messages:
-        return call.messages[-1].text
+        return _last(call).text
     return next((prompt for prompt in call.prompts if isinstance(prompt, str)), "")
 
 
@@ -100,7 +127,13 @@ def chosen_tool(call: Call) -> dict[str, Any] | None:
 
 def _after_tool(call: Call) -> bool:
     """Whether the newest message is a tool's result."""
-    return bool(call.messages) and call.messages[-1].role in ("tool", "function")
+    return bool(call.messages) and _last(call).role in ("tool", "function")
+
+
+def _last(call: Call) -> Message:
+    """The newest message that is not the assistant's, if there is one."""
+    asking = [message for message in call.messages if message.role != "assistant"]
+    return (asking or call.messages)[-1]
 
 
 def _json_answer(call: Call) -> str | None:
@@ -150,8 +183,8 @@ class Script:
         return None
 
     def continues(self, model: str, call: Call) -> bool:
-        """It starts every answer at its beginning."""
-        return False
+        """It knows all its answers, so it goes on from any place."""
+        return call.choices_count == 1
 
     def context(self, model: str) -> int | None:
         """It has no limit of its own."""

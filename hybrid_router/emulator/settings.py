@@ -35,6 +35,7 @@ class Settings:
         rate_limits: count calls a minute.
         trailing_usage: end chat streams with the line `{"response":"","usage":…}`.
         stream_usage: usage of chunks: of each chunk alone, so far, or in the last chunk only.
+        prefill_models: the script goes on from a last message of the assistant when asked as one of these.
         token_delay_s: pause before each event of a stream.
         plain_limit_s: a plain answer that takes longer is 408/3046.
         hang_limit_s: longest that a fault hangs; then the connection is reset.
@@ -53,6 +54,7 @@ class Settings:
     rate_limits: bool = True
     trailing_usage: bool = True
     stream_usage: Literal["delta", "cumulative", "final"] = "delta"
+    prefill_models: frozenset[str] = frozenset()
     token_delay_s: float = 0.0
     body_limit_bytes: int = 10 * 2**20
     plain_limit_s: float = 120.0

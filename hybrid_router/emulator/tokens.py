@@ -23,7 +23,8 @@ def count(text: str) -> int:
 
 
 def prompt_tokens(call: Call) -> int:
-    """How many tokens `call` asks with."""
+    """How many tokens `call` asks with, a beginning of its answer among them."""
     if call.messages:
-        return sum(count(message.text) + MESSAGE_OVERHEAD_TOKENS for message in call.messages)
+        texts = [message.text for message in call.messages] + [call.written] * bool(call.written)
+        return sum(count(text) + MESSAGE_OVERHEAD_TOKENS for text in texts)
     return sum(count(prompt) if isinstance(prompt, str) else len(prompt) for prompt in call.prompts)

@@ -13,17 +13,11 @@ fewer tokens, so there the estimate comes out higher.
 from __future__ import annotations
 
 from hybrid_router.core.call import Call
+from hybrid_router.core.tokens import ASCII_PER_TOKEN, text_tokens
 
-ASCII_PER_TOKEN = 4
-BYTES_PER_TOKEN = 3
+__all__ = ["ASCII_PER_TOKEN", "MESSAGE_TOKENS", "prompt_tokens", "text_tokens"]
+
 MESSAGE_TOKENS = 4
-
-
-def text_tokens(text: str) -> int:
-    """Estimated tokens of a text; 0 only for an empty one."""
-    ascii_count = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-    wide_bytes = 0 if text.isascii() else len(text.encode("utf-8", "replace")) - ascii_count
-    return -(-ascii_count // ASCII_PER_TOKEN) + -(-wide_bytes // BYTES_PER_TOKEN)
 
 
 def prompt_tokens(call: Call, text: str) -> int:

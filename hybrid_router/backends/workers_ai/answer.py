@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from hybrid_router.backends.workers_ai import wire
+from hybrid_router.backends.workers_ai.prefill import Echo
 from hybrid_router.backends.workers_ai.tools import ToolCalls
 from hybrid_router.backends.workers_ai.usage import Tally
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, Usage
@@ -49,7 +50,7 @@ class Broken(Exception):
 
 
 class Answer:
-    """Reads one choice.
+    """Reads one choice, behind what is `written` of it; `echoes`: that may come once more first.
 
     Attributes:
         finished: its `Finish` was given; later text is dropped.
@@ -58,10 +59,19 @@ class Answer:
         broken: why it cannot go on, once that is so.
     """
 
-    def __init__(self, index: int, *, max_tokens: int, stops: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        index: int,
+        *,
+        max_tokens: int,
+        stops: tuple[str, ...] = (),
+        written: str = "",
+        echoes: bool = False,
+    ) -> None:
         self._index = index
         self._max_tokens = max_tokens
-        self._stop = StopFilter(stops) if stops else None
+        self._echo = Echo(written) if written and echoes else None
+        self._stop = StopFilter(stops, written) if stops else None
         self._tools = ToolCalls(index)
         self._tally = Tally()
         self._chunked = False  # OpenAI's chunks were seen
@@ -150,6 +160,12 @@ class Answer:
     def _text(self, text: str, batch: Batch) -> None:
         if self.finished:
             return
+        if self._echo is not None:
+            text = self._echo.feed(text)
+        self._told(text, batch)
+
+    def _told(self, text: str, batch: Batch) -> None:
+        """Give text that is new, up to a stop string."""
         met = False
         if self._stop is not None:
             text, met = self._stop.feed(text)
@@ -166,13 +182,19 @@ class Answer:
     def _calls(self, pieces: list[wire.ToolPiece] | None, batch: Batch) -> None:
         if not pieces or self.finished:
             return
-        self._release(batch)
-        batch.extend(fragment for piece in pieces if (fragment := self._tools.take(piece)) is not None)
+        if self._release(batch):
+            batch.extend(fragment for piece in pieces if (fragment := self._tools.take(piece)) is not None)
 
-    def _release(self, batch: Batch) -> None:
-        """Give the text that waited for the rest of a stop string."""
+    def _release(self, batch: Batch) -> bool:
+        """Give the text that waited, for the rest of a repetition or of a stop string.
+
+        Returns whether the answer goes on: what waited may hold a stop string.
+        """
+        if self._echo is not None and (held := self._echo.flush()):
+            self._told(held, batch)
         if self._stop is not None and (held := self._stop.flush()):
             batch.append(Text(held, self._index))
+        return not self.finished
 
     def _finish(self, reason: FinishReason, batch: Batch) -> None:
         """Finish once; the first reason counts."""
@@ -180,7 +202,8 @@ class Answer:
             return
         if self._tools.nameless:
             raise Broken("called a tool without naming it")
-        self._release(batch)
+        if not self._release(batch):
+            return
         self.finished = True
         called = reason == "stop" and self._tools.any
         batch.append(Finish("tool_calls" if called else reason, self._index))

@@ -12,14 +12,15 @@ from contextlib import aclosing
 from types import MappingProxyType
 
 from hybrid_router.backends.discretion import prompt_of, without_prompt
+from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
-from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, requests
+from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.backends.workers_ai.usage import total
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.schema import WorkersAIBackend
 from hybrid_router.core.backend import Load
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Usage
 from hybrid_router.core.secret import Secret
@@ -34,6 +35,7 @@ class WorkersAI:
     Args:
         name: the backend's name in router.yaml, for messages.
         models: model id → what the catalogue knows of it; one not named there may do everything.
+        prefills: models that go on from a last message of the assistant.
     """
 
     local = False
@@ -46,10 +48,13 @@ class WorkersAI:
         account_id: str | Secret,
         token: Secret,
         models: Mapping[str, catalogue.Model] = MappingProxyType({}),
+        *,
+        prefills: frozenset[str] = prefill.PREFILLS,
     ) -> None:
         self._name = name
         self._config = config
         self._models = models
+        self._prefills = prefills
         account = account_id.reveal() if isinstance(account_id, Secret) else account_id
         self._upstream = Upstream(config.base_url, account, token)
         self._running: Counter[str] = Counter()
@@ -70,8 +75,9 @@ class WorkersAI:
         return None
 
     def continues(self, model: str, call: Call) -> bool:
-        """Not yet."""
-        return False
+        """A completion, wherever it is asked for; a chat only where the model is known to do it."""
+        known = call.operation is Operation.COMPLETE or model in self._prefills
+        return known and prefill.can_follow(call)
 
     def context(self, model: str) -> int | None:
         """What the catalogue says."""
@@ -94,18 +100,18 @@ class WorkersAI:
         self._running[step.model] += 1
         try:
             for request in asked:
-                answer = Answer(request.index, max_tokens=request.max_tokens, stops=request.stops)
+                answer = self._answer(request, call)
                 async with aclosing(self._upstream.answer(request, answer, step)) as batches:
                     async for batch in batches:
                         begun = True
                         yield batch
                 told.append(answer.usage)
         except RouterError as error:
-            error.detail = without_prompt(error.detail, prompt_of(call))
-            failure = after_first(error) if begun else error
+            failure = after_first(error) if begun else prefill.refused(error, call)
+            failure.detail = without_prompt(failure.detail, prompt_of(prefill.with_written(call)))
         else:
             if usage := total(told):
-                yield [usage]
+                yield [prefill.moved(usage, call)]
             return
         finally:
             self._running[step.model] -= 1
@@ -114,6 +120,15 @@ class WorkersAI:
     async def close(self) -> None:
         """Close every connection."""
         await self._upstream.close()
+
+    def _answer(self, request: Request, call: Call) -> Answer:
+        return Answer(
+            request.index,
+            max_tokens=request.max_tokens,
+            stops=request.stops,
+            written=call.written,
+            echoes=call.operation is Operation.CHAT,
+        )
 
     def _model(self, name: str) -> Model:
         known = self._models.get(name)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from hybrid_router.backends.workers_ai.declarations import described
 from hybrid_router.backends.workers_ai.messages import encoded
+from hybrid_router.backends.workers_ai.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import Inexpressible
 
@@ -51,6 +52,7 @@ class Request(Struct, frozen=True, kw_only=True):
         path: below `/accounts/{id}/ai/`, ready for a URL.
         streams: ask for a stream.
         index: of the choice.
+        session: names the conversation, so that Cloudflare asks the instance that knows its beginning.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Request(Struct, frozen=True, kw_only=True):
     index: int
     max_tokens: int
     stops: tuple[str, ...]
+    session: str | None = None
 
     def body(self, *, stream: bool) -> bytes:
         """The JSON to send."""
@@ -73,12 +76,14 @@ class Request(Struct, frozen=True, kw_only=True):
 def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: int) -> list[Request]:
     """The requests that answer `call`, one for each choice, in the order of their indices.
 
+    What is written of the answer already is part of what they ask, and of what `max_tokens` allows.
+
     Raises:
         Inexpressible: Workers AI cannot express the call; the message names the field.
     """
     endpoint = _endpoint(call, model, preferred)
     told = call.sampling.max_tokens
-    max_tokens = default_max_tokens if told is None else told
+    max_tokens = tokens_left(default_max_tokens if told is None else told, call)
     # JSON mode cannot be streamed natively, nor by classic models.
     formed = call.response_format is not None and call.response_format.get("type") != "text"
     streams = model.streams and not (formed and (endpoint == "run" or model.classic))
@@ -92,8 +97,9 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
             index=index,
             max_tokens=max_tokens,
             stops=call.sampling.stop,
+            session=call.session,
         )
-        for index, prompt in enumerate(_prompts(call, endpoint))
+        for index, prompt in enumerate(_prompts(with_written(call), endpoint))
     ]
 
 

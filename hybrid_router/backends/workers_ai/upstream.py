@@ -25,6 +25,7 @@ from hybrid_router.core.step import Step
 EVENT_LIMIT_BYTES = 2**20
 ANSWER_LIMIT_BYTES = 16 * 2**20
 ERROR_LIMIT_BYTES = 2**16
+SESSION_HEADER = "x-session-affinity"
 TAIL_S = 2.0  # after the finish reason: for the usage line and `[DONE]`
 _OK = 200
 
@@ -78,7 +79,8 @@ class Upstream:
             )
         url = URL(self._root + request.path, encoded=True)
         body = request.body(stream=stream)
-        reply = await self._http.post(url, body, self._headers, step.timeouts.connect_s)
+        session = {} if request.session is None else {SESSION_HEADER: request.session}
+        reply = await self._http.post(url, body, lambda: self._headers() | session, step.timeouts.connect_s)
         if reply.status == _OK:
             return reply
         try:

@@ -158,10 +158,17 @@ def models() -> dict[str, catalogue.Model]:
     return catalogue.load().by_id()
 
 
-def make(base_url: str, *, account: str = ACCOUNT, token: str = TOKEN, **config: Any) -> WorkersAI:
+def make(
+    base_url: str,
+    *,
+    account: str = ACCOUNT,
+    token: str = TOKEN,
+    prefills: frozenset[str] = frozenset(),
+    **config: Any,
+) -> WorkersAI:
     """A backend for an address."""
     settings = WorkersAIBackend(account_id=account, token=SecretSource(), base_url=base_url, **config)
-    return WorkersAI("cloud", settings, account, Secret(token), models())
+    return WorkersAI("cloud", settings, account, Secret(token), models(), prefills=prefills)
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

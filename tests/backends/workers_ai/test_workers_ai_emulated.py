@@ -94,7 +94,7 @@ async def test_choices_and_prompts_get_their_indices(endpoint: str) -> None:
         completed = await answer(backend, complete("repeat: a", "repeat: b", n=2))
 
     assert [text_of(chatted, index) for index in range(2)] == ["x", "x"]
-    assert [text_of(completed, index) for index in range(4)] == ["a", "a", "b", "b"]
+    assert [text_of(completed, index) for index in range(4)] == ["\na", "\na", "\nb", "\nb"]
     assert sum(isinstance(event, Finish) for event in completed) == 4
     assert isinstance(completed[-1], Usage)
 
@@ -105,7 +105,7 @@ async def test_completions_of_every_family_are_understood() -> None:
         for model in (CLASSIC, "@cf/qwen/qwen3-30b-a3b-fp8", "@cf/openai/gpt-oss-20b"):
             told = await answer(backend, complete("repeat: Once upon"), model)
 
-            assert text_of(told) == "Once upon"
+            assert text_of(told) == "\nOnce upon"
             assert Finish("stop") in told
 
 
