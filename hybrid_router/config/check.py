@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from hybrid_router.config import timeouts
 from hybrid_router.config.languages import LANGUAGES
 from hybrid_router.config.listen import is_loopback, parse_listen
+from hybrid_router.config.neurons import check_neurons
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
 from hybrid_router.config.schema import (
     Above,
@@ -31,6 +32,9 @@ def check(config: Config, problems: Problems) -> None:
     _check_server(config.server, problems)
     for name, backend in config.backends.items():
         _check_backend(name, backend, problems)
+        if isinstance(backend, WorkersAIBackend):
+            check_neurons(backend.neurons, ("backends", name, "neurons"), problems)
+            _check_rates(config, name, backend, problems)
     for name, alias in config.aliases.items():
         for path, step in problems.numbered(("aliases", name, "try"), alias.try_):
             _check_step(config, alias, step, path, problems)
@@ -38,6 +42,18 @@ def check(config: Config, problems: Problems) -> None:
         _check_rule(config, rule, path, problems)
     rules = problems.numbered(("rules",), config.rules)
     _check_unique((((*path, "name"), rule.name) for path, rule in rules), problems)
+
+
+def _check_rates(config: Config, name: str, backend: WorkersAIBackend, problems: Problems) -> None:
+    """Note prices of models that are never called, unless an alias with mistakes may have tried them."""
+    if any(problem.path.startswith("aliases") for problem in problems.found):
+        return
+    steps = [step for alias in config.aliases.values() for step in alias.try_]
+    known = dict.fromkeys((*backend.models, *(step.model for step in steps if step.backend == name)))
+    for model in backend.neurons.rates:
+        if model not in known:
+            path = ("backends", name, "neurons", "rates", model)
+            problems.add(path, f"no alias tries {model} here{did_you_mean(model, known)}", at_key=True)
 
 
 def _check_server(server: Server, problems: Problems) -> None:

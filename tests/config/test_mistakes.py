@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hybrid_router.config.load import ConfigErrors, loads
+from hybrid_router.config.schema import WorkersAIBackend
 
 GOOD = """\
 backends:
@@ -351,3 +352,72 @@ def test_a_rule_that_cannot_mean_anything_is_named(rule: str, at: str, message: 
     text = with_rule(rule)
 
     assert problems(text) == [f"{place(text, at)}: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("neurons", "at", "message"),
+    [
+        ("{reserve: 10001}", "→10001", "reserve: more than the day has: 10000"),
+        ("{daily: 0, reserve: 1}", "→1}", "reserve: more than the day has: 0"),
+        (
+            "{pace: {'18:00': 0.3, '09:00': 0.5}}",
+            "→0.3",
+            "pace.18:00: less than 0.5, which may be gone by 09:00: it only grows",
+        ),
+        (
+            "{pace: {'00:00': 0, '09:00': 0.5}}",
+            "→0, ",
+            "pace.00:00: nothing comes before 00:00, when the day begins: remove it",
+        ),
+        (
+            "{pace: {'9:00': 0.5}}",
+            "→'9:00'",
+            "pace.9:00: the name must be a time of day in quotes, as in '06:30'",
+        ),
+        (
+            "{pace: {'09:00': 1.5}}",
+            "→1.5",
+            "pace.09:00: must be at most 1",
+        ),
+        (
+            "{rates: {'@cf/meta/lama': {input: 1, output: 2}}}",
+            "→'@cf/meta/lama'",
+            "rates.@cf/meta/lama: no alias tries @cf/meta/lama here; did you mean @cf/meta/llama?",
+        ),
+        (
+            "{overflow_usd: -1}",
+            "→-1",
+            "overflow_usd: must be at least 0",
+        ),
+    ],
+)
+def test_neurons_that_cannot_be_meant_are_named(neurons: str, at: str, message: str) -> None:
+    """A reserve over the day, a pace that falls or holds nothing back, a price of nobody's model."""
+    text = GOOD.replace("{env: TOKEN}", f"{{env: TOKEN}}, neurons: {neurons}")
+
+    assert problems(text) == [f"{place(text, at)}: backends.cf.neurons.{message}"]
+
+
+def test_a_price_is_not_doubted_for_an_aliass_own_mistake() -> None:
+    """An alias that cannot be read may have tried the model: only its own mistake is named."""
+    neurons = "neurons: {rates: {'@cf/meta/llama': {input: 1, output: 2}}}"
+    text = GOOD.replace("{env: TOKEN}", f"{{env: TOKEN}}, {neurons}").replace("cf/@cf/meta/llama]", "cf/]")
+
+    assert [line.partition(": ")[2] for line in problems(text)] == [
+        "aliases.default.try[1]: must be backend/model"
+    ]
+
+
+def test_every_good_way_to_write_neurons_is_taken() -> None:
+    """All keys together; a price of a model that only `models` names; a pace that stays level."""
+    neurons = (
+        "{daily: 9000, reserve: 9000, overflow_usd: 0, pace: {'09:00': 0.5, '18:00': 0.5},"
+        " rates: {'@cf/meta/llama': {input: 1, output: 2}, '@cf/a/b': {input: 0, output: 0}}}"
+    )
+    models = "models: ['@cf/a/b', '@cf/meta/llama']"
+    config = loads(GOOD.replace("{env: TOKEN}", f"{{env: TOKEN}}, {models}, neurons: {neurons}")).config
+    backend = config.backends["cf"]
+
+    assert isinstance(backend, WorkersAIBackend)
+    assert backend.neurons.pace == {"09:00": 0.5, "18:00": 0.5}
+    assert backend.neurons.rates["@cf/a/b"].cached_input is None
