@@ -64,8 +64,9 @@ class Meter:
         self._now = now or machine_clock()
         self._on_trouble = on_trouble
         self._wait_s = wait_s
-        self._metered: Mapping[str, Metered] = {}
-        self._rates: Mapping[str, Rate] = {}
+        self._now_metered: Mapping[str, Metered] = {}
+        self._metered: dict[str, Metered] = {}  # those before, too: their calls may still be running
+        self._rates: dict[str, Rate] = {}
         self._states: dict[str, State] = {}
         self._accounts: dict[str, Account] = {}
         self._held: dict[int, _Held] = {}
@@ -86,13 +87,15 @@ class Meter:
                 self._on_trouble(f"a note of what was used today makes no sense and is left out: {error}")
 
     def configure(self, metered: Mapping[str, Metered], rates: Mapping[str, Rate]) -> None:
-        """Count for these backends from now on.  What runs is settled as it was begun.
+        """Count for these backends from now on.  Calls of an earlier configuration are counted all the same.
 
         Args:
             metered: by backend; those of one account share its day.
             rates: what tokens cost, by `backend/model`.
         """
-        self._metered, self._rates = metered, rates
+        self._now_metered = metered
+        self._metered |= metered
+        self._rates |= rates
         for name, backend in metered.items():
             if backend.account not in self._accounts:
                 self._accounts[backend.account] = self._account(backend.account)
@@ -115,7 +118,7 @@ class Meter:
         now = self._now()
         return {
             name: self._accounts[backend.account].day.allowance(backend.neurons, now)
-            for name, backend in self._metered.items()
+            for name, backend in self._now_metered.items()
         }
 
     def left(self, backend: str) -> float | None:

@@ -298,16 +298,18 @@ async def test_a_new_configuration_keeps_the_count() -> None:
             await one.take(126)
 
 
-async def test_a_backend_that_is_gone_is_still_settled() -> None:
-    """A call that outlives its backend's configuration counts for the account."""
+async def test_calls_of_an_earlier_configuration_are_counted() -> None:
+    """Those that run, and the next attempts of calls that run; the new one's plans know nothing of it."""
     async with trial() as one:
         taken = await one.take(100)
         one.meter.configure({}, {})
+        assert one.meter.allowances() == {}
+        await one.take(100)
         taken.usage = Usage(prompt_tokens=0, completion_tokens=50)
         one.meter.settle(call(), taken, None)
         one.meter.configure(metered(), {"cf/m": RATE})
 
-        assert one.left() == 950
+        assert one.left() == 850
 
 
 async def test_a_clean_end_loses_nothing_and_invents_nothing() -> None:
