@@ -19,6 +19,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "reload": "Have the running router take up its router.yaml anew.",
         "check": "Validate router.yaml; say everything that is wrong with it.",
         "plan": "Show which steps a call would take, in which order, and why.",
+        "budget": "Show what the day's neurons have come to, and what is left.",
         "drill": "Run the policy against servers that fail, and say what a client would see.",
         "replay": "Say what another policy would have done with the calls of the last days.",
         "models": "List, verify and place model files.",
