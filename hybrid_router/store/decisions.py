@@ -23,8 +23,8 @@ FLUSH_S = 0.25
 BATCH_COUNT = 256
 MOST_WAITING = 4096
 MOST_WAITING_BYTES = 64 * 2**20
-_RETRY_S = 2.0  # after a write that failed
-_CLOSE_S = 8.0  # longer than a write may wait for another process
+RETRY_S = 2.0  # after a write that failed
+CLOSE_S = 8.0  # longer than a write may wait for another process
 _PRUNE_COUNT = 500  # rows dropped at a time: some milliseconds of the file's lock
 _PRUNE_EVERY_S = 3600.0
 _DAY_S = 86_400.0
@@ -77,6 +77,7 @@ class Decisions:
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
         self._closing = False
+        self._why_over = "the router stopped before they were written"
         self._prune_at_s = 0.0  # on the loop's clock: at once
         self._task: Final = asyncio.create_task(self._run(), name="decision writer")
         self._task.add_done_callback(self._over)
@@ -118,7 +119,7 @@ class Decisions:
         self._closing = True
         self._some.set()
         self._enough.set()
-        _, unfinished = await asyncio.wait({self._task}, timeout=_CLOSE_S)
+        _, unfinished = await asyncio.wait({self._task}, timeout=CLOSE_S)
         if unfinished:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -130,7 +131,7 @@ class Decisions:
         self._lost_count += len(self._waiting) + len(self._writing)
         self._waiting.clear()
         self._writing.clear()
-        self._tell(f"the writer ended: {type(mistake).__name__ if mistake else 'the router stopped'}")
+        self._tell(self._why_over if mistake is None else f"the writer ended: {type(mistake).__name__}")
 
     async def _run(self) -> None:
         while True:
@@ -141,9 +142,10 @@ class Decisions:
             except StoreError as error:
                 self._tell(str(error))
                 if self._closing:
+                    self._why_over = str(error)
                     return
-                await asyncio.sleep(_RETRY_S)
-            if self._closing and not self._waiting:
+                await asyncio.sleep(RETRY_S)
+            if self._closing and not self._waiting and not self._writing:
                 return
 
     async def _due(self) -> None:

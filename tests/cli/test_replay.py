@@ -249,10 +249,25 @@ def test_latency_and_neurons_are_compared(tmp_path: Path) -> None:
 
     said = replayed(other, config)
 
+    assert "(mean of 3 calls)" in run(other, config).stdout
     assert said["moved_count"] == 2
     assert said["first_token_s"]["before"] == pytest.approx(2.0 + 2.0 + 0.5, rel=0.05)
     assert said["first_token_s"]["after"] == pytest.approx(3 * 0.5, rel=0.05)
     assert said["neurons"] == {"before": 7.0, "after": pytest.approx(3 + 3 + 7), "count": 3}
+
+
+def test_what_was_never_counted_costs_nobody_knows_what(tmp_path: Path) -> None:
+    """A call that nobody answered has no tokens to reckon with: it is in no sum of neurons."""
+    config = written(
+        tmp_path / "router.yaml", "{name: no_tales, when: {text: [tale]}, refuse: No tales here.}"
+    )
+    kept(config, {"text": "a tale"})
+    other = written(tmp_path / "new.yaml", "{name: all, first: cloud}")
+
+    said = replayed(other, config)
+
+    assert said["moves"] == [{"from": "(refused)", "to": CLOUD, "count": 1}]
+    assert said["neurons"]["count"] == 0
 
 
 def test_an_alias_that_is_gone(tmp_path: Path) -> None:
@@ -287,6 +302,7 @@ def test_records_of_another_version_are_left_out(tmp_path: Path) -> None:
     kept(config, {}, {})
     with closing(sqlite3.connect(tmp_path / "state" / "router.sqlite3")) as store, store:
         store.execute("UPDATE decisions SET document = '{\"id\": 3}' WHERE id = 'dec_1'")
+        store.execute("INSERT INTO notes VALUES ('speed', 'local/a', '[]', 0)")
 
     said = replayed(config, config)
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
@@ -191,6 +192,53 @@ async def test_writing_waits_for_another_writer(path: Path) -> None:
     assert await asyncio.to_thread(kept, path) == [1, 2]
 
 
+REFUSE = "CREATE TRIGGER full BEFORE INSERT ON decisions BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+
+
+def behind_its_back(path: Path, statement: str) -> None:
+    """Change the file as another program would."""
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(statement)
+
+
+async def test_a_write_that_fails_is_done_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the file refuses, records wait and are found; once it takes them again, none is missing."""
+    monkeypatch.setattr(decisions, "RETRY_S", 0.01)
+    lost = Lost()
+    async with opened(path, on_lost=lost) as store:
+        behind_its_back(path, REFUSE)
+        for number in range(decisions.MOST_WAITING + 300):
+            store.decisions.add(row(number))
+        await lost.heard.wait()
+        assert await store.decisions.find("dec_0", "ann") is not None
+        behind_its_back(path, "DROP TRIGGER full")
+
+    assert set(lost.why) == {f"{path}: the disk is full"}
+    assert len(await asyncio.to_thread(kept, path)) == decisions.MOST_WAITING
+
+
+async def test_what_cannot_be_written_at_the_end_is_told(path: Path) -> None:
+    """Closing does not wait for a disk that refuses: what is lost is counted, with the reason."""
+    lost = Lost()
+    async with opened(path, on_lost=lost) as store:
+        behind_its_back(path, REFUSE)
+        store.decisions.add(row(1))
+        store.decisions.add(row(2))
+
+    assert (lost.count, lost.why) == (2, [f"{path}: the disk is full"])
+
+
+async def test_closing_has_a_deadline(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that does not come to an end is cut off, and what it held is counted."""
+    monkeypatch.setattr(decisions, "CLOSE_S", 0.05)
+    lost, released = Lost(), threading.Event()
+    async with opened(path, on_lost=lost) as store:
+        store.decisions.add(row(1, document=lambda: released.wait(10)))
+    released.set()
+
+    assert (lost.count, lost.why) == (1, ["the router stopped before they were written"])
+
+
 async def test_a_look_that_is_given_up_harms_nothing(path: Path) -> None:
     """A client that leaves while its record is read leaves a store that works."""
     async with opened(path) as store:
@@ -221,6 +269,16 @@ def test_since_when(path: Path) -> None:
 def test_nothing_to_read_is_said(path: Path) -> None:
     """Without a file there is an error that says who makes it."""
     with pytest.raises(StoreError, match="a router makes it"), open_reader(path):
+        pass
+
+
+async def test_an_older_file_is_not_read(path: Path) -> None:
+    """The router brings it up to date; a reader changes nothing."""
+    async with opened(path):
+        pass
+    behind_its_back(path, "UPDATE meta SET value = 0")
+
+    with pytest.raises(StoreError, match="earlier version"), open_reader(path):
         pass
 
 
