@@ -81,7 +81,7 @@ class Control(Protocol):
         ...
 
 
-CONTROL = web.AppKey("control", Control)  # type: ignore[type-abstract]
+CONTROL = web.AppKey("control", Control)
 
 
 async def reload(request: web.Request) -> web.Response:

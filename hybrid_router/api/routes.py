@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from hybrid_router.api import decisions, probes
+from hybrid_router.api import decisions, metrics, probes
 from hybrid_router.api.guard import Respond
 from hybrid_router.api.openai import endpoints
 
@@ -30,6 +30,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/", probes.root, "public", "none"),
     Route("GET", "/health", probes.health, "public", "none"),
     Route("GET", "/ready", probes.ready, "key", "none"),
+    Route("GET", "/metrics", metrics.show, "key", "none"),
     Route("GET", "/v1/models", endpoints.list_models, "key", "none"),
     Route("GET", "/v1/models/{name:.+}", endpoints.show_model, "key", "none"),
     Route("POST", "/v1/chat/completions", endpoints.chat, "key", "json"),

@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from hybrid_router.api import body, responses
+from hybrid_router.api import body, metrics, responses
 from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
 from hybrid_router.api.generation import CURRENT, Current, Generation
@@ -33,6 +33,7 @@ def application_for(
     *,
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
+    told: metrics.Told = metrics.nothing,
 ) -> web.Application:
     """Everything that speaks HTTP, ready for a `Listener`.
 
@@ -41,6 +42,7 @@ def application_for(
         version: shown at `/`.
         on_call: hears of every decoded call once, when it has ended.
         on_refusal: hears of every request that got an error before it was a call.
+        told: what GET /metrics tells.
     """
     current = Current(first)
     application = web.Application(middlewares=[middleware(current)])
@@ -50,6 +52,7 @@ def application_for(
     application[STARTED] = int(time.time())
     application[ON_CALL] = on_call
     application[ON_REFUSAL] = on_refusal
+    application[metrics.METRICS] = told
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:
         resource = application.router.add_resource(route.path)

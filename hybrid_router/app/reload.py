@@ -92,7 +92,7 @@ class Reloader:
         self._notifier = notifier
         self._on_outcome = on_outcome
         self._retiring: list[Live] = []
-        self._retirements: set[asyncio.Task[None]] = set()
+        self._retirements: dict[asyncio.Task[None], Live] = {}
         self._wanted = asyncio.Event()
         self._asked: asyncio.Future[Outcome] | None = None
         self._watch = Watch(Path(live.loaded.path), self.reload, self._unwatched)
@@ -202,14 +202,14 @@ class Reloader:
         self._watch.want(live.loaded.config.watch)
         self._retiring.append(old)
         retirement = asyncio.create_task(self._retire(old))
-        self._retirements.add(retirement)
-        retirement.add_done_callback(self._retirements.discard)
+        self._retirements[retirement] = old
+        retirement.add_done_callback(self._retirements.pop)
 
     def _unwatched(self, error: Exception) -> None:
         self._logs.logger.warning("router.yaml is not watched", exc_info=error)
 
     def _at_work(self) -> list[Backends]:
-        """The backends of every configuration that has calls."""
+        """The backends of every configuration whose calls may still need them."""
         return [live.backends for live in (self.live, *self._retiring)]
 
     async def _retire(self, old: Live) -> None:
@@ -230,12 +230,21 @@ class Reloader:
 
     async def close(self) -> None:
         """Let go of everything.  Called once nothing is in flight any more, so what retires soon ends."""
-        if retirements := set(self._retirements):
+        if retirements := list(self._retirements):
             _, late = await asyncio.wait(retirements, timeout=_RETIREMENT_S)
             for task in late:
                 task.cancel()
         everything = {id(part): part for held in self._at_work() for part in held.parts.values()}
         await close(everything.values())
+
+    @property
+    def in_flight_count(self) -> int:
+        """Calls that have begun and not ended, under whichever configuration."""
+        return self.live.generation.in_flight_count + self._retiring_count
+
+    @property
+    def _retiring_count(self) -> int:
+        return sum(old.generation.in_flight_count for old in self._retirements.values())
 
     def status(self) -> Status:
         """How things are."""
@@ -248,7 +257,7 @@ class Reloader:
             off=live.backends.off,
             workers={name: _said(worker.state) for name, worker in live.backends.workers.items()},
             in_flight_count=live.generation.in_flight_count,
-            retiring_count=sum(old.generation.in_flight_count for old in self._retiring),
+            retiring_count=self._retiring_count,
         )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_router import __version__
-from hybrid_router.api.answers import Ended
 from hybrid_router.api.control import Outcome, create_control
 from hybrid_router.api.control_socket import FolderTaken, control_socket
 from hybrid_router.api.generation import CURRENT
@@ -20,15 +19,17 @@ from hybrid_router.api.server import application_for
 from hybrid_router.api.sockets import bound, release
 from hybrid_router.app import lines
 from hybrid_router.app.backends import Backends, close, open_backends
+from hybrid_router.app.gauges import watch_calls, watch_process
+from hybrid_router.app.hooks import Hooks
 from hybrid_router.app.memory import Memory, remembered
 from hybrid_router.app.reload import Build, Live, Reloader
 from hybrid_router.config.schema import Config, Loaded, WorkersAIBackend
 from hybrid_router.config.state import state_folder
-from hybrid_router.core.call import Call
-from hybrid_router.dispatch.record import Record
 from hybrid_router.dispatch.service import Service
+from hybrid_router.dispatch.turnstile import OnAttempt
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
+from hybrid_router.observe.metrics import Metrics
 from hybrid_router.observe.notify import Notifier
 from hybrid_router.routing.policy import compile_policy
 from hybrid_router.workers.worker import Worker
@@ -94,13 +95,17 @@ async def running(
         sockets = await bound(loaded.config.server.listen)  # first: no model loads for a taken address
         stack.callback(release, sockets)
         memory = await stack.enter_async_context(remembered(loaded, logs, environ))
-        build = partial(_service, logs=logs, memory=memory)
+        hooks = Hooks(logs)
+        metrics = Metrics(hooks.shield)
+        on_attempt = hooks.each(log=logs.attempt_line, metrics=metrics.attempt)
+        build = partial(_service, memory=memory, metrics=metrics, on_attempt=on_attempt)
         live = await _first(loaded, logs, build)
         application = application_for(
             live.generation,
             __version__,
-            on_call=partial(_call_ended, logs, memory),
-            on_refusal=lines.refused_line(logs),
+            on_call=hooks.each(log=partial(lines.call_line, logs), metrics=metrics.call, store=memory.keep),
+            on_refusal=hooks.each(log=lines.refused_line(logs), metrics=metrics.refused),
+            told=metrics.text,
         )
         reloader = Reloader(
             live,
@@ -109,10 +114,14 @@ async def running(
             build,
             environ=environ,
             notifier=notifier or Notifier(None),
+            on_outcome=lambda outcome: metrics.reloaded(ok=outcome.ok),
         )
         stack.push_async_callback(reloader.close)
         listener = await stack.enter_async_context(Listener(application, sockets))
-        await stack.enter_async_context(beside(LagWatch(logs.stall_line).run()))
+        lag = LagWatch(logs.stall_line)
+        watch_process(metrics, hooks, logs, lag)
+        watch_calls(metrics, reloader)
+        await stack.enter_async_context(beside(lag.run()))
         await stack.enter_async_context(_controlled(reloader, state_folder(loaded, environ), logs))
         await stack.enter_async_context(beside(reloader.run()))
         yield Running(listener.url, reloader)
@@ -152,15 +161,18 @@ async def _first(loaded: Loaded, logs: Logs, build: Build) -> Live:
         raise
 
 
-def _service(loaded: Loaded, backends: Backends, logs: Logs, memory: Memory) -> Service:
+def _service(
+    loaded: Loaded, backends: Backends, memory: Memory, metrics: Metrics, on_attempt: OnAttempt
+) -> Service:
     """What answers calls by a configuration.  Called at the start and for every new configuration."""
     policy = compile_policy(loaded.config)
     memory.follow(loaded)
+    metrics.know(loaded.config.aliases)
     return Service(
         policy,
         backends.by_name,
         backends.off,
-        logs.attempt_line,
+        on_attempt,
         knowledge=memory.knowledge,
         archive=memory.archive,
         default_max_tokens={
@@ -169,9 +181,3 @@ def _service(loaded: Loaded, backends: Backends, logs: Logs, memory: Memory) -> 
             if isinstance(backend, WorkersAIBackend)
         },
     )
-
-
-def _call_ended(logs: Logs, memory: Memory, call: Call, record: Record | None, ended: Ended) -> None:
-    """A call has ended: whoever writes it down hears of it."""
-    lines.call_line(logs, call, record, ended)
-    memory.keep(call, record, ended)
