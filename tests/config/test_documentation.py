@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_router.config.load import loads
+from hybrid_router.config.schema import Neurons
 
 DOCS = Path(__file__).parents[2] / "docs"
 BACKENDS = """\
@@ -23,7 +24,7 @@ def examples(page: str) -> list[str]:
     return re.findall(r"^```yaml\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("page", "count"), [("configuration.md", 3), ("policy.md", 4)])
+@pytest.mark.parametrize(("page", "count"), [("configuration.md", 3), ("policy.md", 5)])
 def test_every_example_loads(page: str, count: int) -> None:
     """What a page shows can be pasted: beside the page's usual backends and aliases it is valid."""
     found = examples(page)
@@ -45,4 +46,5 @@ def test_the_policy_page_names_every_condition_and_action() -> None:
         *("first", "only", "refuse"),
         *("any", "all", "not", "alias", "operation", "prompt_tokens", "header", "key", "time", "text", "has"),
         *("connect", "load", "first_token", "between_tokens", "total"),
+        *Neurons.__struct_fields__,
     }
