@@ -103,7 +103,7 @@ async def _child(worker: Worker, step: Step) -> Child:
     except TimeoutError as error:
         raise BackendTimeout(f"{step.name} is still loading after {step.timeouts.load_s:g} s") from error
     except WorkerDown as error:
-        raise BackendUnavailable(f"{step.name}: {error}") from error
+        raise BackendUnavailable(f"{step.name}: {error}", retry_after_s=error.wait_s) from error
 
 
 def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:

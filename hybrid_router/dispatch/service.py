@@ -90,7 +90,7 @@ class Service:
             off=self._off,
             local=self._local,
             down=down,
-            unreachable=known.network.why_unreachable,
+            unreachable=dict(known.network.why_unreachable),
             features=self._features[alias],
             contexts=contexts,
             loads=loads,

@@ -55,6 +55,13 @@ def failures_after(failure_count: int, lived_s: float) -> int:
     return 1 if lived_s >= _STEADY_AFTER_S else failure_count + 1
 
 
+def wait_s(state: State, now_s: float) -> float | None:
+    """Seconds until a dead worker is started again; None: never, or it is not dead."""
+    if not isinstance(state, Dead) or state.until_s is None:
+        return None
+    return max(0.0, state.until_s - now_s)
+
+
 def why_down(state: State, now_s: float) -> str | None:
     """Why a worker in `state` cannot take calls, or None if it can or soon will."""
     if not isinstance(state, Dead):

@@ -39,7 +39,14 @@ def ignore(told: object) -> None:
 
 
 class WorkerDown(Exception):
-    """No child is there to take a call; the text says why."""
+    """No child is there to take a call; the text says why.
+
+    `wait_s`: seconds until one is started; None: none will be.
+    """
+
+    def __init__(self, why: str, wait_s: float | None) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
 
 
 class Worker:
@@ -94,7 +101,7 @@ class Worker:
             if self._child is not None and not self._child.ended.done():
                 return self._child
             if (reason := self.why_down()) is not None:
-                raise WorkerDown(reason)
+                raise WorkerDown(reason, life.wait_s(self.state, asyncio.get_running_loop().time()))
             await self._changed.wait()
 
     async def settled(self) -> State:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -87,15 +87,25 @@ class Level:
 class Process:
     """A child process whose output goes to files."""
 
-    def __init__(self, arguments: list[str], folder: Path, ready: str, environ: Mapping[str, str]) -> None:
-        """Start `hybrid-router ARGUMENTS` and remember what its ready line looks like."""
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        ready: str,
+        environ: Mapping[str, str],
+        within: Sequence[str] = (),
+    ) -> None:
+        """Start `hybrid-router ARGUMENTS` and remember what its ready line looks like.
+
+        `within` is a command that becomes the one written after it.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._out, self._err = folder / "stdout", folder / "stderr"
         self._ready = re.compile(ready)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDFLARE_")}
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "hybrid_router", *arguments],
+                [*within, sys.executable, "-m", "hybrid_router", *arguments],
                 cwd=folder,
                 env={**inherited, **environ},
                 stdin=subprocess.DEVNULL,
@@ -151,9 +161,15 @@ class Router(Process):
     """The router."""
 
     def __init__(
-        self, config: str, folder: Path, *, environ: Mapping[str, str] | None = None, wait: bool = True
+        self,
+        config: str,
+        folder: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        wait: bool = True,
+        within: Sequence[str] = (),
     ) -> None:
-        """Start it; with `wait` until it is ready."""
+        """Start it; with `wait` until it is ready.  `within`: see `Process`."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "router.yaml").write_text(config)
         account = {"CLOUDFLARE_ACCOUNT_ID": ACCOUNT, "CLOUDFLARE_API_TOKEN": TOKEN}
@@ -162,6 +178,7 @@ class Router(Process):
             folder,
             r"answers on (?P<url>http://[^/\s]+)/v1\n",
             account if environ is None else environ,
+            within,
         )
         self.url = ""
         self.asked_count = 0  # what its clients here have asked so far
@@ -186,6 +203,12 @@ class Router(Process):
     def worker(self) -> int:
         """Its one worker, once it has one."""
         return eventually(self.children, "a worker")[0]
+
+    def forgive(self) -> None:
+        """Have it forget what it holds against its backends, by a reload: breakers and benches."""
+        before = self.log_text.count('"event":"reloaded"')
+        self.send(signal.SIGHUP)
+        eventually(lambda: self.log_text.count('"event":"reloaded"') > before, "reloaded")
 
     def fds(self) -> int:
         """Open descriptors but for connections to a cloud, which are kept for the next call on purpose."""

@@ -97,6 +97,7 @@ async def asked(
 ) -> Answer:
     """One call that meets one fault."""
     emulator.calm()
+    router.forgive()
     emulator.fault(**fault)
     return await ask(router, chat_body(alias, said, stream=stream, max_tokens=4))
 
@@ -228,6 +229,7 @@ async def test_a_redirect_is_not_followed(
 async def test_a_closed_port_is_passed_over(router: Router, emulator: Emulator, stream: bool) -> None:
     """Nobody listens at the first cloud: the model, or the second cloud, answers."""
     emulator.calm()
+    router.forgive()
     before = await router.quiet()
     answers = [
         await ask(router, chat_body(alias, SAID, stream=stream, max_tokens=4))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ LINES = {"cloud-then-native": 10, "native-then-cloud": 7}
 FAULTS = ["cut_after", "close_after", "stall_after", "malformed_after", "error_after"]
 # The model is sure of what follows, so that rounding in another batch changes nothing.
 COUNTING = f"{PROMPT_CANARY} 1, 2, 3, 4, 5, 6, 7,"
-COUNTED_TOKENS = 12
+COUNTED_TOKENS = 8
 ENDLESS = "on_break: continue, retries: 0"
 
 
@@ -55,7 +55,11 @@ def twin(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator
 def twinned(manifest: Path, twin: Emulator, tmp_path: Path) -> Iterator[Router]:
     """A service whose local and cloud steps say the same."""
     twin.calm()
-    started = Router(policy(manifest, twin.base_url, treatment=ENDLESS), tmp_path)
+    treatment = "on_break: continue, retries: 2"
+    config = policy(
+        manifest, twin.base_url, first_token="1500ms", between_tokens="500ms", treatment=treatment
+    )
+    started = Router(config, tmp_path)
     with stopped_at_end(started):
         yield started
 
@@ -76,6 +80,7 @@ async def test_from_one_form_of_the_cloud_to_the_other(
     answers = []
     for place in range(LINES[alias]):
         emulator.calm()
+        continuing.forgive()
         emulator.fault(**{fault: place})
         answer = await ask(continuing, chat_body(alias, SAID, stream=True))
         whole(answer, CLOUD_TEXT, place)
@@ -91,17 +96,22 @@ async def test_from_the_cloud_to_the_model(twinned: Router, twin: Emulator, faul
     uncut = await ask(twinned, body, COMPLETIONS)
     for place in range(1, COUNTED_TOKENS):
         twin.calm()
+        twinned.forgive()
         twin.fault(**{fault: place})
         answer = await ask(twinned, body, COMPLETIONS)
         whole(answer, uncut.text(), place)
 
 
-@pytest.mark.parametrize("alias", ["local-first", "local-only"])
-async def test_from_a_killed_worker(twinned: Router, alias: str) -> None:
-    """At every token: another backend, or the same model's next worker, completes the text."""
+@pytest.mark.parametrize(("alias", "places"), [("local-first", range(1, 6)), ("local-only", (1, 4))])
+async def test_from_a_killed_worker(twinned: Router, alias: str, places: Sequence[int]) -> None:
+    """At every token: another backend, or the same model's next worker, completes the text.
+
+    A worker that was just killed is waited for less and less gladly, so alone it is killed twice.
+    """
     body = completion_body(alias, COUNTING, stream=True, max_tokens=COUNTED_TOKENS)
     uncut = await ask(twinned, body, COMPLETIONS)
-    for place in range(1, 6):
+    for place in places:
+        twinned.forgive()
         worker = await soon(twinned.children, "a worker")
         async with raw_call(twinned, body, COMPLETIONS) as call:
             await call.pieces(place)
