@@ -89,6 +89,8 @@ class Meter:
     def configure(self, metered: Mapping[str, Metered], rates: Mapping[str, Rate]) -> None:
         """Count for these backends from now on.  Calls of an earlier configuration are counted all the same.
 
+        A reload is somebody's wish: a cloud that has refused for the rest of the day is asked again.
+
         Args:
             metered: by backend; those of one account share its day.
             rates: what tokens cost, by `backend/model`.
@@ -99,6 +101,8 @@ class Meter:
         for name, backend in metered.items():
             if backend.account not in self._accounts:
                 self._accounts[backend.account] = self._account(backend.account)
+            else:
+                self._accounts[backend.account].day.ask_again()
             account = self._accounts[backend.account]
             account.backends.add(name)
             account.note_within(0.0)  # so that the next process knows of a clock that is set from now on

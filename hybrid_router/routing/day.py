@@ -132,6 +132,10 @@ class Day:
         until = began + _SKEW if wall - began < _SKEW else next_midnight(wall)
         self._refused_until_s = now.elapsed_s + (until - wall).total_seconds()
 
+    def ask_again(self) -> None:
+        """Forget what Cloudflare said: somebody may have changed the account's plan."""
+        self._refused_until_s = None
+
     def state(self, most: float, now: Moment) -> State:
         """What to write down; `most` as in `State`."""
         self._turn(now)

@@ -273,6 +273,15 @@ async def test_after_the_clouds_refusal_nothing_is_asked_of_it_till_midnight(err
         await two.meter.close()
 
 
+async def test_a_reload_asks_the_cloud_again() -> None:
+    """Somebody may have changed the account's plan; what was counted stays."""
+    async with trial() as one:
+        one.meter.settle(call(), await one.take(), QuotaExhausted("spent"))
+        assert one.left() == 0
+        one.meter.configure(metered(), {"cf/m": RATE})
+        assert one.left() == 1000
+
+
 async def test_our_own_refusal_says_nothing_of_the_cloud() -> None:
     """A call that was refused here leaves the rest of the day as it was."""
     async with trial() as one:
