@@ -223,6 +223,13 @@ class Inexpressible(BackendError):
     """The backend has no words for something in the call.  Nobody failed; another backend may have them."""
 
 
+class RedactionImpossible(Inexpressible):
+    """The call holds what cannot be searched or replaced, and the policy lets it leave only redacted."""
+
+    status = 503
+    code = "redaction_impossible"
+
+
 class PrefillRefused(BackendError):
     """The backend does not go on from a text that is given to it: the step may start anew."""
 

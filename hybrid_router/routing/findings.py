@@ -55,6 +55,25 @@ class Flood(Exception):
     """The text is too long, or has more candidates than are checked.  It may hold anything."""
 
 
+class Effort:
+    """What may be spent on checking candidates, of one text or of several together."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, left: int = MOST_EFFORT) -> None:
+        self._left = left
+
+    def spend(self, cost: int) -> None:
+        """Pay for a candidate.
+
+        Raises:
+            Flood: nothing is left.
+        """
+        self._left -= cost
+        if self._left < 0:
+            raise Flood
+
+
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
     """The kinds that are named, each group by its members."""
     return frozenset(kind for name in names for kind in _GROUPS.get(name, (name,)))
@@ -109,44 +128,42 @@ class Finder:
         if self.guard.search(utf8) is None:
             return False
         try:
-            return next(self._places(utf8), None) is not None
+            return next(self._places(utf8, Effort()), None) is not None
         except Flood:
             return None
 
-    def spans(self, text: str) -> list[Span]:
+    def spans(self, text: str, effort: Effort | None = None) -> list[Span]:
         """Where they are, in order.  What overlaps is one, of the longest's kind.
 
         Raises:
             Flood: there is too much that may be one.
         """
         utf8 = readable(text)
+        effort = effort or Effort()
         if len(utf8) > MOST_BYTES:
             raise Flood
         if self.guard.search(utf8) is None:
             return []
         if text.isascii():
-            return _united(sorted(self._places(utf8)))
+            return united(sorted(self._places(utf8, effort)))
         shown, origins = _with_origins(text)
         utf8 = shown.encode("utf-8", "replace")
-        places = _united(sorted(self._places(utf8)))
+        places = united(sorted(self._places(utf8, effort)))
         chars = _in_chars(utf8, places)
         return [Span(origins[begin], origins[end - 1] + 1, kind) for begin, end, kind in chars]
 
-    def _places(self, utf8: bytes) -> Iterator[Span]:
+    def _places(self, utf8: bytes, effort: Effort) -> Iterator[Span]:
         """Every finding, in bytes, a form after the other.
 
         Raises:
             Flood: checking costs too much.
         """
-        effort = 0
         # A set that runs out of memory says that nothing was found; the guard has said otherwise.
         for number in self._which.Match(utf8) or range(len(self._forms)):
             search = self._forms[number]
             at = 0
             while (candidate := search.next(utf8, at)) is not None:
-                effort += search.form.cost
-                if effort > MOST_EFFORT:
-                    raise Flood
+                effort.spend(search.form.cost)
                 place = search.form.check(utf8, *candidate) if search.form.check else candidate
                 if place is not None:
                     yield Span(*place, search.form.kind)
@@ -194,7 +211,7 @@ def _compiled(pattern: bytes, *, capture: bool = True) -> Any:
     return re2.compile(pattern, options)
 
 
-def _united(spans: list[Span]) -> list[Span]:
+def united(spans: list[Span]) -> list[Span]:
     """Spans without overlaps: nothing of a finding stays because it was part of two."""
     united: list[Span] = []
     longest = 0
