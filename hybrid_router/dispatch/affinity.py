@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from hybrid_router.core.call import AudioPart, Call, FilePart, ImagePart, Message, Part, RefusalPart, TextPart
+from hybrid_router.core.call import AudioPart, Call, ImagePart, Message, Part, RefusalPart, TextPart
 from hybrid_router.core.event import Usage
 
 _SESSION_BYTES = 16
@@ -82,8 +82,7 @@ def _part(part: Part) -> str:
             return str(picture.get("url"))
         case AudioPart(sound):
             return str(sound.get("data"))
-        case FilePart(file):
-            return str(file.get("file_data") or file.get("file_id"))
+    return str(part.file.get("file_data") or part.file.get("file_id"))
 
 
 def _tool_calls(message: Message) -> tuple[tuple[str, str], ...]:

@@ -67,6 +67,14 @@ def test_a_local_model_reads_at_its_rate() -> None:
     assert told.total_s == pytest.approx(1000 * PREFILL_S, rel=0.01)
 
 
+def test_without_a_pace_the_whole_answer_is_unknown() -> None:
+    """Answers of one token teach no pace; of one token more nobody is asked to wait."""
+    speed = taught(*(here(400, 1) for _ in range(5)))
+
+    assert predicted(speed, IDLE, 400, 0, 100).total_s is None
+    assert predicted(speed, IDLE, 400, 0, 1).total_s == pytest.approx(400 * PREFILL_S)
+
+
 def test_what_is_cached_need_not_be_read() -> None:
     """(prompt - cached) / prefill rate; a prompt that is cached whole still takes a moment."""
     speed = taught(here(400), here(100), here(800, cached_tokens=700, first_token_s=100 * PREFILL_S))
