@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import TypeAlias
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from hybrid_router.api.openai import chat_request, completion_request
 from hybrid_router.config.check import KINDS, NO_KEY
 from hybrid_router.config.schema import Condition, Config, LocalBackend, Rule
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.step import Plan
 from hybrid_router.drill.sketch import CHAT, COMPLETIONS, Sketch, ways, within
@@ -21,6 +22,7 @@ from hybrid_router.routing.plan import plan
 from hybrid_router.routing.policy import Policy, compile_policy
 
 _MOST_WAYS = 300
+FactsOf: TypeAlias = Callable[[Policy], Facts]
 _NEVER = Condition(not_=Condition())
 
 
@@ -75,16 +77,14 @@ def _is_local(target: str, config: Config) -> bool:
     return isinstance(config.backends.get(target.partition("/")[0]), LocalBackend)
 
 
-def routes(
-    config: Config, features: dict[str, frozenset[Feature]], aliases: Iterable[str], wanted: Wanted
-) -> Routes:
+def routes(config: Config, facts: FactsOf, aliases: Iterable[str], wanted: Wanted) -> Routes:
     """Every route of `aliases`; calls that are treated alike are one, private ones stand alone.
 
     Args:
-        features: step → what it can do.
+        facts: what is known when a call comes.
     """
     found = Routes()
-    maker = _Maker(config, features)
+    maker = _Maker(config, facts)
     made: set[str] = set()
     for alias in aliases:
         known: list[Route] = []
@@ -128,9 +128,9 @@ def _concerns(condition: Condition, aliases: Iterable[str]) -> bool:
 class _Maker:
     """Makes calls and tries them on the policy.  Policies are compiled once for each time of day."""
 
-    def __init__(self, config: Config, features: dict[str, frozenset[Feature]]) -> None:
+    def __init__(self, config: Config, facts: FactsOf) -> None:
         self._config = config
-        self._features = features
+        self._facts = facts
         self._settled: dict[int, tuple[Config, Policy]] = {}
         now = datetime.datetime.now().astimezone()
         self._now = now.hour * 60 + now.minute
@@ -139,10 +139,8 @@ class _Maker:
         """A route as `sketch` has it."""
         config, policy = self._at(sketch)
         call = decoded(sketch, self._config)
-        facts = Facts(local=policy.local, features=self._features)
-        return Route(
-            alias=sketch.alias, kinds=[kind], sketch=sketch, plan=plan(call, facts, policy), config=config
-        )
+        decided = plan(call, self._facts(policy), policy)
+        return Route(alias=sketch.alias, kinds=[kind], sketch=sketch, plan=decided, config=config)
 
     def of_rule(self, rule: Rule, alias: str, wanted: Wanted) -> Route | None:
         """A route for which `rule` holds; None if none could be made."""

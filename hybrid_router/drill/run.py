@@ -16,6 +16,7 @@ from hybrid_router.core.call import Feature
 from hybrid_router.core.secret import Secret
 from hybrid_router.drill.clouds import clouds
 from hybrid_router.drill.faults import FAULTS, Fault
+from hybrid_router.drill.fresh import Fresh
 from hybrid_router.drill.loop import ClosedLoop
 from hybrid_router.drill.routes import Route, Routes, Undrilled, Wanted, routes
 from hybrid_router.drill.trial import Failing, Seen, Trials
@@ -74,12 +75,13 @@ def drill(
     config: Config, aliases: Sequence[str], wanted: Wanted, on_trial: OnTrial = lambda made, of: None
 ) -> Report:
     """Drill `aliases`.  Runs a loop of its own, whose clock skips waits and whose network ends here."""
-    found = routes(config, _features(config), aliases, wanted)
+    fresh, features = Fresh(config), _features(config)
+    found = routes(config, lambda policy: fresh.facts(policy, features), aliases, wanted)
     with asyncio.Runner(loop_factory=ClosedLoop) as runner:
-        return runner.run(_drilled(config, found, on_trial))
+        return runner.run(_drilled(config, found, fresh, on_trial))
 
 
-async def _drilled(config: Config, found: Routes, on_trial: OnTrial) -> Report:
+async def _drilled(config: Config, found: Routes, fresh: Fresh, on_trial: OnTrial) -> Report:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, ClosedLoop):
         raise TypeError("a drill runs in a loop that ends at this machine")
@@ -91,7 +93,7 @@ async def _drilled(config: Config, found: Routes, on_trial: OnTrial) -> Report:
     connector = aiohttp.TCPConnector(force_close=True)
     timeout = aiohttp.ClientTimeout(total=None)
     async with clouds(remote) as there, aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-        trials = Trials(loop, there, named, http)
+        trials = Trials(loop, there, named, fresh, http)
         for route, ways in plans:
             made = []
             for situation, failing in ways:

@@ -18,10 +18,10 @@ from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Config, Key, LocalBackend, Server
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.step import Step
-from hybrid_router.dispatch.service import Service
 from hybrid_router.drill.client import Ending, heard
 from hybrid_router.drill.clouds import Clouds
 from hybrid_router.drill.faults import DEAD, REFUSING, Cloud, Fault
+from hybrid_router.drill.fresh import Fresh
 from hybrid_router.drill.loop import ClosedLoop, Contact
 from hybrid_router.drill.routes import Route, principal
 from hybrid_router.drill.sketch import CHAT
@@ -64,9 +64,15 @@ class Trials:
     """
 
     def __init__(
-        self, loop: ClosedLoop, clouds: Clouds, letters: Mapping[str, str], http: aiohttp.ClientSession
+        self,
+        loop: ClosedLoop,
+        clouds: Clouds,
+        letters: Mapping[str, str],
+        fresh: Fresh,
+        http: aiohttp.ClientSession,
     ) -> None:
         self._loop = loop
+        self._fresh = fresh
         self._clouds = clouds
         self._letters = letters
         self._steps = {letter: step for step, letter in letters.items()}
@@ -78,10 +84,9 @@ class Trials:
         runs: list[str] = []
         before_count = len(self._loop.contacts)
         stand_ins = self._stand_ins(route, failing, runs)
+        service = self._fresh.service(route.config, stand_ins)
+        application = create_application(service, self._server(route.config), __version__)
         try:
-            application = create_application(
-                service(route.config, stand_ins), self._server(route.config), __version__
-            )
             async with Listener(application) as listener:
                 ours = Contact(_HERE, listener.port)
                 told = await heard(
@@ -93,6 +98,7 @@ class Trials:
                 )
         finally:
             await asyncio.gather(*(backend.close() for backend in stand_ins.values()))
+            await asyncio.gather(service.knowledge.network.close(), service.knowledge.meter.close())
         await self._clouds.settled()
         others = [contact for contact in self._loop.contacts[before_count:] if contact != ours]
         return Seen(
@@ -141,8 +147,3 @@ class Trials:
         if route.config.server.keys:
             headers["authorization"] = f"Bearer {self._key(principal(route.sketch, route.config))}"
         return headers
-
-
-def service(config: Config, backends: Mapping[str, Backend]) -> Service:
-    """A service that knows nothing yet: every backend is on, nothing was learned, nothing is remembered."""
-    return Service(compile_policy(config), backends, {})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hybrid_router.config.load import loads
-from hybrid_router.core.call import Feature
 from hybrid_router.drill.routes import Routes, Wanted, decoded, routes
+from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.policy import Policy
 
 CONFIG = """
 server: {{ keys: [{{ name: ann, sha256: "{key}" }}, {{ name: bob, sha256: "{other}" }}] }}
@@ -22,13 +23,17 @@ aliases:
 rules:
   - {{ name: tried, when: {when}, {action} }}
 """
-EVERYTHING = {name: frozenset(Feature) for name in ("local/a", "sky/@cf/b")}
+
+
+def facts(policy: Policy) -> Facts:
+    """Everybody can do everything."""
+    return Facts(local=policy.local)
 
 
 def made(when: str, wanted: Wanted | None = None, action: str = "only: local", alias: str = "x") -> Routes:
     """The routes of an alias under a policy with one rule."""
     text = CONFIG.format(key="0" * 64, other="1" * 64, when=when, action=action)
-    return routes(loads(text).config, EVERYTHING, [alias], wanted or Wanted())
+    return routes(loads(text).config, facts, [alias], wanted or Wanted())
 
 
 @pytest.mark.parametrize(
@@ -130,8 +135,7 @@ def test_a_call_is_somebodys_where_keys_are_needed() -> None:
 def test_every_rule_that_ships_is_drilled(shipped: str) -> None:
     """A call is made for each rule of the shipped router.yaml, for each alias that it concerns."""
     config = loads(shipped).config
-    features = {step.step: frozenset(Feature) for alias in config.aliases.values() for step in alias.try_}
-    found = routes(config, features, list(config.aliases), Wanted())
+    found = routes(config, facts, list(config.aliases), Wanted())
 
     assert config.rules
     assert found.undrilled == []

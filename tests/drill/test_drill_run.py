@@ -12,6 +12,7 @@ from hybrid_router.config.load import loads
 from hybrid_router.config.schema import Config
 from hybrid_router.drill.clouds import clouds
 from hybrid_router.drill.faults import FAULTS
+from hybrid_router.drill.fresh import Fresh
 from hybrid_router.drill.loop import ClosedLoop
 from hybrid_router.drill.routes import Route, Wanted
 from hybrid_router.drill.run import Drilled, Report, Situation, Trial, drill, finding
@@ -150,7 +151,7 @@ def observed(config: Config, one: Route, failing: Failing) -> Seen:
         assert isinstance(loop, ClosedLoop)
         connector = aiohttp.TCPConnector(force_close=True)
         async with clouds({SKY: "b"}) as there, aiohttp.ClientSession(connector=connector) as http:
-            return await Trials(loop, there, {HOME: "a", SKY: "b"}, http).seen(one, failing)
+            return await Trials(loop, there, {HOME: "a", SKY: "b"}, Fresh(config), http).seen(one, failing)
 
     with asyncio.Runner(loop_factory=ClosedLoop) as runner:
         return runner.run(work())
@@ -192,3 +193,13 @@ def test_a_dropped_connection_is_found(streamed: Route) -> None:
 
     assert found is not None
     assert "without an answer and without an error" in found.what
+
+
+def test_a_day_without_neurons_is_drilled_as_such() -> None:
+    """A cloud that may use nothing is not in the plan, and nobody asks it."""
+    text = POLICY.replace("timeouts: { first_token: 8s }", "neurons: { daily: 0 }")
+    drilled = drill(loads(text).config, ["away"], Wanted())
+
+    assert drilled.findings == []
+    assert [step.name for step in drilled.drilled[0].route.plan.steps] == [HOME]
+    assert {trial.seen.reached for one in drilled.drilled for trial in one.trials} == {()}

@@ -87,7 +87,7 @@ def _ask(chance: random.Random) -> Ask:
         stream=chance.random() < _STREAMED,
         private=chance.random() < _PRIVATE,
         count_to=chance.randint(3, 30),
-        max_tokens=chance.choice((4, 12, 48)),
+        max_tokens=chance.choice((4, 12, 48, 160)),
         pause_s=chance.random() * 0.4,
         leave_s=0.2 + chance.random() if chance.random() < _LEAVES else None,
     )

@@ -301,10 +301,10 @@ def _measure_timers(trial: Trial, attempts: list[dict[str, Any]]) -> None:
 
 
 def _measure_kills(trial: Trial) -> None:
-    """From SIGKILL of a worker to the end of a stream that had nobody else to go on."""
+    """From SIGKILL of a worker to the error of a call that had nobody else to go to."""
     for told in trial.told:
         answer = told.answer
-        if answer is None or answer.error is None or told.ask.alias != "local-only" or answer.status != 200:
+        if answer is None or answer.error is None or told.ask.alias != "local-only":
             continue
         killed = [at_s for at_s in trial.killed_s if told.began_s < at_s <= told.ended_s]
         if killed:
