@@ -156,9 +156,10 @@ async def _client(router: Router, name: str, asks: list[Ask], trial: Trial) -> N
                 assert ask.leave_s is not None, (
                     f"I1: {ask} has not ended {TOTAL_S + GRACE_S:g} s after it began"
                 )
+                told.ended_s = time.monotonic()
                 call.reset()
                 told.left = True
-        told.ended_s = time.monotonic()
+        told.ended_s = told.ended_s or time.monotonic()
 
 
 @asynccontextmanager
