@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import BackendError, Benched, Inexpressible, NoBackend, RouterError
+from hybrid_router.core.errors import BackendError, Benched, NoBackend, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
+from hybrid_router.dispatch import redaction
 from hybrid_router.dispatch.affinity import session
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Attempt, Record
@@ -93,7 +94,7 @@ class Turnstile:
             record.session = session(call, self._knowledge.salt)
         asked = call if record.session is None else replace(call, session=record.session)
         if record.plan.treatment.redact:
-            raise Inexpressible("what the policy wants redacted cannot be redacted yet")
+            return redaction.run(backend, asked, step, record.plan.treatment.redact)
         return backend.run(asked, step)
 
     def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:

@@ -7,7 +7,7 @@ goes to the next step.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ CHAT_LINES, CHAT_ROLE_LINES = 8, 1
 NATIVE_LINES = 5
 TOKENS = 3
 Fault = dict[str, Any]
+StartRouter = Callable[..., Router]
 
 BEFORE_FIRST: dict[str, Fault] = {
     "rate limit of the minute": {"code": 3021},
@@ -225,20 +226,25 @@ async def test_a_redirect_is_not_followed(
     await assert_invariants(router, before, [answer])
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
-async def test_a_closed_port_is_passed_over(router: Router, emulator: Emulator, stream: bool) -> None:
-    """Nobody listens at the first cloud: the model, or the second cloud, answers."""
+async def test_a_closed_port_is_passed_over_once(start_router: StartRouter, emulator: Emulator) -> None:
+    """Nobody listens at the first cloud: the model answers, and the next calls do not even try it."""
+    router = start_router()
     emulator.calm()
-    router.forgive()
     before = await router.quiet()
     answers = [
         await ask(router, chat_body(alias, SAID, stream=stream, max_tokens=4))
         for alias in ("closed-then-local", "closed-then-cloud")
+        for stream in (True, False)
     ]
 
-    assert [answer.served_by for answer in answers] == [("local", "2"), ("cloudflare", "2")]
+    assert [answer.served_by for answer in answers] == [
+        ("local", "2"),
+        ("local", "1"),
+        ("cloudflare", "1"),
+        ("cloudflare", "1"),
+    ]
     attempts = await assert_invariants(router, before, answers)
-    assert [attempt.get("error") for attempt in attempts] == ["backend_unavailable", None] * 2
+    assert [attempt.get("error") for attempt in attempts] == ["backend_unavailable", *[None] * 4]
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
