@@ -22,8 +22,8 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 class Prediction(Struct, frozen=True, kw_only=True):
     """What a step is expected to take and cost.  Seconds from the attempt's start; None: not known yet.
 
-    `first_token_p90_s` is exceeded by one call in ten; `neurons` and `usd` are the most that the answer
-    may cost, 0 on this machine.
+    `first_token_p90_s` is exceeded by at most one call in ten; `neurons` and `usd` are the most that the
+    answer may cost, 0 on this machine.
     """
 
     first_token_s: float | None = None
