@@ -127,7 +127,7 @@ async def ask(
     connector = aiohttp.TCPConnector(force_close=True)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http,
-        http.post(router.url + path, json=body) as reply,
+        http.post(router.url + path, json=body, headers=headers) as reply,
     ):
         return parsed(path, reply.status, dict(reply.headers), await reply.read())
 
