@@ -178,7 +178,7 @@ class Course:
             return self._never_tried()
         _, last = self._failures[-1]
         if len(self._failures) > 1:
-            said = "; ".join(f"{step.name}: {failure.message}" for step, failure in self._failures)
+            said = "; ".join(_said(step, failure) for step, failure in self._failures)
             count = len({step.name for step, _ in self._failures})
             steps = f"all {count} steps" if count > 1 else f"all {len(self._failures)} attempts"
             last.message = f"{steps} failed: {said}"
@@ -191,6 +191,11 @@ class Course:
         if why:
             return BackendTimeout(f"no step can answer in the time that the call has ({why})")
         return NoBackend("no backend may serve this call")
+
+
+def _said(step: Step, failure: RouterError) -> str:
+    """What a step said, after its name, which some say themselves."""
+    return failure.message if failure.message.startswith(step.name) else f"{step.name}: {failure.message}"
 
 
 def _is_larger(step: Step, than: Step) -> bool:
