@@ -269,6 +269,10 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
     default_max_tokens: Annotated[
         int, Bounds(at_least=1), Doc("Sent when the client names none; Cloudflare's own default is 256.")
     ] = 2048
+    prefills: Annotated[
+        tuple[ModelName, ...],
+        Doc("Models known to go on from an answer's beginning, sent as the assistant's last message."),
+    ] = ()
     neurons: Annotated[Neurons, Doc("What may be used in a day.")] = Neurons()
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 

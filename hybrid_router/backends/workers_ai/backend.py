@@ -54,7 +54,7 @@ class WorkersAI:
         self._name = name
         self._config = config
         self._models = models
-        self._prefills = prefills
+        self._prefills = prefills | frozenset(config.prefills)
         account = account_id.reveal() if isinstance(account_id, Secret) else account_id
         self._upstream = Upstream(config.base_url, account, token)
         self._running: Counter[str] = Counter()
