@@ -212,6 +212,8 @@ async def test_the_command_says_where_it_is_and_stops_when_told(number: signal.S
         (["--account", "mine"], "32 hexadecimal digits"),
         (["--quota-code", "1"], "3036"),
         (["--port", "-1"], "range"),
+        (["--prefill", "@cf/nobody/knows"], "Workers AI has no model '@cf/nobody/knows'"),
+        (["--prefill", CLASSIC, "--model", __file__], "leave out --model"),
     ],
 )
 def test_bad_options_are_explained(options: list[str], told: str) -> None:

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.step import Step, Timeouts
@@ -61,6 +62,70 @@ def test_the_answer_follows_from_the_prompt(prompt: str, answer: str) -> None:
 
     assert (found.text, found.finish, found.completion_tokens) == (answer, "stop", tokens.count(answer))
     assert found.prompt_tokens == tokens.count(prompt) + tokens.MESSAGE_OVERHEAD_TOKENS
+
+
+def raw(prompt: str, **more: Any) -> Call:
+    """A call with a raw prompt."""
+    return Call(id="c", operation=Operation.COMPLETE, alias="m", prompts=(prompt,), **more)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        ("count to 3", "\n1 2 3"),
+        ("count to 11", "\n1 2 3 4 5 6 7 8 9 10 11"),
+        ("repeat: a\nb", "\na\nb"),
+        ("a\ncount to 2", "\n1 2"),
+        ("hello", "\nYou said: hello"),
+        ("1, 2, 4,", "\nYou said: 1, 2, 4,"),
+    ],
+)
+def test_a_raw_prompt_is_gone_on_from(prompt: str, answer: str) -> None:
+    """On a line of its own; cut anywhere, prompt and beginning together get exactly the rest."""
+    for at in range(len(answer) + 1):
+        assert expected(raw(prompt + answer[:at])).text == answer[at:]
+
+
+@given(st.integers(0, 2000), st.integers(2, 90), st.integers(0, 40))
+def test_a_series_goes_on_in_its_line(first: int, count: int, more: int) -> None:
+    """Also from the middle of a number; the first hundred are said."""
+    series = ", ".join(map(str, range(first, first + 100)))
+    asked = ", ".join(map(str, range(first, first + count)))
+    prompt = "Go on!\n" + series[: len(asked) + more]
+
+    assert prompt + expected(raw(prompt)).text == "Go on!\n" + series
+
+
+@given(st.integers(1, 30), st.integers(0, 90), st.integers(1, 9))
+def test_the_rest_of_an_answer_has_limits_of_its_own(count: int, at: int, limit: int) -> None:
+    """As at a cloud, for which what is written is part of what it is asked."""
+    whole = expected(chat(f"count to {count}")).text
+    written = whole[:at]
+
+    rest = expected(chat(f"count to {count}", written=written))
+    limited = expected(chat(f"count to {count}", written=written, sampling=Sampling(max_tokens=limit)))
+
+    assert written + rest.text == whole
+    assert limited.text == "".join(tokens.split(rest.text)[:limit])
+    assert (limited.finish == "length") == (len(tokens.split(rest.text)) > limit)
+    if written:
+        fresh = expected(chat(f"count to {count}"))
+        assert rest.prompt_tokens == fresh.prompt_tokens + tokens.count(written) + 3
+
+
+def test_another_answers_beginning_is_not_gone_on_from() -> None:
+    """The script says what it always says, without thinking again."""
+    found = expected(chat("think: count to 3", written="Once upon"))
+
+    assert (found.reasoning, found.text) == ("", "1 2 3")
+
+
+def test_the_assistants_own_words_are_not_what_is_asked() -> None:
+    """A turn that it finished is answered as if it had not been."""
+    messages = (Message(role="user", content="count to 3"), Message(role="assistant", content="1 2"))
+
+    assert expected(structs.replace(chat("x"), messages=messages)).text == "1 2 3"
+    assert expected(structs.replace(chat("x"), messages=messages[1:])).text == "You said: 1 2"
 
 
 def test_thinking_comes_first_and_counts() -> None:
@@ -137,6 +202,12 @@ def test_json_mode_answers_by_the_schema(wrap: bool) -> None:
     found = expected(chat("x", response_format={"type": "json_schema", "json_schema": given_schema}))
 
     assert json.loads(found.text) == {"a": 7}
+
+
+async def test_the_script_goes_on_from_any_beginning() -> None:
+    """As a backend it says so, for answers of one choice."""
+    assert Script().continues("any", chat("x"))
+    assert not Script().continues("any", chat("x", n=2))
 
 
 async def test_the_script_is_a_backend_that_says_what_is_expected() -> None:
