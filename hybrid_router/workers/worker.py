@@ -111,7 +111,12 @@ class Worker:
         return self.state
 
     async def close(self) -> None:
-        """End the child: politely for two seconds, then SIGKILL.  Returns when it is gone."""
+        """End the child: politely for two seconds, then SIGKILL.  Returns when it is gone.
+
+        Calls that wait for a child, or come later, are told so; `on_state` is not: nothing went wrong.
+        """
+        self.state = Dead("the worker was closed", None)
+        self._changed.set()
         if self._owner is not None:
             self._owner.cancel()
             with contextlib.suppress(asyncio.CancelledError):

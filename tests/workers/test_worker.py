@@ -246,6 +246,22 @@ async def test_closing_ends_the_child(kept: Kept) -> None:
     assert gone(pid)
 
 
+async def test_who_waits_for_a_closed_worker_is_told(model_settings: Settings) -> None:
+    """A call that waits for the model, and one that comes later, fail at once; nobody is told of a death."""
+    worker, states = Worker(model_settings), list[State]()
+    worker.start(load=False)
+    worker._on_state = states.append
+    waiting = asyncio.create_task(worker.child())
+    await asyncio.sleep(0)
+    await worker.close()
+
+    with pytest.raises(WorkerDown, match="closed"):
+        await waiting
+    with pytest.raises(WorkerDown, match="closed"):
+        await worker.child()
+    assert not any(isinstance(state, Dead) for state in states)
+
+
 async def test_a_stopped_child_is_killed_at_the_end(kept: Kept) -> None:
     """It cannot exit politely, so it is not asked for ever."""
     pid = await kept.pid()
