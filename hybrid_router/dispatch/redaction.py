@@ -40,7 +40,7 @@ _MOST_CHARS = 2 * 2**20
 _MOST_VALUES = 1_000
 _MOST_VALUES_CHARS = 65_536
 _PATTERN_BYTES = 128 * 2**20
-_TELLING_CHARS = 4  # less of a value than this says nothing of it
+_TELLING_CHARS = 2  # less of a value than this says nothing of it
 
 Change: TypeAlias = Callable[[str, str], str]  # a text, and the name it is given; an empty one if none
 
