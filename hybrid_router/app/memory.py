@@ -48,13 +48,15 @@ class Memory:
 
         Whoever changes a backend has mended something: it is asked again, whatever it said before.
         """
-        config = loaded.config
+        config, before = loaded.config, self._loaded
+        self._loaded = loaded
         self.knowledge.network.follow(_addresses(loaded))
         self.knowledge.meter.configure(metered(loaded), rates(config, catalogue.load()))
         if self.archive is not None:
             self.archive.follow(config)
         for name in config.backends:
-            self.knowledge.health.forget(name)
+            if before is None or _is_changed(name, before, loaded):
+                self.knowledge.health.forget(name)
 
     def keep(self, call: Call, record: Record | None, ended: Ended) -> None:
         """A call has ended.  Fits `OnCall`."""
@@ -62,6 +64,15 @@ class Memory:
             self.archive.keep(
                 call, record, status=ended.status, error=ended.error, duration_s=ended.duration_s
             )
+
+
+def _is_changed(name: str, before: Loaded, now: Loaded) -> bool:
+    """Whether a backend, or a secret of its own, is another one now."""
+    secrets_before, secrets_now = (
+        {key: secret.reveal() for key, secret in loaded.secrets.items() if key.startswith(f"{name}.")}
+        for loaded in (before, now)
+    )
+    return before.config.backends.get(name) != now.config.backends[name] or secrets_before != secrets_now
 
 
 def _addresses(loaded: Loaded) -> dict[str, tuple[str, int]]:

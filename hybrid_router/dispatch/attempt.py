@@ -43,7 +43,7 @@ async def attempted(
         async with aclosing(gate.run(call, step)) as batches:
             with Patience(loop) as patience:
                 until_s = min(row.started_s + step.timeouts.first_token_s, deadline_s)
-                while (batch := await _next(batches, patience, until_s, row)) is not None:
+                while (batch := await _next(batches, patience, until_s, row, deadline_s)) is not None:
                     row.note(batch, loop.time())
                     yield batch
                     until_s = min(loop.time() + step.timeouts.between_tokens_s, deadline_s)
@@ -63,7 +63,7 @@ async def attempted(
 
 
 async def _next(
-    batches: AsyncGenerator[Batch], patience: Patience, until_s: float, row: Attempt
+    batches: AsyncGenerator[Batch], patience: Patience, until_s: float, row: Attempt, deadline_s: float
 ) -> Batch | None:
     """The next batch; None once the answer is whole and over.
 
@@ -74,6 +74,7 @@ async def _next(
     except (TimeoutError, StreamBroken, BackendError) as error:
         if row.whole:
             return None
+        row.out_of_time = isinstance(error, TimeoutError) and until_s >= deadline_s
         raise _failure(error, row, until_s) from error
     if batch is None and not row.whole:
         raise _cut(row)

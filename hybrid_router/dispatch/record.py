@@ -27,6 +27,7 @@ class Attempt(Struct, kw_only=True):
         hedge: it ran beside another attempt.
         retry: which try of its step it was, from 0.
         depth: calls that ran there when it began, itself included.
+        out_of_time: the call's own deadline ended it, which says nothing of its backend.
         loading: its model was not in memory when it began.
         begin_char, end_char: which part of the client's text it wrote, if others wrote parts too.
         shown_tokens: of text, reasoning and arguments that came so far, estimated.
@@ -50,6 +51,7 @@ class Attempt(Struct, kw_only=True):
     hedge: bool = False
     retry: int = 0
     depth: int = 1
+    out_of_time: bool = False
     loading: bool = False
     begin_char: int | None = None
     end_char: int | None = None

@@ -104,7 +104,7 @@ class Turnstile:
         self._on_attempt(call, self._record, row)
 
     def _learn(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
-        knowledge, given_up = self._knowledge, row.outcome == "cancelled"
+        knowledge, given_up = self._knowledge, row.outcome == "cancelled" or row.out_of_time
         knowledge.health.leave(
             step.backend, step.model, time.monotonic(), error, cancelled=given_up, began_s=row.started_s
         )

@@ -91,11 +91,13 @@ backends:
   cloudflare:
     type: workers_ai
     base_url: {cloud_url}
+    default_max_tokens: 2048
     {account}
   native:
     type: workers_ai
     base_url: {cloud_url}
     chat_endpoint: run
+    default_max_tokens: 2048
     {account}
   closed:
     type: workers_ai

@@ -171,6 +171,7 @@ class Router(Process):
     ) -> None:
         """Start it; with `wait` until it is ready.  `within`: see `Process`."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         (folder / "router.yaml").write_text(config)
         account = {"CLOUDFLARE_ACCOUNT_ID": ACCOUNT, "CLOUDFLARE_API_TOKEN": TOKEN}
         super().__init__(
@@ -205,7 +206,14 @@ class Router(Process):
         return eventually(self.children, "a worker")[0]
 
     def forgive(self) -> None:
-        """Have it forget what it holds against its backends, by a reload: breakers and benches."""
+        """Have it forget what it holds against its clouds: a reload with a change of each does that."""
+        file = self.folder / "router.yaml"
+        changed = re.sub(
+            r"default_max_tokens: (\d+)",
+            lambda found: f"default_max_tokens: {int(found[1]) + 1}",
+            file.read_text(),
+        )
+        file.write_text(changed)
         before = self.log_text.count('"event":"reloaded"')
         self.send(signal.SIGHUP)
         eventually(lambda: self.log_text.count('"event":"reloaded"') > before, "reloaded")
