@@ -77,7 +77,7 @@ class Speed(Struct, frozen=True, kw_only=True, omit_defaults=True):
         paces: depth's bucket → seconds between two tokens.
         calls: depth's bucket → seconds of a whole call.
         load: seconds until the model is in memory.
-        tokens_ratio: counted tokens of a prompt for each estimated one.
+        sizes: a prompt's tokens as counted, templates included, by its estimated ones.
         answer_tokens, end_count: tokens of answers, and how many of these ended by themselves.
         late: the logarithm of first token / expected first token that 7 in 100 exceed.
         late_count: how many values `late` comes from.
@@ -91,7 +91,7 @@ class Speed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paces: dict[int, Line] = field(default_factory=dict)
     calls: dict[int, Line] = field(default_factory=dict)
     load: Line = Line()
-    tokens_ratio: Line = Line()
+    sizes: Line = Line()
     answer_tokens: float = 0.0
     end_count: float = 0.0
     late: float = _LATE_AT_FIRST
@@ -162,9 +162,14 @@ def _rest_s(
     line = _nearest(speed.firsts, bucket(depth))
     if line is None:
         return None
-    ratio = speed.tokens_ratio.at(0) or 1.0
-    own_tokens = max(1.0, prompt_tokens * ratio - cached_tokens)
-    return line.at(own_tokens + ahead_tokens * ratio, steep=speed.local)
+    own_tokens = max(1.0, _counted(speed, prompt_tokens) - cached_tokens)
+    return line.at(own_tokens + _counted(speed, ahead_tokens), steep=speed.local)
+
+
+def _counted(speed: Speed, estimated_tokens: int) -> float:
+    """What the model will count instead of an estimate; nothing stays nothing."""
+    counted = speed.sizes.at(estimated_tokens, steep=True) if estimated_tokens else 0.0
+    return estimated_tokens if counted is None else counted
 
 
 def _queue_s(speed: Speed, load: Load) -> float | None:
@@ -212,8 +217,8 @@ def _with_first_token(speed: Speed, sample: Sample) -> Speed:
 
 def _tokens(speed: Speed, sample: Sample) -> float:
     """Prompt tokens that had to be computed before its first."""
-    ahead_tokens = sample.ahead_tokens * (speed.tokens_ratio.at(0) or 1.0)
-    return max(1.0, sample.prompt_tokens - sample.cached_tokens + ahead_tokens)
+    own_tokens = max(1, sample.prompt_tokens - sample.cached_tokens)
+    return own_tokens + _counted(speed, sample.ahead_tokens)
 
 
 def _with_lateness(speed: Speed, late: bool) -> Speed:
@@ -240,8 +245,8 @@ def _waited_in_vain(speed: Speed, sample: Sample) -> Speed:
 def _with_size(speed: Speed, sample: Sample) -> Speed:
     if not sample.estimated_tokens or not sample.prompt_tokens:
         return speed
-    ratio = sample.prompt_tokens / sample.estimated_tokens
-    return replace(speed, tokens_ratio=speed.tokens_ratio.learned(0, ratio, sample.at_s))
+    sizes = speed.sizes.learned(sample.estimated_tokens, sample.prompt_tokens, sample.at_s, steep=True)
+    return replace(speed, sizes=sizes)
 
 
 def _with_answer(speed: Speed, sample: Sample, left: float) -> Speed:
