@@ -1,4 +1,4 @@
-"""F46: who listens to calls may fail, and the log may have no reader: calls are served, the loss is counted."""
+"""F46: whoever hears of calls may fail, and nobody may read the log: calls are served, losses counted."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def settings() -> list[tuple[str, str]]:
 def installed(folder: Path) -> Path:
     """The unit with a program that exists on this machine."""
     unit = folder / UNIT.name
-    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={sys.executable}", UNIT.read_text()))
+    unit.write_text(re.sub(r"(?m)^(Exec\w+)=\S+", rf"\1={sys.executable}", UNIT.read_text()))
     return unit
 
 
@@ -83,6 +83,13 @@ def test_stopping_leaves_time_to_drain() -> None:
     [wait] = [value for name, value in settings() if name == "TimeoutStopSec"]
 
     assert float(wait.removesuffix("s")) > Server().drain + 10
+
+
+def test_a_reload_waits_for_its_outcome() -> None:
+    """`systemctl reload` runs the command that fails when router.yaml is wrong, on the served file."""
+    unit = dict(settings())
+
+    assert unit["ExecReload"] == unit["ExecStart"].replace(" serve ", " reload ")
 
 
 def test_no_memory_is_left_on_disk() -> None:
