@@ -16,7 +16,7 @@ from hybrid_router.dispatch.record import Record
 JSON = "application/json"
 _EXPOSED = (
     "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-router-backend, "
-    "x-router-model, x-router-attempts, x-router-decision, x-router-ignored"
+    "x-router-model, x-router-attempts, x-router-decision, x-router-ignored, x-router-neurons-left"
 )
 _LONGEST_IGNORED = 1024
 
@@ -55,6 +55,8 @@ def decision_headers(record: Record) -> dict[str, str]:
     if (attempt := record.last) is not None:
         headers["x-router-backend"] = attempt.backend
         headers["x-router-model"] = attempt.model
+    if record.neurons_left is not None and attempt is not None:
+        headers["x-router-neurons-left"] = f"{max(0.0, record.neurons_left):.0f}"
     if record.ignored:
         headers["x-router-ignored"] = _listed(record.ignored)
     return headers

@@ -64,6 +64,7 @@ class Turnstile:
         if why_not is not None:
             self._end_retry(row)
             raise Benched(why_not)
+        self._record.neurons_left = None
         if not backend.local:
             await self._reserve(call, step, row)
         plan = self._record.plan
@@ -85,6 +86,7 @@ class Turnstile:
             knowledge.health.leave(step.backend, step.model, time.monotonic(), None, cancelled=True)
             self._end_retry(row)
             raise
+        self._record.neurons_left = knowledge.meter.left(step.backend)
 
     def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         backend, record = self._backends[step.backend], self._record
