@@ -136,7 +136,7 @@ class Delivery:
             return
         for place in range(len(chunk)):
             await self._response.write(chunk[place : place + 1])
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._fault.drip_s)
 
     async def _ping(self) -> None:
         """Comments until the client has enough of them."""

@@ -48,6 +48,7 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
         numeric: send text that reads as a number as a JSON number.
         doubled_done: say `[DONE]` twice.
         bytewise: one byte a write.
+        drip_s: wait so long after each of these bytes.
     """
 
     status: Annotated[int, Meta(ge=200, le=599)] | None = None
@@ -69,6 +70,7 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     numeric: bool = False
     doubled_done: bool = False
     bytewise: bool = False
+    drip_s: Seconds = 0.0
 
     @property
     def refuses(self) -> bool:
@@ -139,14 +141,20 @@ def _fault(fields: dict[str, Any], *, strict: bool) -> Fault:
     for names in (instead, endings):
         if len(names) > 1:
             raise FaultInvalid(f"choose one of {' and '.join(names)}: a call ends only once")
-    tells_error = fault.refuses or fault.error_after is not None
-    if fault.message and not tells_error:
+    _check_companions(fault)
+    return fault
+
+
+def _check_companions(fault: Fault) -> None:
+    """Some words say how another one is acted out, and nothing by themselves."""
+    if fault.message and not (fault.refuses or fault.error_after is not None):
         raise FaultInvalid("message needs a status, a code or error_after beside it")
     if fault.retry_after and not fault.refuses:
         raise FaultInvalid("retry_after needs a status or a code beside it")
+    if fault.drip_s and not fault.bytewise:
+        raise FaultInvalid("drip_s needs bytewise beside it")
     if fault.refuses and fault.status is None and fault.code not in TABLE:
         raise FaultInvalid(f"code {fault.code} is not in the error table: give a status with it")
-    return fault
 
 
 class FaultQueue:

@@ -240,6 +240,20 @@ async def test_bytes_can_come_one_by_one() -> None:
     assert max(sizes) == 1
 
 
+async def test_bytes_can_drip() -> None:
+    """After each byte there is the asked pause, and so before all bytes but the first."""
+    loop = asyncio.get_running_loop()
+    async with emulated() as cloud:
+        async with cloud.post(RUN, STREAM, fault="bytewise,drip_s=0.002") as response:
+            first = await response.content.readexactly(1)
+            began_s = loop.time()
+            rest = await response.content.readexactly(50)
+            took_s = loop.time() - began_s
+
+    assert (first + rest).startswith(b"data: ")
+    assert took_s >= 49 * 0.002
+
+
 async def test_planned_faults_meet_the_next_calls() -> None:
     """`count` calls go wrong in the order planned, then all is well; DELETE ends it sooner."""
     async with emulated() as cloud:
@@ -280,6 +294,7 @@ async def test_a_call_without_the_token_uses_up_no_fault() -> None:
         ("hang=somewhere", "hang"),
         ("retry_after=3", "retry_after"),
         ("message=hello", "message"),
+        ("drip_s=1", "bytewise"),
         ("{", "JSON object"),
         ('{"status": "500"}', "status"),
     ],
