@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_router.app.hooks import Hooks
-from hybrid_router.app.reload import Reloader
+from hybrid_router.app.live import Succession
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
 from hybrid_router.observe.metrics import Metrics
@@ -34,11 +34,11 @@ def watch_process(metrics: Metrics, hooks: Hooks, logs: Logs, lag: LagWatch) -> 
     )
 
 
-def watch_calls(metrics: Metrics, reloader: Reloader) -> None:
+def watch_calls(metrics: Metrics, succession: Succession) -> None:
     """What is in flight, in whichever configuration."""
     metrics.watch(
         "hybrid_router_in_flight",
         "Calls that have begun and not ended.",
         (),
-        lambda: {(): reloader.in_flight_count},
+        lambda: {(): succession.in_flight_count},
     )

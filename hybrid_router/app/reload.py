@@ -12,12 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from msgspec import Struct, field
-
 from hybrid_router.api.control import Outcome, Status
-from hybrid_router.api.generation import Current, Generation
-from hybrid_router.api.server import generation
 from hybrid_router.app.backends import Backends, close, open_backends
+from hybrid_router.app.live import Live, Succession
 from hybrid_router.app.watch import Watch
 from hybrid_router.config import restart
 from hybrid_router.config.load import ConfigErrors, load
@@ -31,29 +28,6 @@ from hybrid_router.workers.worker import Worker
 Build: TypeAlias = Callable[[Loaded, Backends], Service]
 OnOutcome: TypeAlias = Callable[[Outcome], None]
 STOPPING = "the router is stopping"
-_RETIREMENT_S = 5.0  # longer than a worker takes to end
-
-
-class Live(Struct, kw_only=True, eq=False):
-    """One configuration at work.  Numbers count from 1."""
-
-    number: int
-    loaded: Loaded
-    backends: Backends
-    service: Service
-    generation: Generation
-    since_s: float = field(default_factory=time.time)
-
-    @classmethod
-    def of(cls, number: int, loaded: Loaded, backends: Backends, service: Service) -> Live:
-        """Put a configuration to work."""
-        return cls(
-            number=number,
-            loaded=loaded,
-            backends=backends,
-            service=service,
-            generation=generation(service, loaded.config.server),
-        )
 
 
 class NotTakenUp(Exception):
@@ -65,17 +39,15 @@ class NotTakenUp(Exception):
 
 
 class Reloader:
-    """Owns the configuration at work, and those that are being retired.
+    """Takes up router.yaml anew when asked to, one time after the other.
 
     Attributes:
-        live: what new calls are answered by.
         last: what became of the last reload.
     """
 
     def __init__(
         self,
-        live: Live,
-        current: Current,
+        succession: Succession,
         logs: Logs,
         build: Build,
         *,
@@ -83,19 +55,16 @@ class Reloader:
         notifier: Notifier,
         on_outcome: OnOutcome = lambda outcome: None,
     ) -> None:
-        self.live = live
         self.last: Outcome | None = None
-        self._current = current
+        self._succession = succession
         self._logs = logs
         self._build = build
         self._environ = environ
         self._notifier = notifier
         self._on_outcome = on_outcome
-        self._retiring: list[Live] = []
-        self._retirements: dict[asyncio.Task[None], Live] = {}
         self._wanted = asyncio.Event()
         self._asked: asyncio.Future[Outcome] | None = None
-        self._watch = Watch(Path(live.loaded.path), self.reload, self._unwatched)
+        self._watch = Watch(Path(succession.live.loaded.path), self.reload, self._unwatched)
         self._stopped = False
 
     async def reload(self) -> Outcome:
@@ -110,7 +79,7 @@ class Reloader:
     async def run(self) -> None:
         """Do what `reload` asks for, until cancelled."""
         asked = None
-        self._watch.want(self.live.loaded.config.watch)
+        self._watch.want(self._succession.live.loaded.config.watch)
         try:
             while True:
                 await self._wanted.wait()
@@ -152,14 +121,16 @@ class Reloader:
             self._logs.logger.error("reload failed", **said, errors=outcome.errors)
             self._notifier.ready("serves on as before: the last reload failed")
         else:
-            self._logs.logger.info("reloaded", **said, notes=outcome.notes, off=self.live.backends.off)
+            self._logs.logger.info(
+                "reloaded", **said, notes=outcome.notes, off=self._succession.live.backends.off
+            )
             self._notifier.ready(f"serves configuration {outcome.generation}")
         self._on_outcome(outcome)
 
     def _outcome(self, started_s: float, errors: list[str], notes: list[str] | None = None) -> Outcome:
         return Outcome(
             ok=not errors,
-            generation=self.live.number,
+            generation=self._succession.live.number,
             at_s=time.time(),
             seconds=round(time.monotonic() - started_s, 3),
             errors=errors,
@@ -173,7 +144,7 @@ class Reloader:
             ConfigErrors: the file cannot be used.
             NotTakenUp: what it asks for cannot be had.
         """
-        old = self.live
+        old = self._succession.live
         running = old.loaded.config
         written = await asyncio.to_thread(load, old.loaded.path, self._environ)
         if problem := restart.problem(running, written):
@@ -184,7 +155,7 @@ class Reloader:
             await _resident(backends.fresh_workers(old.backends), _patience_s(loaded))
             service = self._build(loaded, backends)
         except BaseException:
-            await close(backends.without(self._at_work()))
+            await close(backends.without(self._succession.needed()))
             raise
         self._swap(Live.of(old.number + 1, loaded, backends, service))
         return [
@@ -194,61 +165,19 @@ class Reloader:
         ]
 
     def _swap(self, live: Live) -> None:
-        """From here on every new call is the new configuration's."""
-        old, self.live = self.live, live
-        log = live.loaded.config.log
-        self._logs.retune(level=log.level, calls=log.calls, secrets=live.loaded.secrets.values())
-        self._current.generation = live.generation
-        self._watch.want(live.loaded.config.watch)
-        self._retiring.append(old)
-        retirement = asyncio.create_task(self._retire(old))
-        self._retirements[retirement] = old
-        retirement.add_done_callback(self._retirements.pop)
+        """Let the new configuration take over, in one step."""
+        config = live.loaded.config
+        secrets = live.loaded.secrets.values()
+        self._logs.retune(level=config.log.level, calls=config.log.calls, secrets=secrets)
+        self._watch.want(config.watch)
+        self._succession.swap(live)
 
     def _unwatched(self, error: Exception) -> None:
         self._logs.logger.warning("router.yaml is not watched", exc_info=error)
 
-    def _at_work(self) -> list[Backends]:
-        """The backends of every configuration whose calls may still need them."""
-        return [live.backends for live in (self.live, *self._retiring)]
-
-    async def _retire(self, old: Live) -> None:
-        """Let go of what only `old` needs, once its calls are over, or have had `drain` to end."""
-        try:
-            async with asyncio.timeout(self.live.loaded.config.server.drain):
-                await old.generation.emptied()
-        except TimeoutError:
-            self._logs.logger.warning(
-                "retired calls are cut off", generation=old.number, count=old.generation.in_flight_count
-            )
-        self._retiring.remove(old)
-        parts = old.backends.without(self._at_work())
-        await close(parts)
-        # A call that is still there may have gone on to a backend that opened itself again.
-        await old.generation.emptied()
-        await close(parts)
-
-    async def close(self) -> None:
-        """Let go of everything.  Called once nothing is in flight any more, so what retires soon ends."""
-        if retirements := list(self._retirements):
-            _, late = await asyncio.wait(retirements, timeout=_RETIREMENT_S)
-            for task in late:
-                task.cancel()
-        everything = {id(part): part for held in self._at_work() for part in held.parts.values()}
-        await close(everything.values())
-
-    @property
-    def in_flight_count(self) -> int:
-        """Calls that have begun and not ended, under whichever configuration."""
-        return self.live.generation.in_flight_count + self._retiring_count
-
-    @property
-    def _retiring_count(self) -> int:
-        return sum(old.generation.in_flight_count for old in self._retirements.values())
-
     def status(self) -> Status:
         """How things are."""
-        live = self.live
+        live = self._succession.live
         return Status(
             config=live.loaded.path,
             generation=live.number,
@@ -257,7 +186,7 @@ class Reloader:
             off=live.backends.off,
             workers={name: _said(worker.state) for name, worker in live.backends.workers.items()},
             in_flight_count=live.generation.in_flight_count,
-            retiring_count=self._retiring_count,
+            retiring_count=self._succession.retiring_count,
         )
 
 

@@ -21,8 +21,9 @@ from hybrid_router.app import lines
 from hybrid_router.app.backends import Backends, close, open_backends
 from hybrid_router.app.gauges import watch_calls, watch_process
 from hybrid_router.app.hooks import Hooks
+from hybrid_router.app.live import Live, Succession
 from hybrid_router.app.memory import Memory, remembered
-from hybrid_router.app.reload import Build, Live, Reloader
+from hybrid_router.app.reload import Build, Reloader
 from hybrid_router.config.schema import Config, Loaded, WorkersAIBackend
 from hybrid_router.config.state import state_folder
 from hybrid_router.dispatch.service import Service
@@ -42,29 +43,30 @@ class Running:
         url: where.
     """
 
-    def __init__(self, url: str, reloader: Reloader) -> None:
+    def __init__(self, url: str, succession: Succession, reloader: Reloader) -> None:
         self.url = url
+        self._succession = succession
         self._reloader = reloader
 
     @property
     def service(self) -> Service:
         """What answers now."""
-        return self._reloader.live.service
+        return self._succession.live.service
 
     @property
     def workers(self) -> dict[str, Worker]:
         """`backend/model` → the worker that keeps it."""
-        return self._reloader.live.backends.workers
+        return self._succession.live.backends.workers
 
     @property
     def off(self) -> dict[str, str]:
         """Backend → why it is off."""
-        return self._reloader.live.backends.off
+        return self._succession.live.backends.off
 
     @property
     def config(self) -> Config:
         """What is served now."""
-        return self._reloader.live.loaded.config
+        return self._succession.live.loaded.config
 
     async def settled(self) -> None:
         """Wait until every preloaded model is resident, or dead."""
@@ -107,24 +109,24 @@ async def running(
             on_refusal=hooks.each(log=lines.refused_line(logs), metrics=metrics.refused),
             told=metrics.text,
         )
+        succession = Succession(live, application[CURRENT], logs)
+        stack.push_async_callback(succession.close)
         reloader = Reloader(
-            live,
-            application[CURRENT],
+            succession,
             logs,
             build,
             environ=environ,
             notifier=notifier or Notifier(None),
             on_outcome=lambda outcome: metrics.reloaded(ok=outcome.ok),
         )
-        stack.push_async_callback(reloader.close)
         listener = await stack.enter_async_context(Listener(application, sockets))
         lag = LagWatch(logs.stall_line)
         watch_process(metrics, hooks, logs, lag)
-        watch_calls(metrics, reloader)
+        watch_calls(metrics, succession)
         await stack.enter_async_context(beside(lag.run()))
         await stack.enter_async_context(_controlled(reloader, state_folder(loaded, environ), logs))
         await stack.enter_async_context(beside(reloader.run()))
-        yield Running(listener.url, reloader)
+        yield Running(listener.url, succession, reloader)
 
 
 @asynccontextmanager

@@ -11,7 +11,10 @@ from typing import Any
 import click
 import msgspec
 
+from hybrid_router.cli.doubts import doubts
 from hybrid_router.config.load import ConfigErrors, load
+from hybrid_router.config.problems import line
+from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import CONTROL_SOCKET, below, opened, state_folder, usual_state_folder
 
 BAD_CONFIGURATION = 2
@@ -34,7 +37,8 @@ def command(path: Path) -> None:
     Exits 2 and names what is wrong if the file cannot be used; the router then serves on as before.
     Exits 1 if no router runs with this configuration.
     """
-    folders, mistakes = _state_folders(path)
+    loaded, mistakes = _loaded(path)
+    folders = _state_folders(path, loaded)
     for folder in folders:
         try:
             status, told = _ask(folder, path)
@@ -45,6 +49,8 @@ def command(path: Path) -> None:
         except (OSError, HTTPException, msgspec.DecodeError) as error:
             raise click.ClickException(f"the router gave no answer ({error}); its log says more") from None
         _report(status, told, path)
+        for doubt in doubts(loaded) if loaded else ():
+            click.echo(f"warning: {line(str(path), doubt)}", err=True)
         return
     if mistakes:
         click.echo(mistakes, err=True)
@@ -55,18 +61,21 @@ def command(path: Path) -> None:
     )
 
 
-def _state_folders(path: Path) -> tuple[list[Path], str]:
-    """Where the router's socket may be, and what is wrong with the file.
+def _loaded(path: Path) -> tuple[Loaded | None, str]:
+    """The file as it is read here, or what is wrong with it.
 
-    A file that cannot be used does not say where its state is; the router that serves it has the last
-    word on whether it can.
+    The router that serves it has the last word on whether it can.
     """
-    usual = usual_state_folder(path, os.environ)
     try:
-        named = state_folder(load(path, os.environ), os.environ)
+        return load(path, os.environ), ""
     except ConfigErrors as errors:
-        return [usual], str(errors)
-    return list(dict.fromkeys((named, usual))), ""
+        return None, str(errors)
+
+
+def _state_folders(path: Path, loaded: Loaded | None) -> list[Path]:
+    """Where the router's socket may be; a file that cannot be used does not say where its state is."""
+    usual = usual_state_folder(path, os.environ)
+    return [usual] if loaded is None else list(dict.fromkeys((state_folder(loaded, os.environ), usual)))
 
 
 class _Connection(HTTPConnection):

@@ -229,6 +229,7 @@ async def test_a_missing_model_is_told(light: Router, tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert "local/smollm2 cannot be used: the manifest has no model 'smol'" in done.stdout
+    assert "warning: router.yaml:" in done.stderr, "where it is written"
     assert (await ask(light, chat_body("local-only", "Hello"))).status == 503
 
 
