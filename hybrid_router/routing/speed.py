@@ -129,16 +129,18 @@ def predicted(
         return Prediction()
     full = load.parallel is not None and load.running_count >= load.parallel
     depth = load.running_count + (0 if full else 1)
-    rest_s = _rest_s(speed, depth, prompt_tokens, cached_tokens, 0 if full else load.ahead_tokens)
+    alone_s = _rest_s(speed, depth, prompt_tokens, cached_tokens, 0)
+    rest_s = _rest_s(speed, depth, prompt_tokens, cached_tokens, load.ahead_tokens)
     queue_s = _queue_s(speed, load) if full else 0.0
     load_s = speed.load.at(0) if load.loading else 0.0
-    if rest_s is None or queue_s is None or load_s is None:
+    if alone_s is None or rest_s is None or queue_s is None or load_s is None:
         return Prediction()
-    first_s = queue_s + load_s + rest_s
-    late = speed.late_count >= _LATE_COUNT
+    # Prompts ahead are read before a place is free, or meanwhile: the longer wait counts.
+    first_s = load_s + max(queue_s + alone_s, rest_s)
+    late_s = load_s + max(queue_s + alone_s * math.exp(speed.late), rest_s * math.exp(speed.late))
     return Prediction(
         first_token_s=first_s,
-        first_token_p90_s=queue_s + load_s + rest_s * math.exp(speed.late) if late else None,
+        first_token_p90_s=late_s if speed.late_count >= _LATE_COUNT else None,
         total_s=_total_s(speed, depth, first_s, completion_tokens),
     )
 

@@ -165,6 +165,14 @@ def test_a_full_model_has_a_queue() -> None:
     assert first_s(speed, 200, full) == pytest.approx(1.0 + (3 + 1) * 4.0 / 2)
 
 
+def test_a_queue_is_no_shorter_than_the_prompts_in_it() -> None:
+    """Calls that would end soon do not, while a long prompt is read before them."""
+    speed = taught(*(here(200, depth=2, first_token_s=1.0, total_s=1.2) for _ in range(5)))
+    full = Load(running_count=2, parallel=2, ahead_tokens=2000)
+
+    assert first_s(speed, 200, full) == pytest.approx(11.0, rel=0.02)
+
+
 def test_waiting_for_a_place_is_not_slowness() -> None:
     """What queued attempts waited, measured or not, changes neither rate nor queue."""
     usual = [here(200, depth=2, first_token_s=1.0, total_s=4.0)] * 5
