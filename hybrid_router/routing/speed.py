@@ -218,9 +218,9 @@ def _with_first_token(speed: Speed, sample: Sample) -> Speed:
 
 
 def _tokens(speed: Speed, sample: Sample) -> float:
-    """Prompt tokens that had to be computed before its first."""
+    """Prompt tokens that had to be computed before its first, once it had its place."""
     own_tokens = max(1, sample.prompt_tokens - sample.cached_tokens)
-    return own_tokens + _counted(speed, sample.ahead_tokens)
+    return own_tokens if sample.queued else own_tokens + _counted(speed, sample.ahead_tokens)
 
 
 def _with_lateness(speed: Speed, late: bool) -> Speed:

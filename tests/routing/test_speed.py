@@ -177,7 +177,7 @@ def test_waiting_for_a_place_is_not_slowness() -> None:
     """What queued attempts waited, measured or not, changes neither rate nor queue."""
     usual = [here(200, depth=2, first_token_s=1.0, total_s=4.0)] * 5
     guessed = here(200, depth=2, first_token_s=21.0, total_s=24.0, queued=True)
-    measured = replace(guessed, queue_s=20.0)
+    measured = replace(guessed, queue_s=20.0, ahead_tokens=4000)
     speed = taught(*usual, *[guessed, measured] * 20)
 
     assert first_s(speed, 200, Load(running_count=1)) == pytest.approx(1.0, rel=0.02)
