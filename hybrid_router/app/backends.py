@@ -22,8 +22,9 @@ from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBa
 from hybrid_router.core.backend import Backend
 from hybrid_router.engines.task import Settings
 from hybrid_router.models import manifest
-from hybrid_router.models.errors import ModelFileError
-from hybrid_router.models.weights import find, weights
+from hybrid_router.models.errors import FileMissing, ModelFileError
+from hybrid_router.models.stamps import Stamp, stamp_of
+from hybrid_router.models.weights import find, locate, verify
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.child import OnLine
 from hybrid_router.workers.life import Absent, Dead
@@ -49,6 +50,7 @@ class Backends(Struct, kw_only=True):
         unusable: `backend/model` → why its file cannot be used.
         parts: what has to be closed, by all that it was made from: what is made from the same is the same.
         locals: local backend → what it was made from.
+        verified: model files as they were when they were found to be the manifest's.
     """
 
     by_name: dict[str, Backend] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Backends(Struct, kw_only=True):
     unusable: dict[str, str] = field(default_factory=dict)
     parts: dict[Identity, Part] = field(default_factory=dict)
     locals: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    verified: set[Stamp] = field(default_factory=set)
 
     def without(self, others: Iterable[Backends]) -> list[Part]:
         """The parts that none of the others has too."""
@@ -151,12 +154,22 @@ class _Opening:
         return Local(models, missing)
 
     def _verified(self, name: str) -> tuple[Path, Identity]:
-        """The file of an entry of the manifest, and what tells it from every other.  Blocks."""
-        listed = Path(self._loaded.path).parent / self._loaded.config.manifest
-        path = weights(listed, name)
-        found = path.stat()
-        digest = find(manifest.read(listed), name).sha256
-        return path, (digest, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        """The file of an entry of the manifest, and what tells it from every other.  Blocks.
+
+        A file that was verified for `before` and was not touched since is not read again, even where no
+        stamp could be written.
+        """
+        listed = (Path(self._loaded.path).parent / self._loaded.config.manifest).absolute()
+        entry = find(manifest.read(listed), name)
+        path = locate(entry, listed.parent)
+        stamp = _stamp(path, entry.sha256)
+        if stamp is None or stamp not in self._before.verified:
+            verify(name, entry, listed.parent)
+            stamp = _stamp(path, entry.sha256)
+        if stamp is None:
+            raise FileMissing(f"the file of model {name!r} has just gone", detail=str(path))
+        self._opened.verified.add(stamp)
+        return path, (stamp.sha256, stamp.device, stamp.inode, stamp.size_bytes, stamp.mtime_ns)
 
     def _worker(self, name: str, path: Path, stamp: Identity, chosen: schema.LocalModel) -> Worker:
         settings = _settings(path, chosen)
@@ -173,6 +186,14 @@ class _Opening:
             worker.start(load=chosen.preload)
         self._opened.parts[identity] = self._opened.workers[name] = worker
         return worker
+
+
+def _stamp(path: Path, sha256: str) -> Stamp | None:
+    """A file as it is now; None: it is not there."""
+    try:
+        return stamp_of(path.stat(), sha256)
+    except OSError:
+        return None
 
 
 def _is_of_use(worker: Worker, chosen: schema.LocalModel) -> bool:
