@@ -4,8 +4,8 @@
     total       = first token + pace x (expected answer - 1)
 
 Lines, paces and the time of whole calls are learned for each batch depth, in buckets of 1, 2, 3-4, 5-8, …
-calls.  A model on this machine reads prompts at a rate, so its line begins near 0; a cloud takes a fixed time
-and some more for each token, whatever else this router asks of it.
+calls.  A model on this machine reads prompts one after the other at a rate, so its line begins near 0; a cloud
+takes a fixed time and some more for each token, whatever else this router asks of it.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def _rest_s(
     if line is None:
         return None
     own_tokens = max(1.0, _counted(speed, prompt_tokens) - cached_tokens)
-    return line.at(own_tokens + _counted(speed, ahead_tokens), steep=speed.local)
+    others_tokens = _counted(speed, ahead_tokens) if speed.local else 0.0
+    return line.at(own_tokens + others_tokens, steep=speed.local)
 
 
 def _counted(speed: Speed, estimated_tokens: int) -> float:
@@ -220,7 +221,8 @@ def _with_first_token(speed: Speed, sample: Sample) -> Speed:
 def _tokens(speed: Speed, sample: Sample) -> float:
     """Prompt tokens that had to be computed before its first, once it had its place."""
     own_tokens = max(1, sample.prompt_tokens - sample.cached_tokens)
-    return own_tokens if sample.queued else own_tokens + _counted(speed, sample.ahead_tokens)
+    alone = sample.queued or not speed.local
+    return own_tokens if alone else own_tokens + _counted(speed, sample.ahead_tokens)
 
 
 def _with_lateness(speed: Speed, late: bool) -> Speed:

@@ -99,13 +99,19 @@ def test_a_cloud_takes_a_fixed_time_and_some_more() -> None:
         tokens = chance.randrange(20, 4000)
         told_s = 0.4 + 0.0002 * tokens
         speed = taught(
-            here(tokens, first_token_s=told_s, total_s=told_s + 0.5, depth=chance.randrange(1, 30)),
+            here(
+                tokens,
+                first_token_s=told_s,
+                total_s=told_s + 0.5,
+                depth=chance.randrange(1, 30),
+                ahead_tokens=chance.randrange(9000),
+            ),
             local=False,
             speed=speed,
         )
     assert speed is not None
     assert first_s(speed, 100) == pytest.approx(0.42, rel=0.05)
-    assert first_s(speed, 10_000, Load(running_count=9)) == pytest.approx(2.4, rel=0.1)
+    assert first_s(speed, 10_000, Load(running_count=9, ahead_tokens=9000)) == pytest.approx(2.4, rel=0.1)
 
 
 def test_estimates_are_corrected_by_what_was_counted() -> None:
