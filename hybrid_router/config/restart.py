@@ -1,4 +1,4 @@
-"""What a reload cannot change: the address, and where and for how long state is kept."""
+"""What a reload cannot change: the address, and where state is kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hybrid_router.config.schema import Config, Loaded
 def bound_to(running: Config, loaded: Loaded) -> Loaded:
     """`loaded`, with what only a restart changes as it is in the running configuration."""
     server = structs.replace(loaded.config.server, listen=running.server.listen)
-    old = running.store
-    store = structs.replace(loaded.config.store, path=old.path, keep_days=old.keep_days)
+    store = structs.replace(loaded.config.store, path=running.store.path)
     return structs.replace(loaded, config=structs.replace(loaded.config, server=server, store=store))
 
 
@@ -22,7 +21,6 @@ def notes(running: Config, config: Config) -> list[str]:
     settings = {
         "server.listen": (running.server.listen, config.server.listen),
         "store.path": (running.store.path, config.store.path),
-        "store.keep_days": (running.store.keep_days, config.store.keep_days),
     }
     return [
         f"{key} changed: takes effect after a restart" for key, (old, new) in settings.items() if old != new
