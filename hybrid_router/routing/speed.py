@@ -4,8 +4,8 @@
     total       = first token + pace x (expected answer - 1)
 
 Lines, paces and the time of whole calls are learned for each batch depth, in buckets of 1, 2, 3-4, 5-8, …
-calls.  A model on this machine reads prompts one after the other at a rate, so its line begins near 0; a cloud
-takes a fixed time and some more for each token, whatever else this router asks of it.
+calls.  A model on this machine reads prompts one after the other at a rate, so its line begins near 0; a
+cloud takes a fixed time and some more for each token, whatever else this router asks of it.
 """
 
 from __future__ import annotations
