@@ -17,6 +17,8 @@ from hybrid_router.routing.speed import Sample, Speed, learned
 _KIND = "speed"
 _DOUBTED_AFTER_S = 3600.0
 _LOOK_EVERY_S = 60.0
+_ENOUGH_COUNT = 30.0
+_SOON_S = 0.1
 
 
 class Began(Struct, frozen=True, kw_only=True):
@@ -134,9 +136,13 @@ class Speeds:
     def ended(self, row: Attempt, *, local: bool) -> None:
         """An attempt is over: learn from it.  One that was never begun is fine."""
         _, began = self._running.pop(id(row), (row, NOTHING))
-        taken = sample(row, self._wall(), began)
+        step, now_s = row.step, self._wall()
+        known = self.by_step.get(step)
+        if known is not None and known.sample_count > _ENOUGH_COUNT and 0 <= now_s - known.at_s < _SOON_S:
+            return  # hundreds a second teach no more than ten, and learning costs as much as a tenth of a call
+        taken = sample(row, now_s, began)
         if taken is not None:
-            self.learn(row.step, taken, local=local)
+            self.learn(step, taken, local=local)
 
     def learn(self, step_name: str, taken: Sample, *, local: bool) -> None:
         """Add a sample to what is known of a step."""
