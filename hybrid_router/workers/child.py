@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from hybrid_router.engines.task import Opened, Settings, Task
@@ -29,7 +29,7 @@ from hybrid_router.workers.protocol import (
     Up,
 )
 
-_MAIN = "hybrid_router.workers.main"
+PROGRAM = (sys.executable, "-I", "-m", "hybrid_router.workers.main")
 _LAST_WORDS_COUNT = 40
 OnLine = Callable[[str], None]
 
@@ -143,12 +143,17 @@ class Child(asyncio.Protocol):
                     if pending is not None and pending.take(answer):
                         del self._answers[answer.id]
             case Ready(opened):
-                self.opened.set_result(opened)
+                self._open(opened)
             case Failed(reason):
                 self._failed = reason
             case Pong(number, step_count):
                 if (pong := self._pongs.pop(number, None)) is not None and not pong.done():
                     pong.set_result(step_count)
+
+    def _open(self, opened: Opened) -> None:
+        if self.opened.done():
+            raise ProtocolError("the model was opened twice")
+        self.opened.set_result(opened)
 
     # its end
 
@@ -181,6 +186,7 @@ class Child(asyncio.Protocol):
         duplicate = socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM)
         with duplicate, contextlib.suppress(OSError):
             duplicate.setblocking(False)
+            duplicate.shutdown(socket.SHUT_RD)  # what outlived it adds nothing while we read
             while received := duplicate.recv(1 << 18):
                 self.data_received(received)
 
@@ -209,8 +215,11 @@ def _how_it_ended(status: int) -> str:
         return f"worker was killed by signal {-status}"
 
 
-async def spawn(settings: Settings, on_line: OnLine) -> Child:
+async def spawn(settings: Settings, on_line: OnLine, program: Sequence[str] = PROGRAM) -> Child:
     """Start a child that opens a model.
+
+    Args:
+        program: what it runs, given the pipe's descriptor and our process id as its last arguments.
 
     Raises:
         OSError: the system is out of processes, descriptors or memory.
@@ -220,7 +229,7 @@ async def spawn(settings: Settings, on_line: OnLine) -> Child:
     try:
         with theirs:
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own module; the fork takes milliseconds
-                [sys.executable, "-I", "-m", _MAIN, str(theirs.fileno()), str(os.getpid())],
+                [*program, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -15,7 +16,7 @@ from hybrid_router.core.backend import Load
 from hybrid_router.engines.task import Settings
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
-from hybrid_router.workers.child import Child, OnLine, spawn
+from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn
 from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
 
 _GRACE_S = 2.0
@@ -59,8 +60,11 @@ class Worker:
         on_state: OnState = ignore,
         on_line: OnLine = ignore,
         heartbeat: Heartbeat | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
+        """`program`: see `child.spawn`."""
         self._settings = settings
+        self._program = program
         self._heartbeat = heartbeat or Heartbeat()
         self._on_state = on_state
         self._on_line = on_line
@@ -147,7 +151,7 @@ class Worker:
         """One child's life.  Returns why it ended and whether another would fare the same."""
         self._become(Loading(started_s))
         try:
-            child = await _born(self._settings, self._on_line)
+            child = await _born(spawn(self._settings, self._on_line, self._program))
         except OSError as error:
             return f"the worker could not be started ({error.strerror})", False
         try:
@@ -185,9 +189,9 @@ async def _answers(child: Child, limit_s: float) -> bool:
     return True
 
 
-async def _born(settings: Settings, on_line: OnLine) -> Child:
+async def _born(birth: Coroutine[Any, Any, Child]) -> Child:
     """Spawn; cancelled in the middle, the child is seen off before the cancellation goes on."""
-    spawning = asyncio.create_task(spawn(settings, on_line))
+    spawning = asyncio.create_task(birth)
     try:
         return await asyncio.shield(spawning)
     except asyncio.CancelledError:
