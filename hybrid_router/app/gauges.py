@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from hybrid_router.app.hooks import Hooks
 from hybrid_router.app.live import Succession
+from hybrid_router.app.memory import Memory
+from hybrid_router.dispatch.breaker import Word
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
 from hybrid_router.observe.metrics import Metrics
+
+_STATES = get_args(Word)
 
 
 def watch_process(metrics: Metrics, hooks: Hooks, logs: Logs, lag: LagWatch) -> None:
@@ -41,4 +47,44 @@ def watch_calls(metrics: Metrics, succession: Succession) -> None:
         "Calls that have begun and not ended.",
         (),
         lambda: {(): succession.in_flight_count},
+    )
+
+
+def watch_knowledge(metrics: Metrics, memory: Memory) -> None:
+    """What is known of backends, and what the day has cost."""
+    knowledge = memory.knowledge
+    metrics.watch(
+        "hybrid_router_breaker",
+        "1 for the state in which a model's breaker is.",
+        ("backend", "model", "state"),
+        lambda: {
+            (*name.split("/", 1), state): float(word == state)
+            for name, word in knowledge.health.snapshot().items()
+            for state in _STATES
+        },
+    )
+    metrics.watch(
+        "hybrid_router_unreachable",
+        "Clouds to which no connection can be made at present.",
+        ("backend",),
+        lambda: dict.fromkeys(((name,) for name in knowledge.network.why_unreachable), 1.0),
+    )
+    metrics.watch(
+        "hybrid_router_neurons_left",
+        "Neurons that any call may still use today.",
+        ("backend",),
+        lambda: {(name,): allowance.neurons for name, allowance in knowledge.meter.allowances().items()},
+    )
+    metrics.watch(
+        "hybrid_router_retries_in_flight",
+        "Attempts that run and are another try of their step.",
+        (),
+        lambda: {(): knowledge.retries.retries_count},
+    )
+    metrics.watch(
+        "hybrid_router_records_lost_total",
+        "Decision records that could not be written.",
+        (),
+        lambda: {(): memory.lost_count},
+        kind="counter",
     )

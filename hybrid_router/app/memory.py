@@ -24,6 +24,7 @@ from hybrid_router.dispatch.speeds import Speeds
 from hybrid_router.observe.logs import Logs
 from hybrid_router.routing.rates import rates
 from hybrid_router.store.database import Store, open_store
+from hybrid_router.store.decisions import OnLost
 
 SAVE_EVERY_S = 60.0
 _PORTS = {"http": 80, "https": 443}
@@ -36,11 +37,13 @@ class Memory:
     Attributes:
         knowledge: what attempts teach.
         archive: decision records; None without a store.
+        lost_count: records that could not be written.
     """
 
     def __init__(self, knowledge: Knowledge, archive: Archive | None) -> None:
         self.knowledge = knowledge
         self.archive = archive
+        self.lost_count = 0
         self._loaded: Loaded | None = None
 
     def follow(self, loaded: Loaded) -> None:
@@ -91,13 +94,21 @@ async def remembered(loaded: Loaded, logs: Logs, environ: Mapping[str, str]) -> 
 
     Without a store the router serves all the same, forgets with its process, and says so.
     """
-    store = await _opened(loaded, logs, environ)
+    memory: Memory | None = None
+
+    def lost(count: int, why: str) -> None:
+        logs.logger.warning("decision records lost", count=count, reason=why)
+        if memory is not None:
+            memory.lost_count += count
+
+    store = await _opened(loaded, logs, environ, lost)
     notes = None if store is None else store.notes
     knowledge = await _knowledge(notes, logs)
     archive = None if store is None else Archive(store.decisions, loaded.config)
     saving = asyncio.create_task(_save_now_and_then(knowledge, logs))
     try:
-        yield Memory(knowledge, archive)
+        memory = Memory(knowledge, archive)
+        yield memory
     finally:
         saving.cancel()
         await asyncio.wait((saving,))
@@ -108,12 +119,8 @@ async def remembered(loaded: Loaded, logs: Logs, environ: Mapping[str, str]) -> 
             await store.close()
 
 
-async def _opened(loaded: Loaded, logs: Logs, environ: Mapping[str, str]) -> Store | None:
+async def _opened(loaded: Loaded, logs: Logs, environ: Mapping[str, str], lost: OnLost) -> Store | None:
     path = store_path(loaded, environ)
-
-    def lost(count: int, why: str) -> None:
-        logs.logger.warning("decision records lost", count=count, reason=why)
-
     try:
         return await open_store(path, keep_days=loaded.config.store.keep_days, on_lost=lost)
     except OSError as error:
