@@ -1,4 +1,4 @@
-"""`python -m bench [gateway|llama]`: measure, print, and keep if asked to."""
+"""`python -m bench [PART]`: measure, print, and keep if asked to."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import gateway, llama, machine
+from bench import gateway, hedging, llama, machine, planning, prediction
 from bench.processes import BenchError
 from bench.report import Report, markdown, show
 
 _WIDTH = 110
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning")
 
 
 @click.command()
-@click.argument("part", type=click.Choice(["both", "gateway", "llama"]), default="both")
+@click.argument("part", type=click.Choice(_PARTS), default="both")
 @click.option("--rounds", default=3, show_default=True, help="How often each figure is taken.")
 @click.option("--seconds", default=1.2, show_default=True, help="Of load in each cell of the gateway part.")
 @click.option(
@@ -34,14 +35,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--json", "json_path", type=_FILE, help="Write all figures here.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, as in docs/benchmarks.md.")
 def main(part: str, json_path: Path | None, **options: Any) -> None:
-    """Measure the router beside a bare proxy and nginx, and its engine beside llama-cpp-python's own."""
-    rounds, say = options["rounds"], _progress()
-    report = Report(machine=machine.look())
+    """Measure the router beside a bare proxy and nginx, and its engine beside llama-cpp-python's own.
+
+    The other parts take seconds: how well times are foretold, what hedging brings, what deciding costs.
+    """
     try:
-        if part != "llama":
-            report.gateways = gateway.measure(rounds, options["seconds"], options["connections"], say)
-        if part != "gateway":
-            report.llamas = llama.measure(rounds, options["tokens"], say)
+        report = _measured(part, options)
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     if json_path is not None:
@@ -50,6 +49,23 @@ def main(part: str, json_path: Path | None, **options: Any) -> None:
         click.echo(markdown(report))
     else:
         show(report, Console(width=_WIDTH))
+
+
+def _measured(part: str, options: dict[str, Any]) -> Report:
+    """One run of a part, or of both that take their time."""
+    rounds, say = options["rounds"], _progress()
+    report = Report(machine=machine.look())
+    if part in ("both", "gateway"):
+        report.gateways = gateway.measure(rounds, options["seconds"], options["connections"], say)
+    if part in ("both", "llama"):
+        report.llamas = llama.measure(rounds, options["tokens"], say)
+    if part == "prediction":
+        report.predictions = prediction.measure(say)
+    if part == "hedging":
+        report.hedging = hedging.measure(say)
+    if part == "planning":
+        report.planning = planning.measure(rounds * planning.TIMES_A_ROUND, say)
+    return report
 
 
 def _progress() -> Callable[[str], None]:

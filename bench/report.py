@@ -10,10 +10,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import gateway, llama
+from bench import gateway, llama, routing_report
 from bench.gateway import TARGET_RATIO, Gateways
+from bench.hedging import Hedging
 from bench.llama import Llamas
 from bench.machine import Machine
+from bench.planning import Planning
+from bench.prediction import Predictions
+from bench.routing_report import Block
 from bench.subjects import DIRECT, ROUTER
 
 _SATURATED = 0.85
@@ -26,14 +30,9 @@ class Report(Struct, kw_only=True):
     machine: Machine
     gateways: Gateways | None = None
     llamas: Llamas | None = None
-
-
-class Block(Struct):
-    """A heading, what is to know, and a table, if there is one.  The first row names the columns."""
-
-    title: str
-    notes: list[str]
-    rows: list[list[str]]
+    predictions: Predictions | None = None
+    hedging: Hedging | None = None
+    planning: Planning | None = None
 
 
 def show(report: Report, console: Console) -> None:
@@ -81,6 +80,12 @@ def blocks(report: Report) -> Iterator[Block]:
         yield from _gateway_blocks(report.gateways)
     if report.llamas is not None:
         yield _llama_block(report.llamas)
+    if report.predictions is not None:
+        yield from routing_report.prediction_blocks(report.predictions)
+    if report.hedging is not None:
+        yield routing_report.hedging_block(report.hedging)
+    if report.planning is not None:
+        yield routing_report.planning_block(report.planning)
 
 
 def _gateway_blocks(gateways: Gateways) -> Iterator[Block]:
