@@ -179,13 +179,16 @@ def _unchunked(body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def raw_call(router: Router, body: Any, path: str = CHAT) -> AsyncIterator[RawCall]:
+async def raw_call(
+    router: Router, body: Any, path: str = CHAT, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[RawCall]:
     """Send a call on a bare socket."""
     reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
     router.asked_count += 1
     content = json.dumps(body).encode()
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     writer.write(head.encode() + content)
