@@ -160,7 +160,7 @@ class Course:
         """Put the same step in front once more, if that makes sense and fits."""
         treatment = self.record.plan.treatment
         wait_s = retry.pause_s(error, turn.retry, treatment, self.deadline_s - now_s, chance)
-        if wait_s is not None and self.gate.may_retry():
+        if wait_s is not None and self.gate.take_retry():
             self._turns.insert(0, Turn(step=turn.step, mode=turn.mode, retry=turn.retry + 1, pause_s=wait_s))
 
     def note_part(self) -> None:

@@ -27,8 +27,11 @@ class Gate(Protocol):
         """Whether the step can go on from the middle of an answer to `call`."""
         ...
 
-    def may_retry(self) -> bool:
-        """Whether one more retry fits into the budget of all calls."""
+    def take_retry(self) -> bool:
+        """Take a place in the budget of all calls for a retry that is to come; False: there is none.
+
+        The retry's attempt gives it back when it ends, or the call's end if it never begins.
+        """
         ...
 
     async def enter(self, call: Call, step: Step, row: Attempt) -> None:

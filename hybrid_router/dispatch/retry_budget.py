@@ -11,7 +11,7 @@ class RetryBudget:
 
     Attributes:
         calls_count: calls that run, whichever attempt they are at.
-        retries_count: attempts that run and are another try of their step.
+        retries_count: attempts that are another try of their step, and run or wait for their time.
     """
 
     __slots__ = ("calls_count", "retries_count")
@@ -28,13 +28,9 @@ class RetryBudget:
         """A call is over."""
         self.calls_count -= 1
 
-    def allows(self) -> bool:
-        """Whether one more retry fits.  Others may take the place before this one begins."""
-        return self.retries_count + 1 <= max(LEAST_COUNT, SHARE * self.calls_count)
-
     def begin_retry(self) -> bool:
         """Take a place; False: none is left, and there is nothing to end."""
-        if not self.allows():
+        if self.retries_count + 1 > max(LEAST_COUNT, SHARE * self.calls_count):
             return False
         self.retries_count += 1
         return True

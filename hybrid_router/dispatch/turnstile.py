@@ -24,7 +24,7 @@ OnAttempt = Callable[[Call, Record, Attempt], None]
 class Turnstile:
     """Asks and tells whoever knows something, for the attempts of one call."""
 
-    __slots__ = ("_backends", "_inside", "_knowledge", "_on_attempt", "_record")
+    __slots__ = ("_backends", "_inside", "_knowledge", "_on_attempt", "_record", "_retries")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Turnstile:
         self._record = record
         self._on_attempt = on_attempt
         self._inside: list[Attempt] = []  # those that entered: at most two, by a hedge
+        self._retries = False  # holds a place for a retry
 
     def begin(self) -> None:
         """The call runs."""
@@ -45,24 +46,26 @@ class Turnstile:
 
     def end(self) -> None:
         """The call is over."""
+        self._end_retry()
         self._knowledge.retries.end_call()
 
     def continues(self, call: Call, step: Step) -> bool:
         return self._backends[step.backend].continues(step.model, call)
 
-    def may_retry(self) -> bool:
-        return self._knowledge.retries.allows()
+    def take_retry(self) -> bool:
+        # Now, not when its attempt begins: those are over in no time where a backend refuses at once, and
+        # any number of retries would fit through one place.
+        self._retries = self._retries or self._knowledge.retries.begin_retry()
+        return self._retries
 
     async def enter(self, call: Call, step: Step, row: Attempt) -> None:
         backend, knowledge = self._backends[step.backend], self._knowledge
         self._keep_home(step, backend)
         if call.extra:
             self._record.ignored = tuple(sorted(call.extra.keys() - backend.extra_fields))
-        if row.retry and not knowledge.retries.begin_retry():
-            raise Benched("no further retries now: too many calls are being tried again")
         why_not = knowledge.health.enter(step.backend, step.model, time.monotonic())
         if why_not is not None:
-            self._end_retry(row)
+            self._end_retry()
             raise Benched(why_not)
         self._record.neurons_left = None
         if not backend.local:
@@ -84,7 +87,7 @@ class Turnstile:
             )
         except (BackendError, asyncio.CancelledError):
             knowledge.health.leave(step.backend, step.model, time.monotonic(), None, cancelled=True)
-            self._end_retry(row)
+            self._end_retry()
             raise
         self._record.neurons_left = knowledge.meter.left(step.backend)
 
@@ -110,7 +113,7 @@ class Turnstile:
         knowledge.health.leave(
             step.backend, step.model, time.monotonic(), error, cancelled=given_up, began_s=row.started_s
         )
-        self._end_retry(row)
+        self._end_retry()
         local = self._backends[step.backend].local
         if not local:
             if not given_up:
@@ -121,6 +124,8 @@ class Turnstile:
         if row.outcome == "answered" and row.usage is not None:
             knowledge.affinity.note(call, step.name, row.usage)
 
-    def _end_retry(self, row: Attempt) -> None:
-        if row.retry:
+    def _end_retry(self) -> None:
+        """Give the place for a retry back, if there is one: it was tried, or never will be."""
+        if self._retries:
+            self._retries = False
             self._knowledge.retries.end_retry()

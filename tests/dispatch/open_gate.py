@@ -37,7 +37,7 @@ class OpenGate:
     def continues(self, call: Call, step: Step) -> bool:
         return self._backends[step.backend].continues(step.model, call)
 
-    def may_retry(self) -> bool:
+    def take_retry(self) -> bool:
         return self._retries
 
     async def enter(self, call: Call, step: Step, row: Attempt) -> None:
