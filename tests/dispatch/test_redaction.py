@@ -215,6 +215,7 @@ IMPOSSIBLE = [
     saying(JANE, sampling=Sampling(stop=("a<",))),
     saying("x", tools=({"type": "function", "function": {"name": KEY}},)),
     saying("x", response_format={"type": "json_schema", "json_schema": {"name": KEY}}),
+    calling('{"n": 4111111111111111, "n": 1}'),
     calling("{}", name=KEY),
     calling(r'{"a": "\u0040'),
 ]

@@ -155,6 +155,7 @@ NOTHING = [
         "password: <your-password-1>",
         "SECRET={{ secret1_key_name }}",
         "pwd: /home/x/y1",
+        "password = 12345678",
     ),
     *(
         "password = getpass.getpass()",
@@ -403,7 +404,9 @@ def test_structured_fields_are_read_with_their_names_and_numbers() -> None:
     secret = Call(
         id="x", operation=Operation.CHAT, alias="a", extra={"metadata": {"password": "corr3ct-h0rse"}}
     )
-    number = Call(id="x", operation=Operation.CHAT, alias="a", extra={"metadata": {"n": [4111111111111111]}})
+    number = Call(
+        id="x", operation=Operation.CHAT, alias="a", extra={"metadata": {"n": [None, True, 4111111111111111]}}
+    )
 
     assert compiled(Condition(finds=("tokens",)))(Subject(secret, Facts()))
     assert compiled(Condition(finds=("cards",)))(Subject(number, Facts()))
@@ -423,6 +426,7 @@ def test_a_text_is_searched_once_for_the_same_kinds() -> None:
     assert subject.finds(one, doubt=True)  # type: ignore[arg-type]
     assert subject.finds(one, doubt=False)  # type: ignore[arg-type]
     assert len(asked) == 1
+    assert subject.readable is subject.readable
 
 
 SAID = st.text(alphabet="ab@.12 +-é\n４\u200b:=", max_size=30)

@@ -87,6 +87,7 @@ def test_only_what_the_user_says_counts() -> None:
 
     assert holds(("de",), call)
     assert not holds(("en",), call)
+    assert compiled(Condition(language=("de",), any=(Condition(language=("de",)),)))(Subject(call, Facts()))
     assert not holds(("de",), chat(GERMAN, role="system"))
     assert holds(("de",), Call(id="x", operation=Operation.COMPLETE, alias="a", prompts=((1, 2), GERMAN)))
 
