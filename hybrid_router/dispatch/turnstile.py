@@ -70,9 +70,15 @@ class Turnstile:
         self._record.neurons_left = None
         if not backend.local:
             await self._reserve(call, step, row)
-        plan = self._record.plan
-        knowledge.speeds.began(row, backend.load(step.model), plan.prompt_tokens, call.sampling.max_tokens)
+        prompt_tokens = self._record.plan.prompt_tokens
+        knowledge.speeds.began(row, backend.load(step.model), prompt_tokens, self._max_tokens(call, step))
         self._inside.append(row)
+
+    def _max_tokens(self, call: Call, step: Step) -> int | None:
+        """Tokens that a choice of the answer may have, by its client's wish or the backend's default."""
+        if call.sampling.max_tokens is not None or self._record.facts is None:
+            return call.sampling.max_tokens
+        return self._record.facts.default_max_tokens.get(step.backend)
 
     def _keep_home(self, step: Step, backend: Backend) -> None:
         """The plan holds no such step; should it ever, the call ends here and not at a cloud."""
