@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import re2
 
+from hybrid_router.routing import numbers
 from hybrid_router.routing.forms import FORMS, Form
 
 KINDS: Final = ("api_keys", "private_keys", "tokens", "emails", "phones", "cards", "ibans")
@@ -113,6 +114,7 @@ class Finder:
     __slots__ = ("_forms", "_which", "guard")
 
     def __init__(self, kinds: frozenset[str]) -> None:
+        numbers.prepare(kinds)
         forms = [form for form in FORMS if form.kind in kinds]
         self._forms = [_Search(form) for form in forms]
         self.guard = _compiled(b"|".join(b"(?:" + form.pattern + b")" for form in forms), capture=False)

@@ -6,7 +6,7 @@ As in `checks`, each is given a text's UTF-8 bytes and where a candidate begins 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from hybrid_router.routing.checks import Place
 
@@ -65,6 +65,17 @@ _NO_PHONE = re.compile(  # dates, times, addresses, versions and fractions
 )
 _PHONE_DIGITS = range(7, 16)
 _MOST_CUTS = 4
+
+
+def prepare(kinds: Container[str]) -> None:
+    """Load the tables that checks of these kinds need: now, and not while a call waits."""
+    if "phones" in kinds:
+        import phonenumbers  # noqa: PLC0415
+
+        phonenumbers.PhoneMetadata.load_all()
+    if "cards" in kinds or "ibans" in kinds:
+        import stdnum.iban  # noqa: PLC0415
+        import stdnum.luhn  # noqa: F401, PLC0415
 
 
 def card(utf8: bytes, begin: int, end: int) -> Place | None:
