@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from msgspec import Struct
 
 from hybrid_router.core.call import Call
@@ -176,7 +178,7 @@ class Course:
         """The error of a call that nobody answered whole, its message naming every step's."""
         if not self._failures:
             return self._never_tried()
-        _, last = self._failures[-1]
+        last = copy(self._failures[-1][1])  # a backend may raise the same error again
         if len(self._failures) > 1:
             said = "; ".join(_said(step, failure) for step, failure in self._failures)
             count = len({step.name for step, _ in self._failures})

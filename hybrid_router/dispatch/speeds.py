@@ -139,7 +139,7 @@ class Speeds:
         step, now_s = row.step, self._wall()
         known = self.by_step.get(step)
         if known is not None and known.sample_count > _ENOUGH_COUNT and 0 <= now_s - known.at_s < _SOON_S:
-            return  # hundreds a second teach no more than ten, and learning costs as much as a tenth of a call
+            return  # hundreds a second teach no more than ten, and learning is a tenth of a call
         taken = sample(row, now_s, began)
         if taken is not None:
             self.learn(step, taken, local=local)

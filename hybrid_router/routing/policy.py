@@ -10,6 +10,7 @@ from hybrid_router.config import timeouts
 from hybrid_router.config.schema import Alias, Config, LocalBackend, TryStep
 from hybrid_router.core.step import Step, Timeouts, Treatment
 from hybrid_router.routing.conditions import guard, text_patterns
+from hybrid_router.routing.findings import finder, kinds_of
 from hybrid_router.routing.rules import CompiledRule, compile_rule
 from hybrid_router.routing.treatment import merged, said
 
@@ -40,6 +41,9 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 def compile_policy(config: Config) -> Policy:
     """Merge timeouts and compile patterns, once for all calls."""
+    for said_here in (*config.aliases.values(), *config.rules):
+        if said_here.redact:
+            finder(kinds_of(said_here.redact))  # it is kept: the first call that needs it does not wait
     return Policy(
         aliases={name: _route(config, name, alias) for name, alias in config.aliases.items()},
         rules=tuple(compile_rule(rule) for rule in config.rules),
