@@ -26,6 +26,7 @@ RULES = """
 SERVER = "  keys:\n" + "".join(
     f"    - {{ name: {name}, sha256: {hashlib.sha256((2 * name).encode()).hexdigest()} }}\n" for name in KEYS
 )
+OPERATIONS = [(path, stream) for path in (CHAT, COMPLETIONS) for stream in (False, True)]
 
 
 @dataclass(frozen=True)

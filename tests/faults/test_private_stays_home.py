@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 from cable import FIN, NOBODY, SYN, Frame, Tap, hung_up, introduce
 from invariants import assert_end_is_true
-from private_calls import LABELS, PUBLIC, RULES, SERVER, Label, keyed, say
+from private_calls import LABELS, OPERATIONS, PUBLIC, RULES, SERVER, Label, keyed, say
 from router_policy import policy
 from router_process import ACCOUNT, TOKEN, Emulator, Router, cpu_s, soon, stopped_at_end
 from two_machines import CLOUD_NAME, FAR, Door, TwoMachines
@@ -32,7 +32,6 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(90)]
 
 TREATMENT = "on_break: continue, on_divergence: splice, hedge: true, retries: 2, retry_wait: 200ms"
 HOME = LABELS["header"]
-OPERATIONS = [(path, stream) for path in (CHAT, COMPLETIONS) for stream in (False, True)]
 NO_END = {"2": -100, "0": -100}  # the model may not end its answer
 LONG: dict[str, Any] = {"max_tokens": 400, "logit_bias": NO_END}
 HABIT_COUNT = 14  # calls before it is known how late a first token may be
