@@ -7,10 +7,10 @@ client is told in-band, by one event and no end mark.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -23,6 +23,10 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendUnavailable, RouterError, StreamBroken
 from hybrid_router.core.event import Batch
 from hybrid_router.dispatch.record import Record
+
+T = TypeVar("T")
+
+_STOPPING = "the router is stopping; ask again"
 
 
 class Chunks(Protocol):
@@ -45,10 +49,8 @@ class Chunks(Protocol):
 async def plain(request: web.Request, call: Call, encode: Callable[[Batch], bytes]) -> web.StreamResponse:
     """Answer with one document."""
     with _Told(request, call) as (generation, record, ended):
-        events: Batch = []
         async with aclosing(generation.answers.run(call, record)) as batches:
-            async for batch in batches:
-                events += batch
+            events = await _or_goodbye(request, record, ended, _all(batches))
         response = responses.document(encode(events))
         response.headers.update(responses.decision_headers(record))
         ended.status, ended.error = 200, None
@@ -61,7 +63,7 @@ async def stream(
     """Answer with one event after the other."""
     with _Told(request, call) as (generation, record, ended):
         async with aclosing(generation.answers.run(call, record)) as batches:
-            first = await anext(batches, None)
+            first = await _or_goodbye(request, record, ended, anext(batches, None))
             if first is None:
                 raise StreamBroken("the answer ended before it began")
             stall_s = generation.server.client_stall
@@ -101,13 +103,37 @@ async def _relay(
     return None
 
 
+async def _all(batches: AsyncGenerator[Batch]) -> Batch:
+    """Every event of an answer."""
+    return [event async for batch in batches for event in batch]
+
+
+async def _or_goodbye(request: web.Request, record: Record, ended: Ended, wait: Awaitable[T]) -> T:
+    """Wait while nothing was sent; a client whose call is cut by our own end is told by a status."""
+    try:
+        return await wait
+    except asyncio.CancelledError:
+        if _may_be_told(request):
+            response = responses.failure(BackendUnavailable(_STOPPING), record)
+            with suppress(ConnectionError):
+                await response.prepare(request)
+                await response.write_eof()
+                ended.status = response.status
+        raise
+
+
 async def _say_goodbye(
     request: web.Request, sent: EventStream, in_band: Callable[[RouterError], bytes]
 ) -> None:
-    """Tell a client whose call is cut by our own end, if it is still there and reading."""
-    if request.app[LIFECYCLE].draining and not request.protocol.writing_paused:
+    """The same in a stream that has begun."""
+    if _may_be_told(request):
         with suppress(ConnectionError):
-            await sent.finish(in_band(BackendUnavailable("the router is stopping; ask again")))
+            await sent.finish(in_band(BackendUnavailable(_STOPPING)))
+
+
+def _may_be_told(request: web.Request) -> bool:
+    """Whether it is our end that cuts a call, and its client is there and reading."""
+    return request.app[LIFECYCLE].draining and not request.protocol.writing_paused
 
 
 class _Told:

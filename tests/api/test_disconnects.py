@@ -232,6 +232,22 @@ async def test_draining_ends() -> None:
     assert [ended.error for ended in told.ended] == ["cancelled"]
 
 
+@pytest.mark.parametrize("sent", [PLAIN, STREAM], ids=["plain", "streamed"])
+async def test_draining_tells_who_was_shown_nothing(sent: bytes) -> None:
+    """A call that is cancelled before its first token, or that is not streamed, has a status and an error."""
+    answers, told = Phases("queued"), Told()
+    async with listening(answers, QUICK, told) as listener, connected(listener.port) as (reader, writer):
+        writer.write(sent)
+        await answers.running.wait()
+        await asyncio.wait_for(listener.stop(), 5)
+        reply = parsed(await reader.read())
+
+    assert answers.closed.is_set()
+    assert (reply.status, reply.json["error"]["code"]) == (503, "backend_unavailable")
+    assert reply.headers["connection"] == "close"
+    assert [(ended.status, ended.error) for ended in told.ended] == [(503, "cancelled")]
+
+
 async def test_not_ready_while_draining() -> None:
     """From the moment of draining `/ready` says 503, and every response ends its connection."""
     application = create_application(ScriptedAnswers(), Server(listen="127.0.0.1:0"), "1")

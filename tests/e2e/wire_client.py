@@ -148,10 +148,14 @@ class RawCall:
             assert chunk, f"it ended before piece {count}; its last bytes: {self.received[-400:]!r}"
             self.received += chunk
 
-    async def rest(self) -> Answer:
-        """Read to the end of the connection."""
+    async def to_the_end(self) -> None:
+        """Read to the end of the connection, whole or not."""
         while chunk := await self._reader.read(65536):
             self.received += chunk
+
+    async def rest(self) -> Answer:
+        """Read a whole response, which the end of the connection follows."""
+        await self.to_the_end()
         head, _, body = self.received.partition(b"\r\n\r\n")
         status, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
