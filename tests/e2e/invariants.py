@@ -14,7 +14,12 @@ POOLED_COUNT = 4  # connections that may be kept for a cloud's next call; no tri
 
 
 async def assert_invariants(
-    router: Router, before: Level, answers: Sequence[Answer], *, left_count: int = 0
+    router: Router,
+    before: Level,
+    answers: Sequence[Answer],
+    *,
+    left_count: int = 0,
+    pooled_count: int = POOLED_COUNT,
 ) -> Lines:
     """Hold a trial against I3, I6, I9 and I10; gives the attempts' lines.
 
@@ -23,11 +28,12 @@ async def assert_invariants(
         before: its level when the trial began.
         answers: everything its clients were told in the trial.
         left_count: calls whose clients did not stay for the answer.
+        pooled_count: connections that may be kept for a cloud's next call.
     """
     for answer in answers:
         assert_end_is_true(answer)
     await router.quiet(before.children)
-    assert router.pooled() <= POOLED_COUNT
+    assert router.pooled() <= pooled_count
     attempts = _lines(router, before, "attempt")
     assert len(_lines(router, before, "call")) == len(answers) + left_count
     assert_log_tells_what_was_seen(attempts, _lines(router, before, "call"), answers)
