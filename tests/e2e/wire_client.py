@@ -148,6 +148,13 @@ class RawCall:
             assert chunk, f"it ended before piece {count}; its last bytes: {self.received[-400:]!r}"
             self.received += chunk
 
+    async def sees(self, wanted: bytes) -> None:
+        """Read until these bytes came."""
+        while wanted not in self.received:
+            chunk = await self._reader.read(65536)
+            assert chunk, f"it ended before {wanted!r} came: {self.received[-400:]!r}"
+            self.received += chunk
+
     async def to_the_end(self) -> None:
         """Read to the end of the connection, whole or not."""
         while chunk := await self._reader.read(65536):

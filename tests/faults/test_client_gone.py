@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from invariants import assert_invariants
+from reloading import metric
 from router_policy import policy
-from router_process import Emulator, Router, cpu_s, soon, stopped_at_end
-from wire_client import COMPLETIONS, PROMPT_CANARY, Answer, ask, completion_body, raw_call
+from router_process import POLL_S, Emulator, Level, Router, cpu_s, soon, stopped_at_end
+from wire_client import COMPLETIONS, PROMPT_CANARY, Answer, ask, chat_body, completion_body, raw_call
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(60)]
 
@@ -20,6 +23,7 @@ NEXT = " 8, 9, 10, 11, "
 LONG = f"{PROMPT_CANARY} " + "and so on, " * 220
 NO_END = {"2": -100, "0": -100}  # the model may not end its answer
 ENDLESS: dict[str, Any] = {"max_tokens": 900, "logit_bias": NO_END}
+FINISH_LINE = 5  # of the cloud's `count to 3`: the role, three tokens, the finish
 BUSY_CPU_S = 0.1
 IDLE_S = 0.2
 # Far below what the rest of a 900-token prompt or of 900 tokens of answer costs on any machine.
@@ -75,6 +79,19 @@ async def idle(pid: int) -> None:
     while used_s != cpu_s(pid):
         used_s = cpu_s(pid)
         await asyncio.sleep(IDLE_S)
+
+
+def events(router: Router, since: Level) -> list[str]:
+    """What was logged, by name."""
+    return [str(line["event"]) for line in router.log(since)]
+
+
+def next_worker(router: Router, before: int) -> int | None:
+    """The process that comes after another, once it runs a program of its own."""
+    for pid in router.children():
+        if pid != before and b"workers.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
 
 
 async def assert_stopped(router: Router, worker: int, at_s: float) -> None:
@@ -178,6 +195,69 @@ async def test_a_neighbour_does_not_notice(queueing: Router, phase: str) -> None
     assert together.usage == alone.usage
     attempts = await assert_invariants(queueing, before, [together], left_count=1)
     assert outcomes(attempts) == ["cancelled", "answered"]
+
+
+async def test_three_neighbours_do_not_notice(manifest: Path, emulator: Emulator, tmp_path: Path) -> None:
+    """B, C and D of a batch of four say what they say without A, which leaves in the middle (F28)."""
+    prompts = [COUNTED, "10, 20, 30, 40, 50,", "a, b, c, d, e, f,"]
+    bodies = [
+        completion_body("local-only", prompt, stream=True, max_tokens=40, logit_bias=NO_END)
+        for prompt in prompts
+    ]
+    with stopped_at_end(router := Router(policy(manifest, emulator.base_url, parallel=4), tmp_path)):
+        without = await asyncio.gather(*(ask(router, body, COMPLETIONS) for body in bodies))
+        before = await router.quiet()
+        async with raw_call(router, endless(), COMPLETIONS) as leaving, asyncio.TaskGroup() as group:
+            await leaving.pieces(2)
+            staying = [group.create_task(ask(router, body, COMPLETIONS)) for body in bodies]
+            await leaving.pieces(12)
+            leaving.reset()
+        together = [task.result() for task in staying]
+
+        assert [answer.text() for answer in together] == [answer.text() for answer in without]
+        assert [answer.usage for answer in together] == [answer.usage for answer in without]
+        attempts = await assert_invariants(router, before, together, left_count=1)
+        assert outcomes(attempts) == ["cancelled", "answered", "answered", "answered"]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_gone_while_loading(narrow: Router, stream: bool) -> None:
+    """The load goes on for whoever comes next, who finds the same worker; nothing is computed for nobody."""
+    before = await narrow.quiet()
+    killed = narrow.worker()
+    os.kill(killed, signal.SIGKILL)
+    worker = await soon(lambda: next_worker(narrow, killed), "a worker that loads")
+    os.kill(worker, signal.SIGSTOP)  # it loads as long as this test needs
+    body = completion_body("local-only", LONG, stream=stream, **ENDLESS)
+    async with raw_call(narrow, body, COMPLETIONS) as leaving:
+        while await metric(narrow, "hybrid_router_in_flight") != 1:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(POLL_S)
+        leaving.reset()
+    await soon(lambda: "call" in events(narrow, before), "the call has ended")
+    assert "model resident" not in events(narrow, before)
+    os.kill(worker, signal.SIGCONT)
+    answer = await ask(narrow, short(), COMPLETIONS)
+
+    assert answer.text().startswith(NEXT)
+    assert narrow.children() == [worker]
+    attempts = await assert_invariants(narrow, before, [answer], left_count=1)
+    assert outcomes(attempts) == ["cancelled", "answered"]
+
+
+async def test_gone_after_the_last_token(narrow: Router, emulator: Emulator) -> None:
+    """All is said but `[DONE]`, for which the cloud takes its time: it is not waited for."""
+    emulator.calm()
+    emulator.fault(stall_after=FINISH_LINE)
+    before = await narrow.quiet()
+    async with raw_call(narrow, chat_body("cloud-only", "count to 3", stream=True)) as leaving:
+        await leaving.sees(b'"finish_reason":"stop"')
+        leaving.reset()
+        (seen,) = await asyncio.to_thread(emulator.calls)
+
+    assert seen["outcome"] == "client_left"
+    assert b"[DONE]" not in leaving.received
+    (attempt,) = await assert_invariants(narrow, before, [], left_count=1)
+    assert attempt["outcome"] == "cancelled"
 
 
 async def test_gone_from_a_cloud(narrow: Router, emulator: Emulator) -> None:
