@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ import pytest
 from cable import FIN, NOBODY, SYN, Frame, Tap, hung_up, introduce
 from invariants import assert_end_is_true
 from private_calls import LABELS, OPERATIONS, PUBLIC, RULES, SERVER, Label, keyed, say
+from private_day import HOME_CANARY, SKY_CANARY, Day, killed
 from router_policy import policy
 from router_process import ACCOUNT, TOKEN, Emulator, Router, cpu_s, soon, stopped_at_end
 from two_machines import CLOUD_NAME, FAR, Door, TwoMachines
@@ -35,7 +35,6 @@ HOME = LABELS["header"]
 NO_END = {"2": -100, "0": -100}  # the model may not end its answer
 LONG: dict[str, Any] = {"max_tokens": 400, "logit_bias": NO_END}
 HABIT_COUNT = 14  # calls before it is known how late a first token may be
-HOME_CANARY, SKY_CANARY = "homecanary7c15", "skycanary7c15"
 QUESTIONS = {  # for one name, its addresses of both kinds; RFC 1035, section 4.1
     b"".join(bytes([len(part)]) + part.encode() for part in CLOUD_NAME.split(".")) + b"\0" + kind + b"\0\1"
     for kind in (b"\0\1", b"\0\x1c")
@@ -130,13 +129,6 @@ def seen(machines: TwoMachines, cloud: Emulator) -> list[dict[str, Any]]:
     """The calls that reached the cloud since the test began."""
     with machines.far.inside():
         return cloud.calls()
-
-
-def killed(router: Router) -> None:
-    """SIGKILL its workers."""
-    for pid in router.children():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -292,7 +284,7 @@ async def test_no_hedge_or_retry_leaves_either(near: TwoMachines, cloud: Emulato
     router = start()
     label = replace(HOME, alias="local-first")
     for _ in range(HABIT_COUNT):
-        answer = await say(router, label)
+        answer = await say(router, label, max_tokens=1)
         assert answer.status == 200
     with stopped(router.worker()):
         answers = await each(router, label, headers={"x-router-timeout": "2"})
@@ -360,69 +352,6 @@ async def test_looking_for_a_lost_cloud_says_nothing(near: TwoMachines, start: S
     assert {frame.kind for frame in frames} == {"tcp", "udp"}
     assert [frame for frame in frames if frame.kind == "tcp" and frame.payload] == []
     assert {frame.payload[12:] for frame in frames if frame.kind == "udp"} <= QUESTIONS
-
-
-class Day:
-    """A seeded mix of private and public calls, with things going wrong.
-
-    Attributes:
-        private, public: the answers.
-    """
-
-    def __init__(self, seed: int, router: Router, machines: TwoMachines, cloud: Emulator) -> None:
-        self._chance = random.Random(seed)  # noqa: S311 - a day is repeated, not kept secret
-        self._router = router
-        self._machines = machines
-        self._cloud = cloud
-        self.private: list[Answer] = []
-        self.public: list[Answer] = []
-
-    async def mixed(self) -> None:
-        """Some of both at once, with something going wrong."""
-        self._hurt()
-        asked = [self._ask(self._chance.random() < 0.5) for _ in range(4)]
-        await asyncio.gather(*asked, self._ask(private=True), self._ask(private=False))
-
-    async def quiet(self) -> None:
-        """Private calls alone, once nothing is left of the others."""
-        with self._machines.far.inside():
-            self._cloud.fault()
-        self._router.forgive()
-        await soon(lambda: not self._router.pooled(), "no kept connection")
-        await hung_up(self._machines)
-        before_count = self._machines.sent_count()
-        await asyncio.gather(*(self._ask(private=True) for _ in range(4)))
-        assert self._machines.sent_count() == before_count
-
-    async def _ask(self, private: bool) -> None:
-        chance = self._chance
-        label = chance.choice(list(LABELS.values())) if private else PUBLIC
-        said = f"{HOME_CANARY if private else SKY_CANARY}, {label.said}"
-        alias = label.alias if label.alias != PUBLIC.alias else chance.choice(["cloud-first", "local-first"])
-        answer = await say(
-            self._router,
-            replace(label, said=said, alias=alias),
-            path=chance.choice(label.paths),
-            stream=chance.random() < 0.6,
-            max_tokens=chance.choice([1, 6, 20]),
-        )
-        (self.private if private else self.public).append(answer)
-
-    def _hurt(self) -> None:
-        chance = self._chance
-        place = chance.randint(1, 6)
-        faults: list[dict[str, Any]] = [
-            {"status": 500},
-            {"code": 3040},
-            {"cut_after": place},
-            {"stall_after": place},
-            {"malformed_after": place},
-            {"hang": "before_headers"},
-        ]
-        with self._machines.far.inside():
-            self._cloud.fault(3, **chance.choice(faults))
-        if chance.random() < 0.5:
-            killed(self._router)
 
 
 @pytest.mark.parametrize("seed", [1])
