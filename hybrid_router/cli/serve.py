@@ -22,6 +22,7 @@ from hybrid_router.observe.logs import Format, Logs, LogSettings, configure
 from hybrid_router.observe.notify import Notifier
 
 BAD_CONFIGURATION = 2
+_STDERR = 2
 INTERRUPTED = 130  # a second signal came while calls were finishing
 
 
@@ -44,6 +45,7 @@ INTERRUPTED = 130  # a second signal came while calls were finishing
 def command(path: Path, log_format: Format) -> None:
     """Answer calls on the address that router.yaml names."""
     started_s = time.monotonic()
+    _hold_standard_descriptors()
     try:
         loaded = load(path, os.environ)
     except ConfigErrors as errors:
@@ -125,6 +127,16 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _hold_standard_descriptors() -> None:
+    """Where 0, 1 or 2 was closed for us, put /dev/null: the next socket or file would be there.
+
+    The log would then be written into it: into a client's connection, or the store.
+    """
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(spare)
 
 
 def _settle_memory() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import aiohttp
@@ -72,14 +75,14 @@ def folder(manifest: Path, emulator: Emulator, tmp_path: Path) -> Path:
 
 
 class Service:
-    """A router whose standard error is `stderr`."""
+    """A router whose standard error is `stderr`.  `within`: a command that becomes the one after it."""
 
-    def __init__(self, folder: Path, stderr: int) -> None:
+    def __init__(self, folder: Path, stderr: int, within: Sequence[str] = (), **environ: str) -> None:
         with (folder / "out").open("wb") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "hybrid_router", "serve"],
+                [*within, sys.executable, "-m", "hybrid_router", "serve"],
                 cwd=folder,
-                env={**os.environ, **ENVIRON},
+                env={**os.environ, **ENVIRON, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=stderr,
@@ -125,3 +128,56 @@ async def test_a_blocked_log_hurts_no_call(folder: Path, pipe: tuple[int, int]) 
     finally:
         service.popen.terminate()
         assert service.popen.wait(WITHIN_S) == 0
+
+
+async def test_a_blocked_journal_hurts_no_call(folder: Path) -> None:
+    """The socket that systemd gives as standard error is full: as with a pipe."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        service = Service(folder, theirs.fileno())
+        theirs.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                theirs.send(b"x" * 4096)
+        theirs.setblocking(True)
+        try:
+            await answers(service.url, CALLS)
+        finally:
+            service.popen.terminate()
+            assert service.popen.wait(WITHIN_S) == 0
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 2>&-"], ids=["stderr", "stdin and stderr"])
+async def test_no_standard_error_hurts_no_call(folder: Path, closed: str) -> None:
+    """Without the descriptor no line goes astray: not into a client's connection, not into the store."""
+    service = Service(folder, subprocess.DEVNULL, ("sh", "-c", f'exec "$0" "$@" {closed}'))
+    try:
+        await answers(service.url, 20)
+        fds = Path(f"/proc/{service.popen.pid}/fd")
+        assert str((fds / "2").readlink()) == os.devnull
+    finally:
+        service.popen.terminate()
+        assert service.popen.wait(WITHIN_S) == 0
+    with closing(sqlite3.connect(folder / "state" / "router.sqlite3")) as store:
+        assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_a_deaf_service_manager_hurts_no_call(folder: Path) -> None:
+    """Its socket is full, and nobody reads it: the router starts, answers and ends as ever."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler,
+    ):
+        deaf.bind(str(folder / "notify"))
+        filler.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                filler.sendto(b"x", str(folder / "notify"))
+        service = Service(
+            folder, subprocess.DEVNULL, NOTIFY_SOCKET=str(folder / "notify"), WATCHDOG_USEC="200000"
+        )
+        try:
+            await answers(service.url, 10)
+        finally:
+            service.popen.terminate()
+            assert service.popen.wait(WITHIN_S) == 0
