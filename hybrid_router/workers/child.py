@@ -49,7 +49,7 @@ class Child(asyncio.Protocol):
         self._on_line = on_line
         self._unframer = protocol.Unframer()
         self._answers: dict[int, PendingAnswer] = {}
-        self._pongs: dict[int, asyncio.Future[int]] = {}
+        self._pongs: dict[int, asyncio.Future[Pong]] = {}
         self._next_id = 0
         self._transport: asyncio.Transport | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS_COUNT)
@@ -93,14 +93,14 @@ class Child(asyncio.Protocol):
         if self._answers.pop(task_id, None) is not None:
             self._send(protocol.framed(Cancel(task_id)))
 
-    async def ping(self) -> int:
-        """Ask the listening thread; returns the engine's step count.
+    async def ping(self) -> Pong:
+        """Ask the listening thread how the engine gets on.
 
         Raises:
             WorkerGone: the process ended meanwhile.
         """
         self._next_id += 1
-        pong: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        pong: asyncio.Future[Pong] = asyncio.get_running_loop().create_future()
         self._pongs[self._next_id] = pong
         self._send(protocol.framed(Ping(self._next_id)))
         await asyncio.wait((pong, self.ended), return_when=asyncio.FIRST_COMPLETED)
@@ -146,9 +146,9 @@ class Child(asyncio.Protocol):
                 self._open(opened)
             case Failed(reason):
                 self._failed = reason
-            case Pong(number, step_count):
-                if (pong := self._pongs.pop(number, None)) is not None and not pong.done():
-                    pong.set_result(step_count)
+            case Pong():
+                if (pong := self._pongs.pop(frame.number, None)) is not None and not pong.done():
+                    pong.set_result(frame)
 
     def _open(self, opened: Opened) -> None:
         if self.opened.done():

@@ -49,13 +49,14 @@ class Loop:
         self._pipe = pipe
         self._inbox: SimpleQueue[Down] = SimpleQueue()
         self._step_count = 0
+        self._computing = False
 
     def listen(self) -> None:
         """Receive until the router is gone; then so is this process, whatever it computes."""
         while frames := self._pipe.receive():
             for frame in frames:
                 if isinstance(frame, Ping):
-                    self._pipe.send(Pong(frame.number, self._step_count))
+                    self._pipe.send(Pong(frame.number, self._step_count, self._computing))
                 else:
                     self._inbox.put(frame)
         os._exit(0)
@@ -64,11 +65,19 @@ class Loop:
         """Take what came, compute a step, for ever."""
         while True:
             while not self._engine.busy or not self._inbox.empty():
-                self._take(self._inbox.get())
+                self._take(self._next())
             answers = self._engine.step()
             self._step_count += 1
             if answers:
                 self._pipe.send(Answers(answers))
+
+    def _next(self) -> Down:
+        """Wait for a frame: what came before is done."""
+        self._step_count += 1
+        self._computing = False
+        frame = self._inbox.get()
+        self._computing = True
+        return frame
 
     def _take(self, frame: Down) -> None:
         if isinstance(frame, Begin):

@@ -65,10 +65,11 @@ class Answers(Struct, frozen=True, array_like=True, tag="answers"):
 
 
 class Pong(Struct, frozen=True, array_like=True, tag="pong"):
-    """Yes.  `step_count` grows while the engine gets on with its work."""
+    """Yes.  `step_count` grows while the engine gets on with its work; `computing`: it has some."""
 
     number: int
     step_count: int
+    computing: bool = False
 
 
 Up: TypeAlias = Ready | Failed | Answers | Pong

@@ -18,6 +18,7 @@ from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn
 from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
+from hybrid_router.workers.protocol import Pong
 
 _GRACE_S = 2.0
 
@@ -26,10 +27,13 @@ class Heartbeat(Struct, frozen=True):
     """How often a child is asked whether it is there, and how long it may take to say so.
 
     A thread of its own answers, also while the engine computes; the limit is for a machine under load.
+    What answers may still be stuck in its work: one step of it, the slowest machine's included, takes less
+    than `step_s`.
     """
 
     every_s: float = 5.0
     limit_s: float = 15.0
+    step_s: float = 300.0
 
 
 OnState = Callable[[State], None]
@@ -167,26 +171,45 @@ class Worker:
 
 
 async def _watched(child: Child, heartbeat: Heartbeat) -> str | None:
-    """Wait for the child's end; one that is silent is killed.  Returns why, if that was it."""
+    """Wait for the child's end; one that is silent or stuck is killed.  Returns why, if that was it."""
+    work = _Work()
     while not child.ended.done():
         await asyncio.wait((child.ended,), timeout=heartbeat.every_s)
-        if child.opened.done() and not child.ended.done() and not await _answers(child, heartbeat.limit_s):
-            child.kill()
-            await asyncio.wait((child.ended,))
-            return f"worker did not answer for {heartbeat.limit_s:g} s and was killed"
+        if child.opened.done() and not child.ended.done():
+            why = await _why_hung(child, work, heartbeat)
+            if why is not None:
+                child.kill()
+                await asyncio.wait((child.ended,))
+                return f"worker {why} and was killed"
     return None
 
 
-async def _answers(child: Child, limit_s: float) -> bool:
-    """Whether the child's listening thread answers, or the child has ended by itself, within `limit_s`."""
+class _Work:
+    """How long the engine has been at the same step, as far as pongs tell."""
+
+    def __init__(self) -> None:
+        self._step_count = -1
+        self._since_s = 0.0
+
+    def stuck_s(self, pong: Pong, now_s: float) -> float:
+        """Seconds since the pongs began to say the same; 0 of an engine without work."""
+        if pong.step_count != self._step_count or not pong.computing:
+            self._step_count, self._since_s = pong.step_count, now_s
+        return now_s - self._since_s
+
+
+async def _why_hung(child: Child, work: _Work, heartbeat: Heartbeat) -> str | None:
+    """What a child hangs at; None: its thread answers in time and its engine gets on, or it has ended."""
     try:
-        async with asyncio.timeout(limit_s):
-            await child.ping()
+        async with asyncio.timeout(heartbeat.limit_s):
+            pong = await child.ping()
     except TimeoutError:
-        return False
+        return f"did not answer for {heartbeat.limit_s:g} s"
     except WorkerGone:
-        return True
-    return True
+        return None
+    if work.stuck_s(pong, asyncio.get_running_loop().time()) > heartbeat.step_s:
+        return f"was at one step for {heartbeat.step_s:g} s"
+    return None
 
 
 async def _born(birth: Coroutine[Any, Any, Child]) -> Child:

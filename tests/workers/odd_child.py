@@ -53,6 +53,14 @@ def serve(pipe: socket.socket, answer: bytes) -> None:
         pipe.sendall(answer)
 
 
+def answer_pings(pipe: socket.socket, *, computing: bool) -> None:
+    """Be there, and at the same step for ever."""
+    while received := pipe.recv(65536):
+        for ping in received.split(b"\xa4ping")[1:]:
+            body = b"\x94\xa4pong" + ping[:1] + b"\x05" + (b"\xc3" if computing else b"\xc2")
+            pipe.sendall(len(body).to_bytes(4, "big") + body)
+
+
 def behave(way: str, pipe: socket.socket, ready: bytes, answer: bytes) -> None:
     """Be odd once the model is open."""
     match way:
@@ -61,12 +69,11 @@ def behave(way: str, pipe: socket.socket, ready: bytes, answer: bytes) -> None:
         case "hangs up and stays":
             pipe.shutdown(socket.SHUT_RDWR)
             linger()
-        case "speaks nonsense":
-            pipe.sendall(b"\x00\x00\x00\x02{}")
+        case "speaks nonsense" | "opens twice":
+            pipe.sendall(ready if way == "opens twice" else b"\x00\x00\x00\x02{}")
             linger()
-        case "opens twice":
-            pipe.sendall(ready)
-            linger()
+        case "is stuck" | "is idle":
+            answer_pings(pipe, computing=way == "is stuck")
         case "leaves a child" | "leaves a ghost":
             pipe.recv(65536)
             os._exit(7)

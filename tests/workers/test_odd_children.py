@@ -27,7 +27,7 @@ ANYTHING = Settings(path="/nowhere", context=512, parallel=2, threads=1, prefill
 READY = Ready(Opened(description="odd", context=512, parallel=2, has_template=False, vocabulary_count=9))
 SAID: Batch = [Text("late or not"), Finish("stop")]
 ANSWER = Answers([Output(id=1, events=SAID, last=True)])
-QUICK = Heartbeat(every_s=0.02, limit_s=0.3)
+QUICK = Heartbeat(every_s=0.02, limit_s=1.0, step_s=0.3)
 NEVER = Heartbeat(every_s=1000.0)
 
 
@@ -114,8 +114,9 @@ async def test_a_load_that_never_ends_can_be_closed() -> None:
 @pytest.mark.parametrize(
     ("way", "reason"),
     [
-        ("ignores its end", "worker did not answer for 0.3 s and was killed"),
-        ("hangs up and stays", "worker did not answer for 0.3 s and was killed"),
+        ("ignores its end", "worker did not answer for 1 s and was killed"),
+        ("is stuck", "worker was at one step for 0.3 s and was killed"),
+        ("hangs up and stays", "worker did not answer for 1 s and was killed"),
         ("speaks nonsense", "worker was killed by SIGKILL"),
         ("opens twice", "worker was killed by SIGKILL"),
     ],
@@ -128,6 +129,15 @@ async def test_an_odd_child_is_killed_before_the_next_is_started(way: str, reaso
 
         assert one.reasons()[0] == reason
         assert one.overlaps == []
+
+
+async def test_a_child_without_work_is_not_stuck() -> None:
+    """F03: it may be at the same step for days."""
+    async with odd("is idle", heartbeat=Heartbeat(every_s=0.01, limit_s=10, step_s=0.05)) as one:
+        child = await one.worker.child()
+        ended, _ = await asyncio.wait((child.ended,), timeout=0.5)
+
+        assert (ended, one.reasons()) == (set(), [])
 
 
 async def test_what_a_child_left_behind_is_killed() -> None:
