@@ -10,19 +10,21 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import gateway, hedging, llama, machine, planning, prediction
+from bench import fallback, faults, gateway, hedging, llama, machine, planning, prediction
 from bench.processes import BenchError
 from bench.report import Report, markdown, show
 
 _WIDTH = 110
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning")
+_PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning", "fallback", "faults")
 
 
 @click.command()
 @click.argument("part", type=click.Choice(_PARTS), default="both")
 @click.option("--rounds", default=3, show_default=True, help="How often each figure is taken.")
-@click.option("--seconds", default=1.2, show_default=True, help="Of load in each cell of the gateway part.")
+@click.option(
+    "--seconds", default=1.2, show_default=True, help="Of load in each cell of the gateway part; of a storm."
+)
 @click.option(
     "--connections",
     multiple=True,
@@ -37,7 +39,8 @@ _PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning")
 def main(part: str, json_path: Path | None, **options: Any) -> None:
     """Measure the router beside a bare proxy and nginx, and its engine beside llama-cpp-python's own.
 
-    The other parts take seconds: how well times are foretold, what hedging brings, what deciding costs.
+    The other parts take seconds: how well times are foretold, what hedging brings, what deciding costs,
+    what falling back costs, how storms are met.
     """
     try:
         report = _measured(part, options)
@@ -65,6 +68,10 @@ def _measured(part: str, options: dict[str, Any]) -> Report:
         report.hedging = hedging.measure(say)
     if part == "planning":
         report.planning = planning.measure(rounds * planning.TIMES_A_ROUND, say)
+    if part == "fallback":
+        report.fallbacks = fallback.measure(rounds, say)
+    if part == "faults":
+        report.storms = faults.measure(options["seconds"], say)
     return report
 
 

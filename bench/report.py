@@ -10,7 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import gateway, llama, routing_report
+from bench import fault_report, gateway, llama, routing_report
+from bench.fallback import Row as Fallback
+from bench.faults import Storm
 from bench.gateway import TARGET_RATIO, Gateways
 from bench.hedging import Hedging
 from bench.llama import Llamas
@@ -33,6 +35,8 @@ class Report(Struct, kw_only=True):
     predictions: Predictions | None = None
     hedging: Hedging | None = None
     planning: Planning | None = None
+    fallbacks: list[Fallback] | None = None
+    storms: list[Storm] | None = None
 
 
 def show(report: Report, console: Console) -> None:
@@ -86,6 +90,10 @@ def blocks(report: Report) -> Iterator[Block]:
         yield routing_report.hedging_block(report.hedging)
     if report.planning is not None:
         yield routing_report.planning_block(report.planning)
+    if report.fallbacks is not None:
+        yield fault_report.fallback_block(report.fallbacks)
+    if report.storms is not None:
+        yield fault_report.storm_block(report.storms)
 
 
 def _gateway_blocks(gateways: Gateways) -> Iterator[Block]:

@@ -87,3 +87,25 @@ def test_planning_is_measured_in_every_size(tmp_path: Path) -> None:
     assert (found["rules_count"], found["aliases_count"]) == (50, 50)
     assert len({(row["prompt_bytes"], row["text"]) for row in found["rows"]}) == 6
     assert all(row["calls_count"] >= 50 and 0 < row["p50_s"] <= row["p99_s"] for row in found["rows"])
+
+
+@pytest.mark.timeout(120)
+def test_fallbacks_are_measured_in_every_case(tmp_path: Path) -> None:
+    """A step that is silent, one whose breaker is open, one that is not there."""
+    found = bench(tmp_path, "fallback")["fallbacks"]
+
+    assert [len(row["added_ms"]) for row in found] == [10, 100, 100]
+    assert all(row["added_ms"] == sorted(row["added_ms"]) for row in found)
+    assert found[0]["added_ms"][0] > 0  # the timer was kept
+
+
+@pytest.mark.timeout(120)
+def test_storms_are_measured_and_not_fed(tmp_path: Path) -> None:
+    """Whatever share fails: all calls are answered, retries keep to the budget, the breaker closes."""
+    found = bench(tmp_path, "faults", "--seconds", "1")["storms"]
+
+    assert [row["share"] for row in found] == [1.0, 0.5, 0.3, 0.2]
+    assert all(row["sent_count"] <= 1.2 * row["tried_count"] + 3 for row in found)
+    assert all(0 < row["tried_count"] <= row["calls_count"] for row in found)
+    assert all(row["unanswered_count"] == 0 for row in found)
+    assert found[0]["tried_count"] < found[0]["calls_count"]  # an open breaker kept the others away
