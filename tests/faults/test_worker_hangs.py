@@ -118,6 +118,7 @@ async def test_one_that_stays_stopped_is_killed_and_replaced(
         worker = router.worker()
         with standing_still(worker):
             await soon(lambda: not alive(worker), "the heartbeat's verdict", within_s=40)
+        await soon(lambda: "and was killed" in router.log_text, "it is told")
         again = await own(router)
 
         assert again.text() == uncut.text()
