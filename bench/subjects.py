@@ -31,6 +31,7 @@ backends:
     token:
       file: token
     base_url: http://127.0.0.1:{upstream}/client/v4
+    neurons: {{ daily: 1000000000000 }} # counted like any others, and enough
 aliases:
 {aliases}
 rules:
@@ -38,20 +39,11 @@ rules:
     when:
       header: {{ x-private: ".*" }}
       not: {{ header: {{ x-private: "(?i)(0|false|no|off)?" }} }}
-    only: local
+    local_only: true
   - name: keep_credentials_home
     when:
-      text:
-        - '-----BEGIN [A-Z ]*PRIVATE KEY'
-        - 'A[KS]IA[0-9A-Z]{{16}}'
-        - 'gh[pousr]_[A-Za-z0-9]{{36}}|github_pat_[A-Za-z0-9_]{{22}}'
-        - 'glpat-[A-Za-z0-9_-]{{20}}'
-        - '(\b|\\[nrt])sk-[A-Za-z0-9_-]{{20}}'
-        - 'xox[a-z]-[A-Za-z0-9-]{{10}}|xapp-[0-9]-[A-Za-z0-9-]{{10}}'
-        - 'AIza[A-Za-z0-9_-]{{35}}'
-        - 'hf_[A-Za-z0-9]{{30}}'
-        - 'cf(ut|at|k)_[A-Za-z0-9_-]{{30}}'
-    only: local
+      finds: secrets
+    local_only: true
   - name: send_long_prompts_to_the_cloud
     when:
       prompt_tokens: {{ above: 3000 }}

@@ -46,6 +46,12 @@ def model_settings(model_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
+def shipped() -> str:
+    """The router.yaml that ships."""
+    return (Path(__file__).parents[1] / "router.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
 def manifest(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest that names the starter model `smol`, with the file beside it."""
     return place_model(tmp_path_factory.mktemp("models"), model_path)

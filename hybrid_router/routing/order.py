@@ -48,9 +48,13 @@ def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
 
 
 def _expected(name: str, speed: Speed, facts: Facts, decided: Plan, most_tokens: int) -> Prediction | None:
-    """What the step takes.  A doubted prediction is no reason to leave it out: then none is made."""
+    """What the step takes.  A doubted prediction is no reason to leave it out: then none is made.
+
+    Nothing is read of a prompt that does not fit, so that one is no later than one that fills the context.
+    """
+    prompt_tokens = min(decided.prompt_tokens, facts.contexts.get(name, decided.prompt_tokens))
     load, cached_tokens = facts.loads.get(name, IDLE), facts.cached.get(name, 0)
-    expected = predicted(speed, load, decided.prompt_tokens, cached_tokens, most_tokens)
+    expected = predicted(speed, load, prompt_tokens, cached_tokens, most_tokens)
     late = expected.first_token_s is not None and expected.first_token_s > decided.total_s
     return None if late and speed.doubted else expected
 

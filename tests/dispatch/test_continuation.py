@@ -70,7 +70,8 @@ class Trial:
 
 
 def broken_after(count: int, *end: Act) -> list[Act]:
-    return [*([Text(word)] for word in WORDS[:count]), *end]
+    acts: list[Act] = [[Text(word)] for word in WORDS[:count]]
+    return [*acts, *end]
 
 
 ENDS: dict[str, list[Act]] = {"cut": [CUT], "stall": [Hang()], "clean close": []}
