@@ -26,8 +26,11 @@ from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Record
 from hybrid_router.dispatch.turnstile import OnAttempt, Turnstile
 from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.ledger import Allowance
 from hybrid_router.routing.plan import plan
 from hybrid_router.routing.policy import Policy
+
+_ALLOWANCES_S = 0.05
 
 
 class Service:
@@ -50,6 +53,8 @@ class Service:
     ) -> None:
         self.knowledge = knowledge or Knowledge()
         self._archive = archive
+        self._allowed: Mapping[str, Allowance] = {}
+        self._allowances_until_s = 0.0
         self._policy = policy
         self._backends = backends
         self._off = off
@@ -96,11 +101,18 @@ class Service:
             loads=loads,
             speeds=known.speeds.by_step,
             cached=known.affinity.cached(call) if call is not None else {},
-            allowances=known.meter.allowances(),
+            allowances=self._allowances(now_s),
             rates=known.meter.rates,
             default_max_tokens=self._default_max_tokens,
             minute_of_day=now.tm_hour * 60 + now.tm_min,
         )
+
+    def _allowances(self, now_s: float) -> Mapping[str, Allowance]:
+        """What accounts may use, a moment ago at most: the meter has the last word on every call."""
+        if now_s >= self._allowances_until_s:
+            self._allowed = self.knowledge.meter.allowances()
+            self._allowances_until_s = now_s + _ALLOWANCES_S
+        return self._allowed
 
     def decide(self, call: Call) -> Record:
         """Plan `call`.  `Record.refusal` is set where nothing may run.

@@ -95,7 +95,9 @@ class Turnstile:
             knowledge.health.leave(step.backend, step.model, time.monotonic(), None, cancelled=True)
             self._end_retry()
             raise
-        self._record.neurons_left = knowledge.meter.left(step.backend)
+        facts = self._record.facts
+        allowance = None if facts is None else facts.allowances.get(step.backend)
+        self._record.neurons_left = None if allowance is None else allowance.neurons
 
     def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         backend, record = self._backends[step.backend], self._record
@@ -125,7 +127,6 @@ class Turnstile:
             if not given_up:
                 knowledge.network.note(step.backend, error)
             row.neurons = knowledge.meter.settle(call, row, error)
-            self._record.neurons_left = knowledge.meter.left(step.backend)
         knowledge.speeds.ended(row, local=local)
         if row.outcome == "answered" and row.usage is not None:
             knowledge.affinity.note(call, step.name, row.usage)

@@ -107,10 +107,12 @@ class Day:
         self, config: schema.Neurons, name: int, neurons: float, now: Moment, *, may_use_reserve: bool
     ) -> Allowance | None:
         """Count `neurons` as used until they are settled, or say what there is instead."""
-        allowance = self.allowance(config, now)
-        left = allowance.reserve_neurons if may_use_reserve else allowance.neurons
-        if self._refused_until_s is not None or neurons > left:
-            return allowance
+        self._turn(now)
+        left = self._limit(config, now) - self._counted(now) - self.reserved
+        if not may_use_reserve:
+            left -= config.reserve
+        if self._refused_until_s is not None or neurons > max(0.0, left):
+            return self.allowance(config, now)  # with its reasons, which are not made for every call
         self._reserved[name] = neurons
         return None
 
@@ -174,6 +176,11 @@ class Day:
             day._refused_until_s = now.elapsed_s + left_s
         day._turn(now)
         return day
+
+    def _limit(self, config: schema.Neurons, now: Moment) -> float:
+        """Neurons that may be gone now."""
+        paced = pace(config, now.wall.astimezone(UTC)) if config.pace else None
+        return daily_most(config) if paced is None else paced[0]
 
     def _held_back(self, config: schema.Neurons, now: Moment) -> tuple[float, datetime, list[str]]:
         """Neurons that may be gone now, when there are more, and what holds the rest back."""
