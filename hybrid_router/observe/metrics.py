@@ -26,6 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from hybrid_router.core import errors
+from hybrid_router.observe.rows import AttemptLike, CallLike
 
 Labels: TypeAlias = tuple[str, ...]
 Read: TypeAlias = Callable[[], Mapping[Labels, float]]
@@ -37,15 +38,6 @@ UNKNOWN, OTHER = "unknown", "other"
 _AT_THE_CLIENT = frozenset({"client_gone", "client_stall", "cancelled"})
 
 
-class CallLike(Protocol):
-    """What is read of a call."""
-
-    @property
-    def alias(self) -> str: ...
-    @property
-    def operation(self) -> str: ...
-
-
 class EndedLike(Protocol):
     """What is read of how a call ended, and of a request that was refused."""
 
@@ -53,25 +45,6 @@ class EndedLike(Protocol):
     def status(self) -> int: ...
     @property
     def error(self) -> str | None: ...
-
-
-class AttemptLike(Protocol):
-    """What is read of an attempt."""
-
-    @property
-    def backend(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def mode(self) -> str: ...
-    @property
-    def started_s(self) -> float: ...
-    @property
-    def first_event_s(self) -> float | None: ...
-    @property
-    def ended_s(self) -> float | None: ...
 
 
 class Watched(Struct, frozen=True, kw_only=True):
