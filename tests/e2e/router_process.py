@@ -205,6 +205,11 @@ class Router(Process):
         """Its one worker, once it has one."""
         return eventually(self.children, "a worker")[0]
 
+    def loaded(self) -> int:
+        """Its one worker, once the model is resident in it and the log says so."""
+        eventually(lambda: '"event":"model resident"' in self.log_text, "a model resident")
+        return self.worker()
+
     def forgive(self) -> None:
         """Have it forget what it holds against its clouds: a reload with a change of each does that."""
         file = self.folder / "router.yaml"

@@ -36,6 +36,7 @@ def narrow(manifest: Path, emulator: Emulator, tmp_path_factory: pytest.TempPath
     config = policy(manifest, emulator.base_url, parallel=1, queue=0, prefill_chunk=16)
     started = Router(config, tmp_path_factory.mktemp("narrow"))
     with stopped_at_end(started):
+        started.loaded()
         yield started
 
 
@@ -47,6 +48,7 @@ def queueing(
     config = policy(manifest, emulator.base_url, parallel=2, queue=1, prefill_chunk=16)
     started = Router(config, tmp_path_factory.mktemp("queueing"))
     with stopped_at_end(started):
+        started.loaded()
         yield started
 
 
@@ -228,14 +230,16 @@ async def test_gone_while_loading(narrow: Router, stream: bool) -> None:
     os.kill(killed, signal.SIGKILL)
     worker = await soon(lambda: next_worker(narrow, killed), "a worker that loads")
     os.kill(worker, signal.SIGSTOP)  # it loads as long as this test needs
-    body = completion_body("local-only", LONG, stream=stream, **ENDLESS)
-    async with raw_call(narrow, body, COMPLETIONS) as leaving:
-        while await metric(narrow, "hybrid_router_in_flight") != 1:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(POLL_S)
-        leaving.reset()
-    await soon(lambda: "call" in events(narrow, before), "the call has ended")
-    assert "model resident" not in events(narrow, before)
-    os.kill(worker, signal.SIGCONT)
+    try:
+        body = completion_body("local-only", LONG, stream=stream, **ENDLESS)
+        async with raw_call(narrow, body, COMPLETIONS) as leaving:
+            while await metric(narrow, "hybrid_router_in_flight") != 1:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
+            leaving.reset()
+        await soon(lambda: "call" in events(narrow, before), "the call has ended")
+        assert "model resident" not in events(narrow, before)
+    finally:
+        os.kill(worker, signal.SIGCONT)  # whatever failed here is not to fail the next test too
     answer = await ask(narrow, short(), COMPLETIONS)
 
     assert answer.text().startswith(NEXT)
