@@ -24,7 +24,6 @@ def main(opening: Opening, prefill_chunk: int) -> None:
             parallel=opening.parallel,
             threads=opening.threads,
             prefill_chunk=prefill_chunk,
-            gpu_layers=0,
         )
     )
     ids = count(1)

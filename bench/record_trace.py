@@ -135,7 +135,6 @@ def record(seconds: float, reading_s: float) -> Trace:
         parallel=_PARALLEL,
         threads=1,
         prefill_chunk=256,
-        gpu_layers=0,
     )
     engine = LlamaEngine(settings)
     files = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "hybrid_router").rglob("*.py"))]

@@ -41,7 +41,6 @@ def model_settings(model_path: Path) -> Settings:
         parallel=2,
         threads=1,
         prefill_chunk=64,
-        gpu_layers=0,
     )
 
 

@@ -20,7 +20,7 @@ from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config import schema
 from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBackend
 from hybrid_router.core.backend import Backend
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.task import Offload, Settings
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import FileMissing, ModelFileError
 from hybrid_router.models.stamps import Stamp, stamp_of
@@ -219,6 +219,6 @@ def _settings(path: Path, chosen: schema.LocalModel) -> Settings:
         parallel=chosen.parallel,
         threads=chosen.threads or len(os.sched_getaffinity(0)),
         prefill_chunk=chosen.prefill_chunk,
-        gpu_layers=chosen.gpu_layers,
+        offload=Offload(layers=chosen.gpu_layers),
         busy_wait=chosen.busy_wait,
     )

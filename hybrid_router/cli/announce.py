@@ -50,5 +50,7 @@ def _step_text(step: str, running: Running) -> str:
 
 def _curl(url: str, alias: str, *, keyed: bool) -> str:
     key = " -H 'Authorization: Bearer YOUR-KEY'" if keyed else ""
-    body = f'{{"model": "{alias}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
+    # A small model may not find its end; the first look should not wait for that.
+    messages = '[{"role": "user", "content": "Say hello."}]'
+    body = f'{{"model": "{alias}", "max_tokens": 100, "messages": {messages}}}'
     return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"

@@ -14,6 +14,8 @@ class Operation(StrEnum):
 
     CHAT = "chat"
     COMPLETE = "complete"
+    EMBED = "embed"
+    RERANK = "rerank"
 
 
 class Feature(StrEnum):
@@ -24,6 +26,9 @@ class Feature(StrEnum):
     AUDIO = "audio"
     SCHEMA = "schema"  # response_format other than text
     LOGPROBS = "logprobs"
+    GRAMMAR = "grammar"  # response_format grammar or regex
+    INFILL = "infill"  # a completion with a suffix
+    ADAPTERS = "adapters"  # LoRA, by name
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
@@ -94,8 +99,18 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
+class Adapter(Struct, frozen=True):
+    """A LoRA adapter that the model's configuration names, and how strongly it counts."""
+
+    name: str
+    scale: float = 1.0
+
+
 class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the next token is chosen and when to stop.  None means: the backend's own default."""
+    """How the next token is chosen and when to stop.  None means: the backend's own default.
+
+    The names and ranges below `logit_bias` are llama.cpp's (`llama_sampler_init_*` in llama.h).
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -108,13 +123,34 @@ class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logit_bias: dict[int, float] = field(default_factory=dict)
+    typical_p: float | None = None
+    repeat_last_n: int | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    ignore_eos: bool = False
 
 
 class Call(Struct, frozen=True, kw_only=True):
     """One inference request.
 
     `messages` is set for chat, `prompts` (texts, or token ids of the model's own vocabulary) for
-    complete.  Choice `i` of `n` for prompt `p` has index `p * n + i`.
+    complete, for embed, and for rerank, where they are the documents that `query` is compared with.
+    Choice `i` of `n` for prompt `p` has index `p * n + i`.
+    `response_format` is OpenAI's, or `{"type": "grammar", "grammar": GBNF}`, or `{"type": "regex",
+    "regex": pattern}`.  `top_logprobs`: log probabilities of the answer's tokens are wanted, and of so many
+    others at each place; None: none.  `echo`: those of the prompt too (complete).  `suffix`: what follows
+    the text that is wanted (complete).  `truncate`: which part of a conversation, or of a prompt, may be
+    left out when it is too long; None: it is refused.
+    `reasoning_effort` and `template_values` go to the chat template where it knows them;
+    `reasoning_tokens` bounds the reasoning.
     `headers` are the request's, names in lower case, values of one name joined by `, `.
     `path` is the request's, such as `/v1/completions`.  `deadline_s` and `max_cost_usd` are what the client
     allows at most; None: what the policy allows.
@@ -135,7 +171,17 @@ class Call(Struct, frozen=True, kw_only=True):
     stream: bool = False
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
+    top_logprobs: int | None = None
+    echo: bool = False
+    suffix: str | None = None
+    query: str = ""
+    truncate: Literal["middle", "oldest"] | None = None
+    reasoning_effort: str | None = None
+    reasoning_tokens: int | None = None
+    template_values: dict[str, Any] = field(default_factory=dict)
+    adapters: tuple[Adapter, ...] = ()
     features: frozenset[Feature] = frozenset()
     principal: str = "local"
     headers: Mapping[str, str] = field(default_factory=dict)

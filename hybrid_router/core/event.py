@@ -14,10 +14,38 @@ from msgspec import Struct
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
+class TokenScore(Struct, frozen=True, array_like=True, gc=False):
+    """How likely a token was: natural logarithm, from the model's own logits, before any sampler.
+
+    `token` is its bytes, maybe half a character; `text` is what can be shown of them.  `top` holds the most
+    likely tokens of its place, the likeliest first.  None: the first token of a prompt has no probability.
+    """
+
+    token: bytes
+    logprob: float | None
+    top: tuple[TokenScore, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The token's bytes as text."""
+        return self.token.decode("utf-8", "replace")
+
+
 class Text(Struct, frozen=True, tag="t", array_like=True, gc=False):
-    """Some of a choice's text, never empty, never half a character."""
+    """Some of a choice's text, never half a character; empty only if it brings scores.
+
+    `scores` are of the tokens that were chosen since the last event of the choice, if they are wanted.
+    """
 
     text: str
+    index: int = 0
+    scores: tuple[TokenScore, ...] = ()
+
+
+class PromptScores(Struct, frozen=True, tag="p", array_like=True, gc=False):
+    """Scores of the prompt's tokens, before the first text of their choice, where `Call.echo` wants them."""
+
+    scores: tuple[TokenScore, ...]
     index: int = 0
 
 
@@ -45,12 +73,27 @@ class Finish(Struct, frozen=True, tag="f", array_like=True, gc=False):
     index: int = 0
 
 
+class Embedding(Struct, frozen=True, tag="e", array_like=True, gc=False):
+    """A prompt's vector: 32-bit floats, little-endian, one after the other, of length 1 (L2)."""
+
+    values: bytes
+    index: int = 0
+
+
+class Relevance(Struct, frozen=True, tag="v", array_like=True, gc=False):
+    """How well a document answers the query: higher is better; the scale is the model's own."""
+
+    score: float
+    index: int = 0
+
+
 class Usage(Struct, frozen=True, tag="u", array_like=True, gc=False):
     """What the answer cost, counted by the model's own tokenizer.  At most one, the last event.
 
     `neurons` is Workers AI's own count where it tells one.  `queue_s`, `prefill_s` and `decode_s` are
     how long the call waited for a place, its prompt was computed, and its answer was written, where the
-    engine measured them.
+    engine measured them.  `cached_tokens` of the prompt's were not computed again.  Of `drafted_tokens`
+    that were guessed ahead, `accepted_tokens` were right.
     """
 
     prompt_tokens: int
@@ -60,7 +103,9 @@ class Usage(Struct, frozen=True, tag="u", array_like=True, gc=False):
     queue_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
-Event: TypeAlias = Text | Reasoning | ToolFragment | Finish | Usage
+Event: TypeAlias = Text | PromptScores | Reasoning | ToolFragment | Embedding | Relevance | Finish | Usage
 Batch: TypeAlias = list[Event]

@@ -91,7 +91,9 @@ class Worker:
     def load(self) -> Load:
         """How many calls run and wait here, and whether the model has to be loaded first."""
         child, parallel = self._child, self._settings.parallel
-        if child is None:
+        if isinstance(self.state, Resident):
+            parallel = self.state.opened.parallel
+        if child is None or parallel is None:
             return Load(parallel=parallel, loading=True)
         count = child.in_flight_count
         return Load(

@@ -148,7 +148,7 @@ def test_a_seed_repeats_and_choices_differ(engine: LlamaEngine) -> None:
 
 def test_a_forbidden_token_is_never_chosen(engine: LlamaEngine) -> None:
     """logit_bias -100 removes, +100 forces."""
-    (favourite,) = engine._model.tokenize(" blue")
+    (favourite,) = engine._weights.tokenize(" blue")
     forced = Sampling(temperature=0, max_tokens=3, logit_bias={favourite: 100.0})
     banned = Sampling(temperature=0, max_tokens=12, logit_bias={favourite: -100.0})
 
@@ -167,7 +167,7 @@ def test_a_penalty_changes_a_repetitive_answer(engine: LlamaEngine) -> None:
 
 def test_token_prompts_and_several_prompts(engine: LlamaEngine) -> None:
     """Token ids answer as their text does; prompts are answered in order, choices indexed."""
-    ids = tuple(engine._model.tokenize("The capital of France is"))
+    ids = tuple(engine._weights.tokenize("The capital of France is"))
     events = run(engine, complete(1, "The capital of France is", ids))[1]
 
     assert text_of(events, 0) == text_of(events, 1) != ""
@@ -205,7 +205,7 @@ def test_an_answer_goes_on_where_it_broke_off(engine: LlamaEngine, prompt: str) 
 
 def test_token_prompts_and_chats_go_on_too(engine: LlamaEngine) -> None:
     """The prompt may be token ids; a chat's written text goes behind the template's last words."""
-    ids = tuple(engine._model.tokenize(SURE[0]))
+    ids = tuple(engine._weights.tokenize(SURE[0]))
     by_ids = going_on(complete(1, ids), " 8, 9,")
     by_text = going_on(complete(1, SURE[0]), " 8, 9,")
     asked = chat(1, "Count to twelve in digits, with commas.")
@@ -262,20 +262,20 @@ def test_penalties_count_what_is_written(engine: LlamaEngine) -> None:
 def test_written_markup_is_words(engine: LlamaEngine) -> None:
     """Text that looks like the end of a turn is not one: it goes on as it reads."""
     written = "The tag <|im_end|> closes"
-    tokens = tokens_of(written, engine._model)
+    tokens = tokens_of(written, engine._weights)
 
-    assert b"".join(map(engine._model.piece, tokens)) == written.encode()
-    assert not any(engine._model.ends(token) for token in tokens)
+    assert b"".join(map(engine._weights.piece, tokens)) == written.encode()
+    assert not any(engine._weights.ends(token) for token in tokens)
 
 
 @pytest.mark.parametrize("written", ["One.\n\n", "A\n", "x\n\n\n", "def f():\n    ", "Grüße 😀", " ", "\n"])
 def test_a_beginning_is_read_as_the_model_writes_it(engine: LlamaEngine, written: str) -> None:
     """Tokens stand for its very bytes, and are those that it has within a longer text."""
-    tokens = tokens_of(written, engine._model)
+    tokens = tokens_of(written, engine._weights)
 
-    assert b"".join(map(engine._model.piece, tokens)) == written.encode()
+    assert b"".join(map(engine._weights.piece, tokens)) == written.encode()
     if written.endswith("\n"):
-        longer = engine._model.tokenize(written + "Two", add_special=False)
+        longer = engine._weights.tokenize(written + "Two", add_special=False)
         assert longer[: len(tokens)] == tokens
 
 

@@ -23,7 +23,7 @@ from hybrid_router.workers.protocol import Answers, Ready, framed
 from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
 
 SCRIPT = Path(__file__).with_name("odd_child.py")
-ANYTHING = Settings(path="/nowhere", context=512, parallel=2, threads=1, prefill_chunk=64, gpu_layers=0)
+ANYTHING = Settings(path="/nowhere", context=512, parallel=2, threads=1, prefill_chunk=64)
 READY = Ready(Opened(description="odd", context=512, parallel=2, has_template=False, vocabulary_count=9))
 SAID: Batch = [Text("late or not"), Finish("stop")]
 ANSWER = Answers([Output(id=1, events=SAID, last=True)])

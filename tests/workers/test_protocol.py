@@ -38,7 +38,7 @@ TASK = Task(
     n=2,
 )
 DOWN: list[Down] = [
-    Open(Settings(path="/m", context=None, parallel=2, threads=1, prefill_chunk=16, gpu_layers=0)),
+    Open(Settings(path="/m", context=None, parallel=2, threads=1, prefill_chunk=16)),
     Begin(TASK),
     Cancel(7),
     Ping(1),

@@ -52,7 +52,7 @@ def _sort(choices: list[Choice], events: Batch) -> Usage | None:
             choices[event.index].reasoning.append(event.text)
         elif isinstance(event, ToolFragment):
             choices[event.index].tools.setdefault(event.position, []).append(event)
-        else:
+        elif isinstance(event, Usage):
             usage = event
     return usage
 

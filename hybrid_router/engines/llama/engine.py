@@ -9,11 +9,12 @@ import jinja2
 
 from hybrid_router.core.call import Operation
 from hybrid_router.core.event import Event, Finish
-from hybrid_router.engines.llama.model import DecodeFailed, Model
+from hybrid_router.engines.llama.context import Context, DecodeFailed
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.sequence import Ongoing, Sequence, Share, shares
 from hybrid_router.engines.llama.template import Template
 from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import (
     Answer,
@@ -26,6 +27,9 @@ from hybrid_router.engines.task import (
     TaskRefused,
 )
 
+_DEFAULT_CONTEXT = 4096
+_DEFAULT_PARALLEL = 2
+
 
 class LlamaEngine:
     """Answers tasks from one GGUF.  See `engines.task.Engine`."""
@@ -37,25 +41,40 @@ class LlamaEngine:
             EngineFailed: the file cannot be used; names it.
         """
         self._settings = settings
-        self._model = Model(settings)
+        self._weights = Weights(settings.path, settings.offload)
+        self._parallel = settings.parallel or _DEFAULT_PARALLEL
+        self._length = _context_length(settings, self._weights.trained_context)
+        self._context = Context(
+            self._weights,
+            settings,
+            cells_count=self._length * self._parallel,
+            sequences_count=self._parallel,
+            batch_count=settings.prefill_chunk + self._parallel,
+        )
         self._template = self._compile_template()
-        self._free_slots = deque(range(settings.parallel))
+        self._free_slots = deque(range(self._parallel))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._ongoing: dict[int, Ongoing] = {}
 
     def _compile_template(self) -> Template | None:
-        source = self._model.template()
+        source = self._weights.template()
         if source is None:
             return None
         try:
-            return Template(source, self._model.special_text("bos"), self._model.special_text("eos"))
+            return Template(source, self._weights.special_text("bos"), self._weights.special_text("eos"))
         except jinja2.TemplateError as error:
             raise EngineFailed(f"{self._settings.path}: its chat template is not valid ({error})") from error
 
     def opened(self) -> Opened:
         """What the model is."""
-        return self._model.opened()
+        return Opened(
+            description=self._weights.description,
+            context=self._length,
+            parallel=self._parallel,
+            has_template=self._template is not None,
+            vocabulary_count=self._weights.vocabulary_count,
+        )
 
     @property
     def busy(self) -> bool:
@@ -78,7 +97,7 @@ class LlamaEngine:
 
     def _prepare(self, task: Task, ongoing: Ongoing) -> None:
         """Count the task's tokens and make its sequences; none, if the answer is as long as it may be."""
-        written = tokens_of(task.written, self._model) if task.written else []
+        written = tokens_of(task.written, self._weights) if task.written else []
         prompts = self._prompts(task)
         ongoing.prompt_count = sum(len(prompt) for prompt in prompts)
         ongoing.open_count = len(prompts) * task.n
@@ -94,7 +113,7 @@ class LlamaEngine:
         if task.operation is Operation.CHAT:
             return [self._chat_prompt(task)]
         return [
-            self._model.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+            self._weights.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
             for prompt in task.prompts
         ]
 
@@ -102,30 +121,29 @@ class LlamaEngine:
         if self._template is None:
             raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
         text = self._template.render(task.messages)
-        bos = self._model.special_text("bos")
-        return self._model.tokenize(text, add_special=not (bos and text.startswith(bos)))
+        bos = self._weights.special_text("bos")
+        return self._weights.tokenize(text, add_special=not (bos and text.startswith(bos)))
 
     def _check(self, prompt: list[int], written: list[int]) -> None:
         if not prompt:
             raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
-        if any(not 0 <= token < self._model.vocabulary_count for token in prompt):
+        if any(not 0 <= token < self._weights.vocabulary_count for token in prompt):
             raise TaskRefused(
                 "invalid_request_error",
-                f"the prompt holds a token id outside 0 to {self._model.vocabulary_count - 1}",
+                f"the prompt holds a token id outside 0 to {self._weights.vocabulary_count - 1}",
                 by_call=True,
             )
-        if len(prompt) + len(written) >= self._model.context:
+        if len(prompt) + len(written) >= self._length:
             begun = f" and the answer so far {len(written)}" if written else ""
             raise TaskRefused(
                 "context_length_exceeded",
-                f"the prompt has {len(prompt)} tokens{begun}, this model's context is "
-                f"{self._model.context} tokens",
+                f"the prompt has {len(prompt)} tokens{begun}, this model's context is {self._length} tokens",
                 by_call=True,
             )
 
     def _sequence(self, task: Task, choice: int, prompt: list[int], written: list[int]) -> Sequence:
         self._check(prompt, written)
-        room_count = self._model.context - len(prompt)
+        room_count = self._length - len(prompt)
         wanted_count = task.sampling.max_tokens
         limit_count = room_count if wanted_count is None else min(wanted_count, room_count)
         return Sequence(
@@ -133,7 +151,7 @@ class LlamaEngine:
             index=choice,
             prompt=prompt + written,
             limit_count=limit_count - len(written),
-            sampler=Sampler(task.sampling, choice, self._model.vocabulary_count, written),
+            sampler=Sampler(task.sampling, choice, self._weights.vocabulary_count, written),
             text=TextStream(task.sampling.stop, task.written),
         )
 
@@ -150,7 +168,7 @@ class LlamaEngine:
         divided = shares(self._running, self._settings.prefill_chunk)
         self._note_start(divided)
         try:
-            self._model.decode(_entries(divided))
+            self._context.decode(_entries(divided))
         except DecodeFailed as error:
             return self._give_up(divided, str(error))
         return self._sampled(divided)
@@ -178,10 +196,10 @@ class LlamaEngine:
             if sequence.next_token is None:
                 sequence.computed_count += share.count
             if share.wants_logits:
-                token = self._model.sample(sequence.sampler.chain, entry)
+                token = sequence.sampler.choose(self._context, entry)
                 if sequence.next_token is None:
                     self._note_first(sequence)
-                events = sequence.take(token, self._model.piece(token), ends=self._model.ends(token))
+                events = sequence.take(token, self._weights.piece(token), ends=self._weights.ends(token))
                 if events:
                     shown.setdefault(sequence.task_id, []).extend(events)
                 if events and isinstance(events[-1], Finish):
@@ -209,7 +227,7 @@ class LlamaEngine:
     def _release(self, sequence: Sequence) -> None:
         """Give slot, KV cells and sampler back.  Waiting sequences hold only a sampler."""
         if sequence.slot is not None:
-            self._model.forget(sequence.slot)
+            self._context.forget(sequence.slot)
             self._free_slots.append(sequence.slot)
             self._running.remove(sequence)
             sequence.slot = None
@@ -228,7 +246,22 @@ class LlamaEngine:
     def close(self) -> None:
         for task_id in list(self._ongoing):
             self.cancel(task_id)
-        self._model.close()
+        self._context.close()
+        self._weights.close()
+
+
+def _context_length(settings: Settings, trained: int) -> int:
+    """Tokens of prompt and answer.
+
+    Raises:
+        EngineFailed: more than the model was trained for.
+    """
+    length = settings.context or min(trained, _DEFAULT_CONTEXT)
+    if length > trained:
+        raise EngineFailed(
+            f"{settings.path}: `context` is {length}; lower it, the model was trained for {trained} tokens"
+        )
+    return length
 
 
 def _entries(divided: list[Share]) -> list[tuple[int, int, int, bool]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import llama_cpp as llama
 
 from hybrid_router.core.call import Sampling
+from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.task import TaskRefused
 
 # llama.cpp's own defaults where the client says nothing (common/common.h): small models need the cuts.
@@ -16,7 +17,7 @@ _FORBIDDEN = -100  # as OpenAI defines it
 
 
 class Sampler:
-    """A chain of one sequence.  `chain` goes to `Model.sample`; `close` frees it."""
+    """A chain of one sequence.  `close` frees it."""
 
     def __init__(
         self, sampling: Sampling, index: int, vocabulary_count: int, written: Sequence[int] = ()
@@ -48,6 +49,10 @@ class Sampler:
 
     def _add(self, sampler: object) -> None:
         llama.llama_sampler_chain_add(self.chain, sampler)
+
+    def choose(self, context: Context, entry: int) -> int:
+        """The next token, from the logits of the batch's entry `entry`."""
+        return int(llama.llama_sampler_sample(self.chain, context.handle, entry))
 
     def close(self) -> None:
         """Free the chain and what was added to it.  Closing twice is fine."""

@@ -24,7 +24,7 @@ _LINE_END_FRAMES = (("", _LETTER), *_FRAMES)
 
 
 class Vocabulary(Protocol):
-    """What is needed of `model.Model`."""
+    """What is needed of `weights.Weights`."""
 
     def tokenize(self, text: str, *, add_special: bool = True, read_special: bool = True) -> list[int]:
         """Token ids of `text`."""

@@ -1,0 +1,162 @@
+"""A llama.cpp context: tokens in, logits and KV cells in the library's memory.
+
+Source: llama.h of llama.cpp as llama-cpp-python 0.3.36 wraps it.  One thread only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TypeAlias
+
+import llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_router.engines.llama.weights import Weights
+from hybrid_router.engines.task import EngineFailed, Settings
+
+# Token, position, sequence, whether its logits are wanted.
+Entry: TypeAlias = tuple[int, int, int, bool]
+Logits: TypeAlias = NDArray[np.float32]
+
+NO_ROOM = 1
+_FAILED_DECODE = {NO_ROOM: "no free cells in the KV cache", 2: "aborted", -1: "invalid batch"}
+_FLASH = {
+    "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+# ggml_type of ggml.h, those a KV cache can hold.
+CELL_TYPES = {
+    "f32": 0,
+    "f16": 1,
+    "bf16": 30,
+    "q8_0": 8,
+    "q4_0": 2,
+    "q4_1": 3,
+    "iq4_nl": 20,
+    "q5_0": 6,
+    "q5_1": 7,
+}
+
+
+class DecodeFailed(Exception):
+    """One `llama_decode` failed; the cells of its entries may be there or not.
+
+    `no_room`: the KV cache was full, and nothing has changed.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(_FAILED_DECODE.get(status, f"llama_decode returned {status}"))
+        self.no_room = status == NO_ROOM
+
+
+class Context:
+    """Owns a context and one batch.  `close` frees them.
+
+    All sequences share one unified KV cache of `cells_count` cells.
+
+    Attributes:
+        handle: the library's context.
+        sequences_count: how many sequences it can tell apart.
+        batch_count: entries of one decode.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        settings: Settings,
+        *,
+        cells_count: int,
+        sequences_count: int,
+        batch_count: int,
+    ) -> None:
+        """Get memory for the KV cache.
+
+        Raises:
+            EngineFailed: there is not enough; says what to lower.
+        """
+        self.cells_count = cells_count
+        self.sequences_count = sequences_count
+        self.batch_count = batch_count
+        self._vocabulary_count = weights.vocabulary_count
+        params = llama.llama_context_default_params()
+        params.n_ctx = cells_count
+        params.n_batch = batch_count
+        params.n_ubatch = min(512, batch_count)
+        params.n_seq_max = sequences_count
+        params.kv_unified = True
+        params.swa_full = True  # all cells stay: a sequence can be shortened and shared like any other
+        params.n_threads = params.n_threads_batch = settings.threads
+        params.flash_attn_type = _FLASH[settings.flash_attention]
+        params.type_k, params.type_v = CELL_TYPES[settings.key_type], CELL_TYPES[settings.value_type]
+        params.no_perf = True
+        self.handle = llama.llama_init_from_model(weights.handle, params)
+        if not self.handle:
+            raise EngineFailed(
+                f"{settings.path}: no memory for a context of {params.n_ctx} tokens; "
+                "lower `context` or `parallel`"
+            )
+        self.memory = llama.llama_get_memory(self.handle)
+        self._batch = llama.llama_batch_init(batch_count, 0, 1)
+
+    def decode(self, entries: list[Entry]) -> None:
+        """Compute entries in one go, at most `batch_count`.
+
+        Raises:
+            DecodeFailed: the library refused or failed.
+        """
+        batch = self._batch
+        batch.n_tokens = len(entries)
+        tokens, positions, counts, sequences, logits = (
+            batch.token, batch.pos, batch.n_seq_id, batch.seq_id, batch.logits
+        )  # fmt: skip
+        for i, (token, position, sequence, wants) in enumerate(entries):
+            tokens[i] = token
+            positions[i] = position
+            counts[i] = 1
+            sequences[i][0] = sequence
+            logits[i] = wants
+        status = llama.llama_decode(self.handle, batch)
+        if status != 0:
+            raise DecodeFailed(status)
+
+    def logits(self, entry: int) -> Logits:
+        """The logits of the last batch's entry `entry`: a view of the library's memory, writable, good until
+        the next `decode`."""
+        found = llama.llama_get_logits_ith(self.handle, entry)
+        return np.ctypeslib.as_array(found, shape=(self._vocabulary_count,))
+
+    def share(self, source: int, target: int, count: int) -> None:
+        """Let `target`, which is empty, have the first `count` tokens of `source`, without copying."""
+        llama.llama_memory_seq_cp(self.memory, source, target, 0, count)
+
+    def cut(self, sequence: int, count: int) -> bool:
+        """Keep the first `count` tokens of a sequence.  Returns whether that was possible; if not, nothing
+        has changed."""
+        return bool(llama.llama_memory_seq_rm(self.memory, sequence, count, -1))
+
+    def forget(self, sequence: int) -> None:
+        """Free the KV cells that no other sequence has."""
+        llama.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+
+    def state(self, sequence: int) -> bytes:
+        """A sequence's memory, for `restore`."""
+        size = llama.llama_state_seq_get_size(self.handle, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama.llama_state_seq_get_data(self.handle, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Give `sequence`, which is empty, the memory that `state` gave.  Returns whether there was room and
+        the state fits this context."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if llama.llama_state_seq_set_data(self.handle, buffer, len(state), sequence) > 0:
+            return True
+        self.forget(sequence)
+        return False
+
+    def close(self) -> None:
+        """Free batch and context."""
+        llama.llama_batch_free(self._batch)
+        llama.llama_free(self.handle)
