@@ -381,7 +381,9 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     not_: Annotated[Condition | None, Doc("Not this.")] = None
     alias: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("The alias is one of these.")] = None
     operation: Annotated[
-        tuple[Literal["chat", "complete"], ...] | None, NonEmpty(), Doc("The operation is one of these.")
+        tuple[Literal["chat", "complete", "embed", "rerank"], ...] | None,
+        NonEmpty(),
+        Doc("The operation is one of these."),
     ] = None
     prompt_tokens: Annotated[Above | None, Doc("The prompt's estimated size.")] = None
     header: Annotated[
@@ -417,7 +419,8 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
         tuple[str, ...] | None, NonEmpty(), Doc("The request's path is one of these: /v1/completions.")
     ] = None
     has: Annotated[
-        tuple[Literal["tools", "images", "audio", "schema", "logprobs"], ...] | None,
+        tuple[Literal["tools", "images", "audio", "schema", "logprobs", "grammar", "infill", "adapters"], ...]
+        | None,
         NonEmpty(),
         Doc("The call carries all of these."),
     ] = None

@@ -78,6 +78,12 @@ class Sketch(Struct, frozen=True, kw_only=True):
             fields["tools"] = [_TOOL]
         if "schema" in self.has:
             fields["response_format"] = {"type": "json_schema", "json_schema": _SCHEMA}
+        if "grammar" in self.has:
+            fields["regex"] = "[a-z ]+"
+        if "infill" in self.has:
+            fields["suffix"] = "the end"
+        if "adapters" in self.has:
+            fields["lora"] = [{"name": "any"}]
         if "logprobs" in self.has:
             fields["logprobs"] = 1 if self.path == COMPLETIONS else True
         return fields
@@ -123,7 +129,7 @@ def _of_the_request(condition: Condition) -> Iterator[Need]:
     if condition.alias is not None:
         yield _alias(condition.alias)
     if condition.operation is not None:
-        yield _path(tuple(_PATHS[operation] for operation in condition.operation))
+        yield _path(tuple(_PATHS[operation] for operation in condition.operation if operation in _PATHS))
     if condition.path is not None:
         yield _path(condition.path)
     if condition.key is not None:
