@@ -12,6 +12,7 @@ import llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_router.engines.llama.fit import CELL_TYPES
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import EngineFailed, Settings
 
@@ -25,18 +26,6 @@ _FLASH = {
     "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
     "on": llama.LLAMA_FLASH_ATTN_TYPE_ENABLED,
     "off": llama.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-}
-# ggml_type of ggml.h, those a KV cache can hold.
-CELL_TYPES = {
-    "f32": 0,
-    "f16": 1,
-    "bf16": 30,
-    "q8_0": 8,
-    "q4_0": 2,
-    "q4_1": 3,
-    "iq4_nl": 20,
-    "q5_0": 6,
-    "q5_1": 7,
 }
 
 

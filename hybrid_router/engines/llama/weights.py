@@ -6,13 +6,18 @@ Source: llama.h of llama.cpp as llama-cpp-python 0.3.36 wraps it.  One thread on
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 import llama_cpp as llama
 
+from hybrid_router.engines.llama import last_words, opening
 from hybrid_router.engines.task import EngineFailed, Offload
 
 ALL_LAYERS = 999
+_SPLITS = {
+    "none": llama.LLAMA_SPLIT_MODE_NONE,
+    "layer": llama.LLAMA_SPLIT_MODE_LAYER,
+    "row": llama.LLAMA_SPLIT_MODE_ROW,
+}
 _TEXT_BYTES = 1 << 16
 
 
@@ -25,16 +30,22 @@ class Weights:
         trained_context: tokens the model was trained for.
     """
 
-    def __init__(self, path: str, offload: Offload, *, vocabulary_only: bool = False) -> None:
+    def __init__(
+        self, path: str, offload: Offload, *, vocabulary_only: bool = False, checked: bool = False
+    ) -> None:
         """Open the file.
+
+        `checked`: its header was read already, and found to be sound.
 
         Raises:
             EngineFailed: not a GGUF this library can load, or too big; names the file.
         """
+        if not checked:
+            opening.checked(path, vocabulary_only=vocabulary_only)
         llama.llama_log_set(llama.llama_log_callback(0), None)  # the C logger: plain lines on stderr
         llama.llama_backend_init()
         self.path = path
-        self.handle = _load(Path(path), offload, vocabulary_only=vocabulary_only)
+        self.handle = _load(path, offload, vocabulary_only=vocabulary_only)
         self._vocab = llama.llama_model_get_vocab(self.handle)
         self.vocabulary_count: int = llama.llama_vocab_n_tokens(self._vocab)
         self.trained_context: int = llama.llama_model_n_ctx_train(self.handle)
@@ -132,20 +143,19 @@ class Weights:
         llama.llama_model_free(self.handle)
 
 
-def _load(path: Path, offload: Offload, *, vocabulary_only: bool) -> object:
+def _load(path: str, offload: Offload, *, vocabulary_only: bool) -> object:
     """Load the file, with a reason where the library gives none."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise EngineFailed(f"{path}: cannot be read ({error.strerror})") from error
-    if magic != b"GGUF":
-        raise EngineFailed(f"{path}: not a GGUF file (it begins with {magic!r})")
     params = llama.llama_model_default_params()
     params.vocab_only = vocabulary_only
     layers = ALL_LAYERS if offload.layers is None else offload.layers
     params.n_gpu_layers = layers if layers >= 0 else ALL_LAYERS
-    model = llama.llama_model_load_from_file(str(path).encode(), params)
+    params.split_mode = _SPLITS[offload.split]
+    params.main_gpu = offload.main
+    if offload.shares:
+        shares = (*offload.shares, *(0.0,) * llama.llama_max_devices())[: llama.llama_max_devices()]
+        params.tensor_split = (ctypes.c_float * len(shares))(*shares)
+    with last_words.heard() as said:
+        model = llama.llama_model_load_from_file(path.encode(), params)
     if not model:
-        raise EngineFailed(f"{path}: llama.cpp cannot load this file; its last words are in the log")
+        raise EngineFailed(f"{path}: llama.cpp cannot load this file: {last_words.reason(said)}")
     return model

@@ -1,0 +1,37 @@
+"""What is known of a model and of this machine before the model is opened."""
+
+from __future__ import annotations
+
+from hybrid_router.engines.llama import gguf, machine
+from hybrid_router.engines.llama.fit import Fit, fit
+from hybrid_router.engines.llama.outline import Outline, outline
+from hybrid_router.engines.task import Settings
+
+
+def fitted(settings: Settings) -> tuple[Outline, Fit]:
+    """Check every file of a model, and decide what its settings leave open.
+
+    Raises:
+        EngineFailed: a file is no sound GGUF, or does not fit; `path: reason`.
+    """
+    model = outline(settings.path, gguf.read(settings.path))
+    beside_bytes = sum(gguf.read(path).size_bytes for path in _beside(settings))
+    there = machine.look(with_devices=settings.offload.layers != 0)
+    return model, fit(settings, model, there, beside_bytes=beside_bytes)
+
+
+def checked(path: str, *, vocabulary_only: bool = False) -> None:
+    """Make sure that a file is a GGUF that llama.cpp can be given.
+
+    Raises:
+        EngineFailed: it is not; `path: reason`.
+    """
+    found = gguf.read(path)
+    if not vocabulary_only:
+        outline(path, found)
+
+
+def _beside(settings: Settings) -> list[str]:
+    """Files that are loaded beside the model."""
+    others = [settings.drafting.model_path, settings.projector_path]
+    return [*(path for path in others if path), *(adapter.path for adapter in settings.adapters)]
