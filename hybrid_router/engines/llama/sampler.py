@@ -1,105 +1,144 @@
-"""From sampling settings to llama.cpp's sampler chain."""
+"""Which token comes next: the model's logits, what the call wants of them, what the answer's form allows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_router.core.call import Sampling
-from hybrid_router.engines.llama.context import Context
+from hybrid_router.core.event import TokenScore
+from hybrid_router.engines.llama import chain
+from hybrid_router.engines.llama.chain import Chain, Past, Prototypes
+from hybrid_router.engines.llama.context import Context, Logits
+from hybrid_router.engines.llama.scores import Vocabulary, no_numbers, scored
+from hybrid_router.engines.llama.seams import Constraint
+from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import TaskRefused
 
-# llama.cpp's own defaults where the client says nothing (common/common.h): small models need the cuts.
-_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P = 0.8, 40, 0.95, 0.05
-_RANDOM_SEED = 0xFFFFFFFF
 _FORBIDDEN = -100  # as OpenAI defines it
+_MOST_BIAS = 1e6
+_FAILURES = (ValueError, RuntimeError, LookupError, TypeError)  # what a foreign library's fault looks like
 
 
 class Sampler:
-    """A chain of one sequence.  `close` frees it."""
+    """Chooses the tokens of one sequence.  `close` frees what the library holds."""
 
     def __init__(
-        self, sampling: Sampling, index: int, vocabulary_count: int, written: Sequence[int] = ()
+        self,
+        sampling: Sampling,
+        index: int,
+        weights: Weights,
+        written: Sequence[int] = (),
+        constraint: Constraint | None = None,
+        *,
+        prompt: Sequence[int] = (),
+        prototypes: Prototypes | None = None,
     ) -> None:
-        """Build the chain for choice `index`; its seed is the call's plus the index.
+        """Get ready for choice `index`; its seed is the call's plus the index.
 
-        `written` are the answer's tokens so far: penalties count them.
+        Args:
+            written: the answer's tokens so far: penalties count them.  `constraint` has taken them already.
+            prompt: what `repeat_penalty` and DRY see before the answer.
+            prototypes: the model's; without, what is dear to make is made anew.
 
         Raises:
-            TaskRefused: `logit_bias` names a token the model does not have.
+            TaskRefused: a setting is impossible, or `logit_bias` names a token the model does not have.
         """
-        biases = _biases(sampling, vocabulary_count)
-        self.chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-        if biases:
-            array = (llama.llama_logit_bias * len(biases))(*biases)  # copied by the library
-            self._add(llama.llama_sampler_init_logit_bias(vocabulary_count, len(biases), array))
-        if _penalised(sampling):
-            self._add(_penalties(sampling, vocabulary_count))
-            for token in written:
-                llama.llama_sampler_accept(self.chain, token)
-        if sampling.temperature == 0:
-            self._add(llama.llama_sampler_init_greedy())
-            return
-        self._add(llama.llama_sampler_init_top_k(_or(sampling.top_k, _TOP_K)))
-        self._add(llama.llama_sampler_init_top_p(_or(sampling.top_p, _TOP_P), 1))
-        self._add(llama.llama_sampler_init_min_p(_or(sampling.min_p, _MIN_P), 1))
-        self._add(llama.llama_sampler_init_temp(_or(sampling.temperature, _TEMPERATURE)))
-        self._add(llama.llama_sampler_init_dist(_seed(sampling.seed, index)))
-
-    def _add(self, sampler: object) -> None:
-        llama.llama_sampler_chain_add(self.chain, sampler)
+        chain.check(sampling)
+        self._weights = weights
+        self._constraint = constraint
+        self._chain: Chain | None = None
+        lent = prototypes or Prototypes(weights)
+        try:
+            self._biases = _biases(sampling, weights, lent)
+            if not chain.always_likeliest(sampling):
+                self._chain = Chain(sampling, index, weights, Past(prompt, written), lent)
+        finally:
+            if prototypes is None:
+                lent.close()
 
     def choose(self, context: Context, entry: int) -> int:
-        """The next token, from the logits of the batch's entry `entry`."""
-        return int(llama.llama_sampler_sample(self.chain, context.handle, entry))
+        """The next token, from the logits of the last batch's entry `entry`, which stay as they are.
+
+        Raises:
+            TaskRefused: no token may come, or the model's numbers are none.
+        """
+        return self._choose(context.logits(entry))
+
+    def choose_scored(
+        self, context: Context, entry: int, top_count: int, vocabulary: Vocabulary
+    ) -> tuple[int, TokenScore]:
+        """As `choose`, with how likely the model itself found the token and `top_count` others."""
+        logits = context.logits(entry)
+        token = self._choose(logits)
+        return token, scored(logits, token, top_count, vocabulary)
+
+    def accept(self, token: int) -> None:
+        """Take a token that comes next without having been chosen."""
+        if self._chain is not None:
+            self._chain.accept(token)
+        if self._constraint is not None and not self._weights.ends(token):
+            try:
+                self._constraint.accept(token)
+            except _FAILURES as error:
+                raise _failed(error) from error
+
+    def _choose(self, logits: Logits) -> int:
+        allowed = self._allowed(logits)
+        likeliest = int(allowed.argmax())  # of numbers that are none, the first
+        if not np.isfinite(allowed[likeliest]):
+            raise self._dead_end(logits)
+        token = likeliest if self._chain is None else self._chain.pick(allowed)
+        self.accept(token)
+        return token
+
+    def _allowed(self, logits: Logits) -> Logits:
+        """The logits with biases and without what may not come; a copy, as other choices may need them."""
+        if self._biases is None and self._constraint is None:
+            return logits
+        allowed = logits.copy()
+        if self._biases is not None:
+            tokens, values = self._biases
+            allowed[tokens] += values
+        if self._constraint is not None:
+            try:
+                self._constraint.restrict(allowed)
+            except _FAILURES as error:
+                raise _failed(error) from error
+        return allowed
+
+    def _dead_end(self, logits: Logits) -> TaskRefused:
+        """Why there is no greatest number."""
+        if not np.isfinite(logits.max()):
+            return no_numbers()
+        if self._biases is None:
+            return TaskRefused("backend_error", "the answer's form allows no token here")
+        return chain.refused("logit_bias or ignore_eos forbids every token that may come next")
 
     def close(self) -> None:
-        """Free the chain and what was added to it.  Closing twice is fine."""
-        if self.chain:
-            llama.llama_sampler_free(self.chain)
-            self.chain = None
+        """Free the chain.  Closing twice is fine."""
+        if self._chain is not None:
+            self._chain.close()
 
 
-def _or(given: float | None, default: float) -> float:
-    return default if given is None else given
+def _failed(error: Exception) -> TaskRefused:
+    return TaskRefused("backend_error", f"the answer's form could not be kept ({error})"[:500])
 
 
-def _seed(seed: int | None, index: int) -> int:
-    """A 32-bit seed; the value that means "random" to the library is stepped over."""
-    if seed is None:
-        return _RANDOM_SEED
-    return (seed + index) % _RANDOM_SEED
-
-
-def _penalised(sampling: Sampling) -> bool:
-    return bool(sampling.frequency_penalty or sampling.presence_penalty) or sampling.repeat_penalty not in (
-        None,
-        1,
-    )
-
-
-def _penalties(sampling: Sampling, vocabulary_count: int) -> object:
-    """Penalties over the whole answer so far, as OpenAI defines them (the prompt is not accepted)."""
-    return llama.llama_sampler_init_penalties(
-        vocabulary_count,
-        4096,
-        _or(sampling.repeat_penalty, 1.0),
-        _or(sampling.frequency_penalty, 0.0),
-        _or(sampling.presence_penalty, 0.0),
-    )
-
-
-def _biases(sampling: Sampling, vocabulary_count: int) -> list[object]:
-    """The library's form of `logit_bias`."""
-    unknown = [token for token in sampling.logit_bias if not 0 <= token < vocabulary_count]
-    if unknown:
-        raise TaskRefused(
-            "invalid_request_error",
-            f"logit_bias names token {unknown[0]}; this model has {vocabulary_count} tokens",
-            by_call=True,
-        )
-    return [
-        llama.llama_logit_bias(token=token, bias=float("-inf") if bias <= _FORBIDDEN else bias)
-        for token, bias in sampling.logit_bias.items()
-    ]
+def _biases(
+    sampling: Sampling, weights: Weights, prototypes: Prototypes
+) -> tuple[NDArray[np.int64], Logits] | None:
+    """Tokens and what is added to their logits."""
+    given = dict(sampling.logit_bias)
+    count = weights.vocabulary_count
+    unknown = next((token for token in given if not 0 <= token < count), None)
+    if unknown is not None:
+        raise chain.refused(f"logit_bias names token {unknown}; this model has {count} tokens")
+    if sampling.ignore_eos:
+        given |= dict.fromkeys(prototypes.ending_tokens, float("-inf"))
+    if not given:
+        return None
+    values = [-np.inf if bias <= _FORBIDDEN else min(bias, _MOST_BIAS) for bias in given.values()]
+    return np.array(list(given), np.int64), np.array(values, np.float32)
