@@ -1,0 +1,1 @@
+"""Conversations: rendered by the model's template, and what it says read back."""
