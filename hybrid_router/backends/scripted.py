@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from hybrid_router.core.backend import IDLE, Load
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Event, Finish, Text, Usage
 from hybrid_router.core.step import Step
@@ -21,6 +21,7 @@ class Hang:
 
 Act: TypeAlias = Batch | RouterError | Hang
 EVERYTHING = frozenset(Feature)
+ANYTHING = frozenset(Operation)
 
 
 def answer(*texts: str, usage: Usage | None = None) -> list[Act]:
@@ -45,12 +46,16 @@ class Scripted:
     extra_fields: frozenset[str] = frozenset()
     why_down: str | None = None
     can: frozenset[Feature] = EVERYTHING
+    does: frozenset[Operation] = ANYTHING
     prefills: bool = False
     window: int | None = None
     busy: Load = IDLE
     runs: list[tuple[Call, Step]] = field(default_factory=list)
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def operations(self, model: str) -> frozenset[Operation]:
+        return self.does
 
     def features(self, model: str) -> frozenset[Feature]:
         return self.can

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
 
@@ -31,6 +31,7 @@ class Load(Struct, frozen=True, kw_only=True):
 
 
 IDLE = Load()
+GENERATES = frozenset({Operation.CHAT, Operation.COMPLETE})  # what a model that writes text is asked
 
 
 class Backend(Protocol):
@@ -43,8 +44,12 @@ class Backend(Protocol):
     local: bool
     extra_fields: frozenset[str]
 
+    def operations(self, model: str) -> frozenset[Operation]:
+        """What `model` can be asked."""
+        ...
+
     def features(self, model: str) -> frozenset[Feature]:
-        """What `model` can do beyond text."""
+        """What `model` can do beyond text, as far as is known now."""
         ...
 
     def down(self, model: str) -> str | None:

@@ -223,6 +223,14 @@ class Inexpressible(BackendError):
     """The backend has no words for something in the call.  Nobody failed; another backend may have them."""
 
 
+class NotAble(Inexpressible):
+    """The model cannot do what the call needs, which only showed once it was loaded."""
+
+    status = 400
+    kind = "invalid_request_error"
+    code = "unsupported_parameter"
+
+
 class RedactionImpossible(Inexpressible):
     """The call holds what cannot be searched or replaced, and the policy lets it leave only redacted."""
 

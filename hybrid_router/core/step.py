@@ -53,7 +53,8 @@ class Treatment(Struct, frozen=True, kw_only=True):
 class Step(Struct, frozen=True, kw_only=True):
     """One entry of a plan: who runs it, how long it may take, and which rule put it there.
 
-    `context`: tokens of prompt and answer that fit its model, where known.
+    `context`: tokens of prompt and answer that fit its model, where known.  `private`: nothing of the call
+    may be kept on a disk.
     """
 
     backend: str
@@ -62,6 +63,7 @@ class Step(Struct, frozen=True, kw_only=True):
     because: str
     predicted: Prediction | None = None
     context: int | None = None
+    private: bool = False
 
     @property
     def name(self) -> str:

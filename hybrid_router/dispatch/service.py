@@ -61,12 +61,6 @@ class Service:
         self._on_attempt = on_attempt
         self._default_max_tokens = default_max_tokens
         self._local = frozenset(name for name, backend in backends.items() if backend.local)
-        self._features = {
-            alias: {
-                step.name: backends[step.backend].features(step.model) for step in self._candidates(alias)
-            }
-            for alias in policy.aliases
-        }
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -80,9 +74,10 @@ class Service:
     def facts(self, alias: str, call: Call | None = None) -> Facts:
         """What is known now about the steps of `alias`, and of the conversation that `call` goes on with."""
         known, now, now_s = self.knowledge, time.localtime(), time.monotonic()
-        down, contexts, loads = {}, {}, {}
+        down, contexts, loads, features, operations = {}, {}, {}, {}, {}
         for step in self._candidates(alias):
             backend, name = self._backends[step.backend], step.name
+            operations[name], features[name] = backend.operations(step.model), backend.features(step.model)
             why = backend.down(step.model) or known.health.why_down(step.backend, step.model, now_s)
             if why is not None:
                 down[name] = why
@@ -96,7 +91,8 @@ class Service:
             local=self._local,
             down=down,
             unreachable=dict(known.network.why_unreachable),
-            features=self._features[alias],
+            features=features,
+            operations=operations,
             contexts=contexts,
             loads=loads,
             speeds=known.speeds.by_step,
@@ -153,7 +149,7 @@ class Service:
     def _incapable(self, call: Call, facts: Facts) -> UnsupportedParameter | None:
         """The error of a call that no step could serve however long its client waits; else None."""
         unable = [
-            sorted(call.features - facts.features[step.name])
+            _lacking(call, step, facts)
             for step in self._policy.aliases[call.alias].steps
             if step.backend not in facts.off
         ]
@@ -162,6 +158,12 @@ class Service:
         lacking = ", ".join(sorted({feature for features in unable for feature in features}))
         off = {step.backend for step in self._policy.aliases[call.alias].steps} & facts.off.keys()
         why = f" ({'; '.join(f'{name} is off: {facts.off[name]}' for name in sorted(off))})" if off else ""
+        if lacking == call.operation:
+            return UnsupportedParameter(
+                f"no backend that is on and behind {call.alias!r} can {lacking}{why}: "
+                f"ask another model, or {'turn one on' if off else 'give the alias a step'} that can",
+                param="model",
+            )
         return UnsupportedParameter(
             f"no backend that is on and behind {call.alias!r} can do {lacking}, which this call needs{why}: "
             f"send it without {lacking}, or {'turn one on' if off else 'give the alias a step'} that can"
@@ -197,6 +199,13 @@ class Service:
             if len(why) == len(steps.steps):
                 reasons[alias] = "; ".join(why)
         return reasons
+
+
+def _lacking(call: Call, step: Step, facts: Facts) -> list[str]:
+    """What the call needs and the step cannot do."""
+    if call.operation not in facts.operations[step.name]:
+        return [str(call.operation)]
+    return sorted(call.features - facts.features[step.name])
 
 
 def _why_not(step: Step, facts: Facts) -> str | None:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 
 from hybrid_router.backends.local import Local
-from hybrid_router.core.backend import IDLE, Backend, Load
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.backend import GENERATES, IDLE, Backend, Load
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import (
     BackendBusy,
     BackendError,
@@ -36,6 +36,10 @@ class Speaker:
         self._letter = letter
         self._fault = fault
         self._context = context
+
+    def operations(self, model: str) -> frozenset[Operation]:
+        """What drills ask."""
+        return GENERATES
 
     def features(self, model: str) -> frozenset[Feature]:
         """As the local backend's."""
@@ -108,6 +112,9 @@ class ByModel:
         some = next(iter(models.values()))
         self.local = some.local
         self.extra_fields = some.extra_fields
+
+    def operations(self, model: str) -> frozenset[Operation]:
+        return self._models[model].operations(model)
 
     def features(self, model: str) -> frozenset[Feature]:
         return self._models[model].features(model)

@@ -18,8 +18,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from hybrid_router.core.backend import IDLE, Load
-from hybrid_router.core.call import Call, Feature, Message
+from hybrid_router.core.backend import GENERATES, IDLE, Load
+from hybrid_router.core.call import Call, Feature, Message, Operation
 from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.step import Step
 from hybrid_router.emulator import example, tokens
@@ -173,6 +173,10 @@ class Script:
 
     local = True
     extra_fields: frozenset[str] = frozenset()
+
+    def operations(self, model: str) -> frozenset[Operation]:
+        """It writes text."""
+        return GENERATES
 
     def features(self, model: str) -> frozenset[Feature]:
         """It claims to do everything."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from hybrid_router.core.backend import Load
-from hybrid_router.core.call import Feature
+from hybrid_router.core.call import Feature, Operation
 from hybrid_router.routing.ledger import Allowance, Rate
 from hybrid_router.routing.speed import Speed
 
@@ -21,6 +21,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         down: step → why it cannot serve right now: a dead worker, an open breaker, a bench.
         unreachable: backend → why no connection to it can be made at present.
         features: step → what it can do beyond text; a step not named here can do everything.
+        operations: step → what it can be asked; a step not named here can be asked everything.
         contexts: step → tokens of prompt and answer that fit, where known.
         loads: step → what runs and waits there.
         speeds: step → what was learned of it.
@@ -37,6 +38,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     down: Mapping[str, str] = field(default_factory=dict)
     unreachable: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, frozenset[Feature]] = field(default_factory=dict)
+    operations: Mapping[str, frozenset[Operation]] = field(default_factory=dict)
     contexts: Mapping[str, int] = field(default_factory=dict)
     loads: Mapping[str, Load] = field(default_factory=dict)
     speeds: Mapping[str, Speed] = field(default_factory=dict)

@@ -36,6 +36,8 @@ def _absent(step: Step, facts: Facts, local: frozenset[str]) -> str | None:
 
 def _incapable(step: Step, call: Call, facts: Facts) -> str | None:
     """The model cannot do what the call needs."""
+    if call.operation not in facts.operations.get(step.name, (call.operation,)):
+        return f"it cannot {call.operation}"
     if not call.features:
         return None
     lacking = call.features - facts.features.get(step.name, call.features)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from hybrid_router.core.backend import IDLE
-from hybrid_router.core.call import Call
+from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.step import Plan, Prediction, Step, Treatment
 from hybrid_router.routing import ledger
 from hybrid_router.routing.facts import Facts
@@ -38,7 +38,9 @@ def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Ste
 
 
 def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
-    """The most tokens that one choice of the answer may have."""
+    """The most tokens that one choice of the answer may have; a vector is whole with its first event."""
+    if call.operation in {Operation.EMBED, Operation.RERANK}:
+        return 1
     if call.sampling.max_tokens is not None:
         return call.sampling.max_tokens
     if (by_default := facts.default_max_tokens.get(step.backend)) is not None:

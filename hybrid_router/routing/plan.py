@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from hybrid_router.core.call import Call
 from hybrid_router.core.step import LeftOut, Plan, Step, Treatment
 from hybrid_router.routing.facts import Facts
@@ -91,7 +93,10 @@ def _served(decided: Plan, steps: Iterable[Step], subject: Subject, local: froze
             able.append(step)
         else:
             left_out.append(LeftOut(step=step.name, because=because))
-    return _filled(decided, tuple(ordered(able, facts, decided.treatment)), tuple(left_out))
+    steps = ordered(able, facts, decided.treatment)
+    if decided.local_only:
+        steps = [replace(step, private=True) for step in steps]
+    return _filled(decided, tuple(steps), tuple(left_out))
 
 
 def _filled(decided: Plan, steps: tuple[Step, ...], left_out: tuple[LeftOut, ...]) -> Plan:

@@ -18,7 +18,7 @@ from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Server
 from hybrid_router.core.backend import IDLE, Backend, Load
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import ModelNotFound, RouterError
 from hybrid_router.core.event import Batch, Finish, Text, Usage
 from hybrid_router.core.step import Plan, Step, Timeouts
@@ -104,6 +104,10 @@ class ScriptedBackend:
 
     def __init__(self, script: list[Batch | RouterError]) -> None:
         self.script = script
+
+    def operations(self, model: str) -> frozenset[Operation]:
+        """Everything."""
+        return frozenset(Operation)
 
     def features(self, model: str) -> frozenset[Feature]:
         """Everything."""
