@@ -64,7 +64,7 @@ class Aligner:
             return batch
         new: Batch = []
         for event in batch:
-            if isinstance(event, Text):
+            if isinstance(event, Text):  # the scores of its tokens would be those of what is swallowed too
                 if rest := self._text(event.text):
                     new.append(Text(rest, event.index))
             else:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from hybrid_router.core.call import Call
-from hybrid_router.core.event import Batch, Reasoning, Text, ToolFragment
+from hybrid_router.core.event import Batch, PromptScores, Reasoning, Text, ToolFragment
 from hybrid_router.core.step import Treatment
 from hybrid_router.dispatch.align import Aligner
 from hybrid_router.dispatch.record import Mode
@@ -22,17 +22,19 @@ class Interrupted:
         text: the one choice's text.
         text_count: pieces it came in.
         begun: something was shown, be it only reasoning.
+        prompt_scored: the scores of the prompt were shown.
         in_tool_call: a tool call was begun: nothing can go on inside its arguments.
     """
 
-    __slots__ = ("begun", "in_tool_call", "text", "text_count")
+    __slots__ = ("begun", "in_tool_call", "prompt_scored", "text", "text_count")
 
     def __init__(self, shown: Shown) -> None:
         events = [event for batch in shown for event in batch]
-        texts = [event.text for event in events if isinstance(event, Text)]
+        texts = [event.text for event in events if isinstance(event, Text) and event.text]
         self.text = "".join(texts)
         self.text_count = len(texts)
         self.begun = any(isinstance(event, Text | Reasoning | ToolFragment) for event in events)
+        self.prompt_scored = any(isinstance(event, PromptScores) for event in events)
         self.in_tool_call = any(isinstance(event, ToolFragment) for event in events)
 
 
@@ -59,6 +61,10 @@ def aligner(call: Call, interrupted: Interrupted, treatment: Treatment) -> Align
     return Aligner(interrupted.text, "error" if call.response_format else treatment.on_divergence)
 
 
-def without_reasoning(batch: Batch) -> Batch:
-    """A second backend's thoughts are its own: the client has seen the first one's."""
-    return [event for event in batch if not isinstance(event, Reasoning)]
+def without_opening(batch: Batch, interrupted: Interrupted) -> Batch:
+    """A batch without what comes before an answer's text and is out already.
+
+    A second backend's thoughts are its own: the client has seen the first one's.
+    """
+    told = (Reasoning, PromptScores) if interrupted.prompt_scored else Reasoning
+    return [event for event in batch if not isinstance(event, told)]

@@ -66,6 +66,8 @@ class Counted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue_s: float | None = None
     prefill_s: float | None = None
     decode_s: float | None = None
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class AttemptMade(Struct, frozen=True, kw_only=True, omit_defaults=True):

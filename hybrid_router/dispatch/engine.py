@@ -16,6 +16,7 @@ from hybrid_router.core.event import Batch
 from hybrid_router.dispatch import continuation, hedge
 from hybrid_router.dispatch.align import Aligner, Diverged
 from hybrid_router.dispatch.attempt import attempted
+from hybrid_router.dispatch.continuation import Interrupted
 from hybrid_router.dispatch.course import Course, Turn
 from hybrid_router.dispatch.gate import Gate
 from hybrid_router.dispatch.record import Attempt, Record
@@ -69,24 +70,27 @@ def _batches(turn: Turn, course: Course, now_s: float) -> AsyncGenerator[Batch]:
     taken_up = continuation.taken_up(call, interrupted, turn.mode)
     batches = attempted(taken_up, turn.step, row, gate, course.deadline_s)
     if turn.mode == "prefill":
-        return _continued(batches)
-    return _replayed(batches, continuation.aligner(call, interrupted, course.record.plan.treatment), row)
+        return _continued(batches, interrupted)
+    aligner = continuation.aligner(call, interrupted, course.record.plan.treatment)
+    return _replayed(batches, interrupted, aligner, row)
 
 
-async def _continued(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
+async def _continued(batches: AsyncGenerator[Batch], interrupted: Interrupted) -> AsyncGenerator[Batch]:
     """The rest of an answer, from a backend that went on where it broke."""
     async with aclosing(batches):
         async for batch in batches:
-            if new := continuation.without_reasoning(batch):
+            if new := continuation.without_opening(batch, interrupted):
                 yield new
 
 
-async def _replayed(batches: AsyncGenerator[Batch], aligner: Aligner, row: Attempt) -> AsyncGenerator[Batch]:
+async def _replayed(
+    batches: AsyncGenerator[Batch], interrupted: Interrupted, aligner: Aligner, row: Attempt
+) -> AsyncGenerator[Batch]:
     """The rest of an answer, from a backend that gave it again from the start."""
     async with aclosing(batches):
         async for batch in batches:
             try:
-                new = aligner.feed(continuation.without_reasoning(batch))
+                new = aligner.feed(continuation.without_opening(batch, interrupted))
             except Diverged as diverged:
                 row.diverged_at_char = diverged.at_char
                 row.outcome, row.error, row.detail = "broken", "diverged", str(diverged)

@@ -66,6 +66,9 @@ class Words(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: Any = None
     response_format: dict[str, Any] | None = None
+    query: str = ""
+    suffix: str | None = None
+    template_values: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -173,6 +176,9 @@ def words(call: Call) -> Words:
         tools=call.tools,
         tool_choice=call.tool_choice,
         response_format=call.response_format,
+        query=call.query,
+        suffix=call.suffix,
+        template_values=call.template_values,
         extra=call.extra,
     )
 

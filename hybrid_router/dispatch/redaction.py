@@ -18,7 +18,16 @@ import re2
 from msgspec.structs import replace
 
 from hybrid_router.core.backend import Backend
-from hybrid_router.core.call import Call, FunctionCall, Message, Part, RefusalPart, TextPart, ToolCall
+from hybrid_router.core.call import (
+    Call,
+    FunctionCall,
+    Message,
+    Part,
+    RefusalPart,
+    Sampling,
+    TextPart,
+    ToolCall,
+)
 from hybrid_router.core.errors import PrefillRefused, RedactionImpossible
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
@@ -212,13 +221,25 @@ def changed(call: Call, change: Change) -> Call:
         call,
         messages=tuple(_message(message, change) for message in call.messages),
         prompts=tuple(change(prompt, "") for prompt in call.prompts if isinstance(prompt, str)),
-        sampling=replace(call.sampling, stop=tuple(change(stop, "") for stop in call.sampling.stop)),
+        query=change(call.query, ""),
+        suffix=_maybe(call.suffix, change),
+        template_values=_json(call.template_values, change),
+        sampling=_sampling(call.sampling, change),
         tools=tuple(_named(tool, "function", change) for tool in call.tools),
         tool_choice=_json(call.tool_choice, change),
         response_format=_named(call.response_format, "json_schema", change),
         extra=_json(call.extra, change),
         session=_maybe(call.session, change),
         written=change(call.written, ""),
+    )
+
+
+def _sampling(sampling: Sampling, change: Change) -> Sampling:
+    breakers = sampling.dry_sequence_breakers
+    return replace(
+        sampling,
+        stop=tuple(change(stop, "") for stop in sampling.stop),
+        dry_sequence_breakers=None if breakers is None else tuple(change(one, "") for one in breakers),
     )
 
 

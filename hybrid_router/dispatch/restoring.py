@@ -8,7 +8,15 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from hybrid_router.core.event import Batch, Event, Finish, Reasoning, Text, ToolFragment
+from hybrid_router.core.event import (
+    Batch,
+    Event,
+    Finish,
+    PromptScores,
+    Reasoning,
+    Text,
+    ToolFragment,
+)
 
 _PLAIN = re.compile(r"<([A-Z_]+_[0-9]+)>")
 _IN_JSON = re.compile(r"(?:<|\\u003[cC])([A-Z_]+_[0-9]+)(?:>|\\u003[eE])")
@@ -30,6 +38,7 @@ class Restorer:
     """
 
     def __init__(self, values: Mapping[str, str], *, json_text: bool = False) -> None:
+        self._has_values = bool(values)
         self._plain = _Alphabet(values, _PLAIN, ("<",), (">",))
         escaped = {name: json.dumps(value, ensure_ascii=False)[1:-1] for name, value in values.items()}
         self._json = _Alphabet(escaped, _IN_JSON, _OPENINGS, _CLOSINGS)
@@ -37,7 +46,12 @@ class Restorer:
         self._strands: dict[Place, _Strand] = {}
 
     def feed(self, batch: Batch) -> Batch:
-        """What of `batch` may be shown now, restored; may be empty."""
+        """What of `batch` may be shown now, restored; may be empty.
+
+        Where anything was replaced no text keeps its scores: they are those of other tokens.
+        """
+        if not self._has_values:
+            return batch
         restored: Batch = []
         for event in batch:
             match event:
@@ -47,6 +61,8 @@ class Restorer:
                     restored += self._of(index, "reasoning").feed(text)
                 case ToolFragment():
                     restored += self._of(event.index, "arguments", event.position).feed_fragment(event)
+                case PromptScores():
+                    pass
                 case Finish(index=index):
                     restored += self._released(index)
                     restored.append(event)

@@ -27,4 +27,5 @@ def prompt_tokens(call: Call, text: str) -> int:
         text: everything that is written in the call (`subject.everything_written`).
     """
     exact = sum(len(prompt) for prompt in call.prompts if not isinstance(prompt, str))
-    return text_tokens(text) + exact + MESSAGE_TOKENS * len(call.messages)
+    queries = text_tokens(call.query) * max(0, len(call.prompts) - 1)  # each document is read beside it
+    return text_tokens(text) + exact + queries + MESSAGE_TOKENS * len(call.messages)

@@ -103,8 +103,11 @@ def everything_written(call: Call) -> str:
     pieces: list[str] = [prompt for prompt in call.prompts if isinstance(prompt, str)]
     for message in call.messages:
         pieces.extend(_of_message(message))
+    pieces.extend(piece for piece in (call.query, call.suffix) if piece)
     pieces.extend(call.sampling.stop)
-    for rest in (call.tools, call.tool_choice, call.response_format, call.extra):
+    pieces.extend(call.sampling.dry_sequence_breakers or ())
+    pieces.extend(adapter.name for adapter in call.adapters)
+    for rest in (call.tools, call.tool_choice, call.response_format, call.template_values, call.extra):
         if rest:
             pieces.extend(_strings(rest))
     return "\n".join(pieces)
