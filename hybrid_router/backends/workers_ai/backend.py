@@ -19,7 +19,7 @@ from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.backends.workers_ai.usage import total
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.schema import WorkersAIBackend
-from hybrid_router.core.backend import Load
+from hybrid_router.core.backend import GENERATES, Load
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Usage
@@ -61,6 +61,10 @@ class WorkersAI:
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._name}>"
+
+    def operations(self, model: str) -> frozenset[Operation]:
+        """Text generation alone is spoken with it."""
+        return GENERATES
 
     def features(self, model: str) -> frozenset[Feature]:
         """What the catalogue says; JSON mode works on most, listed or not."""

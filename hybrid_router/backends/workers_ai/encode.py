@@ -22,11 +22,8 @@ Endpoint: TypeAlias = Literal["v1", "run"]
 
 EXTRA_FIELDS = frozenset(
     {
-        "chat_template_kwargs",
         "metadata",
-        "parallel_tool_calls",
         "prediction",
-        "reasoning_effort",
         "service_tier",
         "user",
         "web_search_options",
@@ -120,13 +117,30 @@ def _endpoint(call: Call, model: Model, preferred: Endpoint) -> Endpoint:
         raise Inexpressible(f"Workers AI has no endpoint that takes `{native_only}` and `{v1_only}` together")
     if call.operation is not Operation.CHAT and v1_only:
         raise Inexpressible(f"Workers AI takes no `{v1_only}` for completions")
-    if call.sampling.min_p:
-        raise Inexpressible("Workers AI takes no `min_p`")
+    if (unknown := _unknown(call)) is not None:
+        raise Inexpressible(f"Workers AI takes no `{unknown}`")
     if native_only:
         if not model.classic:
             raise Inexpressible(f"this Workers AI model takes no `{native_only}`")
         return "run"
     return "v1" if v1_only else preferred if call.operation is Operation.CHAT else "run"
+
+
+def _unknown(call: Call) -> str | None:
+    """The field, if there is one, that no endpoint knows and that changes the answer."""
+    sampling = call.sampling
+    penalty = sampling.repeat_penalty not in (None, 1.0)
+    active = {
+        "min_p": sampling.min_p,
+        "typical_p": sampling.typical_p not in (None, 1.0),
+        "repeat_last_n": sampling.repeat_last_n is not None and penalty,
+        "dry_multiplier": sampling.dry_multiplier,
+        "xtc_probability": sampling.xtc_probability,
+        "mirostat": sampling.mirostat,
+        "ignore_eos": sampling.ignore_eos,
+        "reasoning_budget": call.reasoning_tokens is not None,
+    }
+    return next((name for name, is_active in active.items() if is_active), None)
 
 
 def _native_only(call: Call) -> str | None:
@@ -180,6 +194,12 @@ def _seed(seed: int, *, native: bool) -> int:
 def _shared(call: Call, model: Model, endpoint: Endpoint) -> dict[str, Any]:
     """What is the same for every choice."""
     fields: dict[str, Any] = {name: call.extra[name] for name in EXTRA_FIELDS & call.extra.keys()}
+    if call.template_values:
+        fields["chat_template_kwargs"] = call.template_values
+    if call.reasoning_effort is not None:
+        fields["reasoning_effort"] = call.reasoning_effort
+    if call.parallel_tool_calls is not None:
+        fields["parallel_tool_calls"] = call.parallel_tool_calls
     native = endpoint == "run"
     if not native:
         fields["model"] = model.name

@@ -11,7 +11,7 @@ from scripted_cloud import ACCOUNT, MODEL, TOKEN, answer, chat, cloud, complete,
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.backends.workers_ai.encode import Endpoint, Model, Request, requests
 from hybrid_router.core.call import Call, Feature, Message, Operation, Sampling
-from hybrid_router.core.errors import BackendError
+from hybrid_router.core.errors import BackendError, Inexpressible
 
 CLASSIC = Model(name=MODEL)
 MODERN = Model(name="@cf/zai-org/glm-4.7-flash", classic=False)
@@ -258,11 +258,55 @@ def test_json_mode_is_streamed_only_where_it_can_be(model: Model, endpoint: Endp
 
 def test_declared_extra_fields_are_sent_and_no_others() -> None:
     """`store` and whatever nobody knows stay here; the client is told."""
-    sent = body(chat(extra={"reasoning_effort": "low", "user": "u", "store": True, "api_base": "http://x"}))
+    sent = body(chat(extra={"service_tier": "low", "user": "u", "store": True, "api_base": "http://x"}))
 
-    assert (sent["reasoning_effort"], sent["user"]) == ("low", "u")
+    assert (sent["service_tier"], sent["user"]) == ("low", "u")
     assert not {"store", "api_base"} & sent.keys()
     assert not {"store", "model", "messages", "stream", "api_base"} & WorkersAI.extra_fields
+
+
+def test_fields_that_the_call_has_a_name_for_are_written_from_it() -> None:
+    """Reasoning effort, template values and parallel tool calls go upstream by OpenAI's and vLLM's names."""
+    sent = body(
+        chat(
+            reasoning_effort="low",
+            template_values={"enable_thinking": False},
+            tools=TOOLS,
+            parallel_tool_calls=False,
+        )
+    )
+
+    assert sent["reasoning_effort"] == "low"
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+    assert sent["parallel_tool_calls"] is False
+    assert not {"reasoning_effort", "chat_template_kwargs", "parallel_tool_calls"} & body(chat()).keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"sampling": Sampling(typical_p=0.9)}, "typical_p"),
+        ({"sampling": Sampling(dry_multiplier=0.8)}, "dry_multiplier"),
+        ({"sampling": Sampling(xtc_probability=0.5)}, "xtc_probability"),
+        ({"sampling": Sampling(mirostat=2)}, "mirostat"),
+        ({"sampling": Sampling(ignore_eos=True)}, "ignore_eos"),
+        ({"sampling": Sampling(repeat_penalty=1.1, repeat_last_n=64)}, "repeat_last_n"),
+        ({"reasoning_tokens": 100}, "reasoning_budget"),
+    ],
+)
+def test_what_would_change_the_answer_is_not_lost(changed: dict[str, Any], name: str) -> None:
+    """A sampler that no endpoint knows makes the step give the call up, by the field's name."""
+    with pytest.raises(Inexpressible, match=f"`{name}`"):
+        one(chat(**changed))
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(typical_p=1.0), Sampling(dry_multiplier=0.0, dry_base=2.0), Sampling(repeat_last_n=64)],
+)
+def test_a_sampler_that_is_off_is_no_obstacle(sampling: Sampling) -> None:
+    """Values that change nothing need no field upstream."""
+    assert body(chat(sampling=sampling)) == body(chat())
 
 
 async def test_the_request_on_the_wire() -> None:
