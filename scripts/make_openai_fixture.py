@@ -23,6 +23,8 @@ KEPT = (
     "CreateChatCompletionStreamResponse",
     "CreateCompletionRequest",
     "CreateCompletionResponse",
+    "CreateEmbeddingRequest",
+    "CreateEmbeddingResponse",
     "ListModelsResponse",
     "Model",
     "ErrorResponse",
@@ -120,11 +122,19 @@ def _allow_null(schema: dict[str, Any]) -> None:
 
 
 def amended(schemas: dict[str, Any]) -> dict[str, Any]:
-    """The one knowing departure: a streamed `text_completion` has no finish reason until its last chunk.
+    """The two knowing departures.
 
-    The specification has no schema for such chunks but the whole reply's, which demands one; OpenAI's
-    service sends null, and clients rely on it.  Its `usage` may be null too, which only prose says.
+    The first token of an echoed prompt has no probability: there OpenAI's service writes null among the
+    numbers of `logprobs`.
+
+    A streamed `text_completion` has no finish reason until its last chunk.  The specification has no schema
+    for such chunks but the whole reply's, which demands one; OpenAI's service sends null, and clients rely
+    on it.  Its `usage` may be null too, which only prose says.
     """
+    choice = schemas["CreateCompletionResponse"]["properties"]["choices"]["items"]["properties"]
+    columns = choice["logprobs"]["anyOf"][0]["properties"]
+    for name in ("token_logprobs", "top_logprobs"):
+        columns[name]["items"]["type"] = [columns[name]["items"]["type"], "null"]
     chunk = json.loads(json.dumps(schemas["CreateCompletionResponse"]))
     reason = chunk["properties"]["choices"]["items"]["properties"]["finish_reason"]
     reason.update(type=["string", "null"], enum=[*reason["enum"], None])

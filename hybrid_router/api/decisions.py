@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -11,7 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from hybrid_router.api import body, responses
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
-from hybrid_router.api.openai import chat_request, completion_request
+from hybrid_router.api.openai import chat_request, completion_request, embedding_request, rerank_request
 from hybrid_router.api.openai.endpoints import headers
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
@@ -20,6 +23,25 @@ from hybrid_router.core.step import LeftOut, Plan, Treatment
 from hybrid_router.dispatch.decision import StepMade, step_made
 
 CHAT_PATH, COMPLETION_PATH = "/v1/chat/completions", "/v1/completions"
+
+
+class Asked(Protocol):
+    """A request as every dialect's decoder gives it."""
+
+    @property
+    def call(self) -> Call: ...
+
+
+_DECODE: Mapping[str, Callable[..., Asked]] = MappingProxyType(
+    {
+        CHAT_PATH: chat_request.decode,
+        COMPLETION_PATH: completion_request.decode,
+        "/v1/embeddings": embedding_request.decode,
+        "/v1/rerank": rerank_request.decode,
+        "/rerank": rerank_request.decode,
+    }
+)
+_TELLS = {"prompt": COMPLETION_PATH, "input": "/v1/embeddings", "documents": "/v1/rerank"}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -38,10 +60,12 @@ class Explained(Struct, frozen=True, kw_only=True):
 
 
 class _Looked(Struct):
-    """What tells a chat from a completion."""
+    """What tells the kinds of call from each other."""
 
     messages: Raw | UnsetType = UNSET
     prompt: Raw | UnsetType = UNSET
+    input: Raw | UnsetType = UNSET
+    documents: Raw | UnsetType = UNSET
 
 
 _LOOK = msgspec.json.Decoder(_Looked)
@@ -87,10 +111,9 @@ def _call(request: web.Request, raw: bytes) -> Call:
         CallRefused: as there.
     """
     exchange, path = request[EXCHANGE], request.query.get("path") or _path_for(raw)
-    if path not in {CHAT_PATH, COMPLETION_PATH}:
-        raise CallRefused(f"path: expected {CHAT_PATH} or {COMPLETION_PATH}", param="path")
-    decode = chat_request.decode if path == CHAT_PATH else completion_request.decode
-    return decode(
+    if path not in _DECODE:
+        raise CallRefused(f"path: expected one of {', '.join(_DECODE)}", param="path")
+    return _DECODE[path](
         raw,
         call_id=ids.sibling(exchange.request_id, "explain-"),
         principal=exchange.principal,
@@ -105,4 +128,6 @@ def _path_for(raw: bytes) -> str:
         looked = _LOOK.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return CHAT_PATH
-    return COMPLETION_PATH if looked.messages is UNSET and looked.prompt is not UNSET else CHAT_PATH
+    if looked.messages is not UNSET:
+        return CHAT_PATH
+    return next((path for name, path in _TELLS.items() if getattr(looked, name) is not UNSET), CHAT_PATH)

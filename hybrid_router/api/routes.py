@@ -35,6 +35,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models/{name:.+}", endpoints.show_model, "key", "none"),
     Route("POST", "/v1/chat/completions", endpoints.chat, "key", "json"),
     Route("POST", "/v1/completions", endpoints.complete, "key", "json"),
+    Route("POST", "/v1/embeddings", endpoints.embed, "key", "json"),
+    Route("POST", "/v1/rerank", endpoints.rerank, "key", "json"),
+    Route("POST", "/rerank", endpoints.rerank, "key", "json"),
     Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
     Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )

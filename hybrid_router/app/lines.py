@@ -13,7 +13,12 @@ from hybrid_router.observe.bridge import PerSecond
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.life import Dead, Loading, Resident, State
 
-_PATHS = {Operation.CHAT: "/v1/chat/completions", Operation.COMPLETE: "/v1/completions"}
+_PATHS = {
+    Operation.CHAT: "/v1/chat/completions",
+    Operation.COMPLETE: "/v1/completions",
+    Operation.EMBED: "/v1/embeddings",
+    Operation.RERANK: "/v1/rerank",
+}
 _REFUSED_PER_SECOND = 10  # of each error; so a flood can neither fill the log nor hide another error in it
 _ALARMING = frozenset({401, 403, 421})  # somebody knocks who may not come in, or was not let in by mistake
 

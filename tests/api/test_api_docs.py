@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_router.api.openai import malformed
+from hybrid_router.api.openai import malformed, timings
 from hybrid_router.api.openai.chat_request import ChatBody
 from hybrid_router.api.openai.completion_request import CompletionBody
+from hybrid_router.api.openai.embedding_request import EmbeddingBody
+from hybrid_router.api.openai.rerank_request import RerankBody
 from hybrid_router.api.routes import ROUTES
 from hybrid_router.core import errors
+from hybrid_router.core.event import Usage
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 ERRORS = [
@@ -42,6 +45,8 @@ def test_every_address_is_documented() -> None:
     [
         *sorted(malformed.REFUSED),
         *sorted({*ChatBody.__struct_fields__, *CompletionBody.__struct_fields__} - {"modalities"}),
+        *sorted({*EmbeddingBody.__struct_fields__, *RerankBody.__struct_fields__}),
+        *sorted(set(timings.fields(Usage(1, 1, prefill_s=1.0, drafted_tokens=1)) or ())),
         *("x-request-id", "openai-processing-ms", "x-router-backend", "x-router-model", "x-router-attempts"),
         *(
             "x-router-decision",

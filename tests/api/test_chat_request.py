@@ -214,9 +214,9 @@ def test_a_call_says_what_it_needs(fields: dict[str, Any], features: set[Feature
 
 def test_unknown_fields_are_kept() -> None:
     """What no dialect field covers goes to `extra` as parsed JSON; null counts as absent."""
-    call = read(reasoning_effort="low", metadata={"a": [1, None]}, user=None)
+    call = read(service_tier="low", metadata={"a": [1, None]}, user=None)
 
-    assert call.extra == {"reasoning_effort": "low", "metadata": {"a": [1, None]}}
+    assert call.extra == {"service_tier": "low", "metadata": {"a": [1, None]}}
 
 
 def test_the_last_of_two_keys_counts_everywhere() -> None:

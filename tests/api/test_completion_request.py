@@ -70,7 +70,6 @@ def test_other_prompts_are_refused(prompt: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
         ({"echo": True, "prompt": [1, 2]}, "echo"),
     ],
@@ -99,8 +98,27 @@ def test_choices_are_bounded() -> None:
 def test_logprobs_are_a_feature() -> None:
     """A step that cannot give them is left out of the plan."""
     assert read(logprobs=2).call.features == {Feature.LOGPROBS}
+    assert read(logprobs=2).call.top_logprobs == 2
+    assert read().call.top_logprobs is None
     assert read().call.features == frozenset()
     assert refused(logprobs=6).param == "logprobs"
+
+
+def test_a_suffix_is_infill() -> None:
+    """What follows the wanted text is part of the call, for steps that know how."""
+    call = read(suffix="return x").call
+
+    assert call.suffix == "return x"
+    assert call.features == {Feature.INFILL}
+    assert read(suffix="").call.suffix is None
+
+
+def test_a_prompt_is_scored_only_if_both_are_asked_for() -> None:
+    """`echo` alone repeats the prompt here; with `logprobs` the model has to score it, token ids too."""
+    assert (read(echo=True).echo, read(echo=True).call.echo) == (True, False)
+    assert read(echo=True, logprobs=0).call.echo
+    assert read(echo=True, logprobs=0, prompt=[1, 2]).echo
+    assert not read(logprobs=0).call.echo
 
 
 @given(

@@ -7,17 +7,19 @@ from collections.abc import AsyncGenerator
 
 import aiohttp
 import pytest
-from scripted_answers import CHAT, ScriptedAnswers, exchange, get, listening, post, request_bytes
+from scripted_answers import CHAT, HELLO, ScriptedAnswers, exchange, get, listening, post, request_bytes
 
 from hybrid_router.api.address import host_name
 from hybrid_router.api.routes import ROUTES, Route
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Key, Server
+from hybrid_router.core.event import Embedding, Relevance
 
 KEY = "hr-canary-0123456789"
 OTHER = "hr-other-9876543210"
 PAGE = "https://app.example"
+REST = {"prompt": "x", "input": "x", "query": "x", "documents": ["x"]}  # each route takes its own
 
 
 def _digest(key: str) -> str:
@@ -135,8 +137,9 @@ async def test_a_key_in_the_query_is_no_key(keyed: int, query: str) -> None:
 async def test_a_key_opens_every_door(keyed: int, answers: ScriptedAnswers, headers: dict[str, str]) -> None:
     """Any of the three headers that clients use will do, and the call knows whose key it was."""
     answers.decisions["dec_1", "alice"] = b"{}"
+    answers.script = [[Embedding(b"\0\0\x80\x3f"), Relevance(0.5)], *HELLO]
     for route in ROUTES:
-        body = CHAT if "chat" in route.path else {"model": "fast", "prompt": "x"}
+        body = CHAT if "chat" in route.path or "explain" in route.path else {"model": "fast", **REST}
         reply = await (
             post(keyed, route.path, body, headers)
             if route.body == "json"
@@ -283,7 +286,7 @@ async def test_a_preflight_needs_no_key(answers: ScriptedAnswers) -> None:
 
 async def test_unknown_addresses_and_methods_are_named(open_port: int) -> None:
     """404 and 405 are error objects; 405 says what is allowed."""
-    missing = await get(open_port, "/v1/embeddings", method="POST")
+    missing = await get(open_port, "/v1/nothing", method="POST")
     wrong = await get(open_port, "/v1/chat/completions")
 
     assert (missing.status, missing.error["code"]) == (404, "not_found")

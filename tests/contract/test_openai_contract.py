@@ -228,4 +228,5 @@ def test_a_request_by_the_book_is_understood() -> None:
 
     assert asked.include_usage
     assert asked.call.sampling.logit_bias == {50256: -100.0}
-    assert asked.call.extra == {"metadata": {"a": "b"}, "parallel_tool_calls": False}
+    assert asked.call.parallel_tool_calls is False
+    assert asked.call.extra == {"metadata": {"a": "b"}}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from hybrid_router.api import limits
-from hybrid_router.api.openai import malformed, parts
-from hybrid_router.api.openai.fields import CommonBody, TokenCount, sampling
-from hybrid_router.core.call import Call, Feature, Message, Operation
+from hybrid_router.api.openai import form, malformed, parts, template_values
+from hybrid_router.api.openai.fields import CommonBody, TokenCount, adapters, sampling
+from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
 _RETIRED = {"functions": "tools", "function_call": "tool_choice"}
 _CHOICES = frozenset({"none", "auto", "required"})
-_FORMATS = frozenset({"text", "json_object", "json_schema"})
+Budget: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 
 
 class ChatBody(CommonBody, frozen=True, kw_only=True):
@@ -26,9 +26,13 @@ class ChatBody(CommonBody, frozen=True, kw_only=True):
     max_completion_tokens: TokenCount | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_budget: Budget | None = None
+    thinking_budget_tokens: Budget | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     modalities: list[str] | None = None
     functions: Any = None
     function_call: Any = None
@@ -55,17 +59,11 @@ def decode(
     """
     chat, extra = malformed.read(_DECODER, _KNOWN, body)
     _refuse_retired(chat)
-    features = parts.check(chat.messages)
-    tools = _tools(chat)
+    tools, wanted, chosen = _tools(chat), form.wanted(chat), adapters(chat.lora)
     if tools:
-        features |= {Feature.TOOLS}
-    response_format = _response_format(chat.response_format)
-    if response_format is not None:
-        features |= {Feature.SCHEMA}
-    if _wants_logprobs(chat):
-        features |= {Feature.LOGPROBS}
-        extra["logprobs"] = True
-        extra["top_logprobs"] = chat.top_logprobs or 0
+        form.refuse_with_tools(wanted)
+    top_logprobs = _top_logprobs(chat)
+    features = parts.check(chat.messages) | form.feature(wanted) | _features(tools, top_logprobs, chosen)
     call = Call(
         id=call_id,
         operation=Operation.CHAT,
@@ -78,7 +76,14 @@ def decode(
         stream=bool(chat.stream),
         tools=tools,
         tool_choice=chat.tool_choice if tools else None,
-        response_format=response_format,
+        parallel_tool_calls=chat.parallel_tool_calls if tools else None,
+        response_format=wanted,
+        top_logprobs=top_logprobs,
+        truncate=chat.truncate,
+        reasoning_effort=chat.reasoning_effort,
+        reasoning_tokens=_reasoning_tokens(chat),
+        template_values=template_values.read(chat.chat_template_kwargs),
+        adapters=chosen,
         features=features,
         principal=principal,
         headers=headers,
@@ -99,11 +104,29 @@ def _refuse_retired(chat: ChatBody) -> None:
         raise UnsupportedParameter("modalities: only text is answered", param="modalities")
 
 
-def _wants_logprobs(chat: ChatBody) -> bool:
-    """Whether token probabilities are asked for."""
+def _features(
+    tools: tuple[dict[str, Any], ...], top_logprobs: int | None, chosen: tuple[Adapter, ...]
+) -> frozenset[Feature]:
+    """What these fields ask of a model."""
+    asked = {
+        Feature.TOOLS: bool(tools),
+        Feature.LOGPROBS: top_logprobs is not None,
+        Feature.ADAPTERS: bool(chosen),
+    }
+    return frozenset(feature for feature, is_asked in asked.items() if is_asked)
+
+
+def _top_logprobs(chat: ChatBody) -> int | None:
+    """How many others' log probabilities are asked for beside each token's own; None: not even those."""
     if chat.top_logprobs is not None and not chat.logprobs:
         raise CallRefused("top_logprobs needs logprobs: true", param="top_logprobs")
-    return bool(chat.logprobs)
+    return (chat.top_logprobs or 0) if chat.logprobs else None
+
+
+def _reasoning_tokens(chat: ChatBody) -> int | None:
+    """The reasoning's bound; -1, as llama-server writes it, is none."""
+    budget = chat.thinking_budget_tokens if chat.reasoning_budget is None else chat.reasoning_budget
+    return None if budget == -1 else budget
 
 
 def _tools(chat: ChatBody) -> tuple[dict[str, Any], ...]:
@@ -140,31 +163,4 @@ def _check_choice(choice: str | dict[str, Any] | None, names: set[str]) -> None:
     if not isinstance(function, dict) or function.get("name") not in list(names):
         raise CallRefused(
             "tool_choice.function.name: no tool has this name", param="tool_choice.function.name"
-        )
-
-
-def _response_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The wanted form of the answer, None for plain text."""
-    if wanted is None:
-        return None
-    kind = wanted.get("type")
-    if not isinstance(kind, str) or kind not in _FORMATS:
-        raise CallRefused(
-            "response_format.type: expected text, json_object or json_schema", param="response_format.type"
-        )
-    if kind == "json_schema":
-        _check_schema(wanted.get("json_schema"))
-    return None if kind == "text" else wanted
-
-
-def _check_schema(schema: Any) -> None:
-    """`json_schema` has a name and maybe a schema."""
-    if not isinstance(schema, dict) or not isinstance(schema.get("name"), str):
-        raise CallRefused(
-            "response_format.json_schema.name: expected a name", param="response_format.json_schema.name"
-        )
-    if not isinstance(schema.get("schema", {}), dict):
-        raise CallRefused(
-            "response_format.json_schema.schema: expected an object",
-            param="response_format.json_schema.schema",
         )

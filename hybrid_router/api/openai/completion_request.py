@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from hybrid_router.api import limits
-from hybrid_router.api.openai import malformed
-from hybrid_router.api.openai.fields import CommonBody, TokenId, sampling
+from hybrid_router.api.openai import form, malformed, prompts
+from hybrid_router.api.openai.fields import CommonBody, adapters, sampling
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
@@ -18,15 +18,11 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's own
 MOST_PROMPTS = 128
 MOST_CHOICES = 1024
 
-Tokens: TypeAlias = list[TokenId]
-
 
 class CompletionBody(CommonBody, frozen=True, kw_only=True):
     """The fields that a completion is made of."""
 
-    # Narrower than it is, for msgspec takes one array type a union: `_prompts` tells texts, token
-    # ids and lists of token ids apart.
-    prompt: str | list[str | TokenId | Tokens]
+    prompt: prompts.Prompts
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     suffix: str | None = None
@@ -54,25 +50,32 @@ def decode(
         CallRefused: for anything that is wrong with it.
     """
     asked, extra = malformed.read(_DECODER, _KNOWN, body)
-    prompts = _prompts(asked.prompt)
+    texts = prompts.read(asked.prompt, "prompt", MOST_PROMPTS)
     n = asked.n or 1
-    _refuse_unsupported(asked, n)
-    if n * len(prompts) > MOST_CHOICES:
-        raise CallRefused(f"n: {n} of {len(prompts)} prompts are more than {MOST_CHOICES} choices", param="n")
-    echo = bool(asked.echo)
-    if echo and not all(isinstance(prompt, str) for prompt in prompts):
-        raise UnsupportedParameter("echo needs prompts that are texts", param="echo")
-    if asked.logprobs is not None:
-        extra["logprobs"] = asked.logprobs
+    if asked.best_of is not None and asked.best_of > n:
+        raise UnsupportedParameter("best_of: choices are not compared; ask for n of them", param="best_of")
+    if n * len(texts) > MOST_CHOICES:
+        raise CallRefused(f"n: {n} of {len(texts)} prompts are more than {MOST_CHOICES} choices", param="n")
+    echo, scored = bool(asked.echo), asked.logprobs is not None
+    if echo and not scored and not all(isinstance(text, str) for text in texts):
+        raise UnsupportedParameter("echo of token ids needs logprobs, which bring their text", param="echo")
+    wanted, chosen, suffix = form.wanted(asked), adapters(asked.lora), asked.suffix or None
+    needs = {Feature.LOGPROBS: scored, Feature.INFILL: suffix is not None, Feature.ADAPTERS: bool(chosen)}
     call = Call(
         id=call_id,
         operation=Operation.COMPLETE,
         alias=asked.model,
-        prompts=prompts,
+        prompts=texts,
         sampling=sampling(asked, DEFAULT_MAX_TOKENS if asked.max_tokens is None else asked.max_tokens),
         n=n,
         stream=bool(asked.stream),
-        features=frozenset() if asked.logprobs is None else frozenset({Feature.LOGPROBS}),
+        response_format=wanted,
+        top_logprobs=asked.logprobs,
+        echo=echo and scored,
+        suffix=suffix,
+        truncate=asked.truncate,
+        adapters=chosen,
+        features=form.feature(wanted) | {feature for feature, is_asked in needs.items() if is_asked},
         principal=principal,
         headers=headers,
         path=path,
@@ -81,31 +84,3 @@ def decode(
         extra=extra,
     )
     return CompletionRequest(call, asked.include_usage, echo)
-
-
-def _refuse_unsupported(asked: CompletionBody, n: int) -> None:
-    """Refuse what would be answered wrongly otherwise."""
-    if asked.suffix:
-        raise UnsupportedParameter(
-            "suffix is not supported; write the model's own infill tokens", param="suffix"
-        )
-    if asked.best_of is not None and asked.best_of > n:
-        raise UnsupportedParameter("best_of is not supported", param="best_of")
-
-
-def _prompts(prompt: str | list[Any]) -> tuple[str | tuple[int, ...], ...]:
-    """The prompts: one text, texts, one list of token ids, or lists of them."""
-    if isinstance(prompt, str):
-        return (prompt,)
-    if not prompt:
-        raise CallRefused("prompt: expected a text or tokens", param="prompt")
-    if all(isinstance(item, int) for item in prompt):
-        return (tuple(prompt),)
-    kind = type(prompt[0])
-    if kind is int or any(type(item) is not kind for item in prompt):
-        raise CallRefused("prompt: texts, token ids and lists of token ids do not mix", param="prompt")
-    if len(prompt) > MOST_PROMPTS:
-        raise CallRefused(f"prompt: {MOST_PROMPTS} prompts are accepted", param="prompt")
-    if not all(prompt) and kind is list:
-        raise CallRefused("prompt: a list of token ids is empty", param="prompt")
-    return tuple(prompt) if kind is str else tuple(tuple(tokens) for tokens in prompt)

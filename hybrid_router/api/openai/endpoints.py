@@ -9,7 +9,16 @@ from aiohttp import web
 from hybrid_router.api import body, calls, responses
 from hybrid_router.api.exchange import EXCHANGE, STARTED
 from hybrid_router.api.generation import CURRENT
-from hybrid_router.api.openai import chat_request, completion_request, error, models, reply
+from hybrid_router.api.openai import (
+    chat_request,
+    completion_request,
+    embedding_request,
+    error,
+    models,
+    reply,
+    rerank_request,
+    vectors,
+)
 from hybrid_router.api.openai.chunks import ChatChunks, CompletionChunks
 from hybrid_router.core import ids
 
@@ -51,6 +60,32 @@ async def complete(request: web.Request) -> web.StreamResponse:
     return await calls.plain(
         request, call, lambda events: reply.completion(call, created_s, events, echo=echo)
     )
+
+
+async def embed(request: web.Request) -> web.StreamResponse:
+    """POST /v1/embeddings."""
+    raw, exchange = await body.read(request), request[EXCHANGE]
+    asked = embedding_request.decode(
+        raw,
+        call_id=ids.sibling(exchange.request_id, "embd-"),
+        principal=exchange.principal,
+        headers=headers(request),
+        path=request.path,
+    )
+    return await calls.plain(request, asked.call, lambda events: vectors.embeddings(asked, events))
+
+
+async def rerank(request: web.Request) -> web.StreamResponse:
+    """POST /v1/rerank and /rerank."""
+    raw, exchange = await body.read(request), request[EXCHANGE]
+    asked = rerank_request.decode(
+        raw,
+        call_id=ids.sibling(exchange.request_id, "rank-"),
+        principal=exchange.principal,
+        headers=headers(request),
+        path=request.path,
+    )
+    return await calls.plain(request, asked.call, lambda events: vectors.ranking(asked, events))
 
 
 async def list_models(request: web.Request) -> web.Response:

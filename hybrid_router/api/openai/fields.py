@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from hybrid_router.core.call import Sampling
-from hybrid_router.core.errors import CallRefused
+from hybrid_router.core.call import Adapter, Sampling
+from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
 ModelName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
@@ -18,6 +18,13 @@ TokenId: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 LONGEST_STOP = 1024
 StopText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=LONGEST_STOP)]
 StopList: TypeAlias = Annotated[list[StopText], Meta(max_length=64)]
+# So far back, in tokens: 0 not at all, -1 the whole context.
+Reach: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Factor: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
+Breaker: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+Grammar: TypeAlias = Annotated[str, Meta(min_length=1, max_length=65_536)]
+Pattern: TypeAlias = Annotated[str, Meta(min_length=1, max_length=8_192)]
+AdapterName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class StreamOptions(Struct, frozen=True):
@@ -26,8 +33,20 @@ class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
+class Lora(Struct, frozen=True):
+    """One entry of `lora`.  `id` and `path` are there to be refused by name."""
+
+    name: AdapterName | None = None
+    scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
+    id: Any = None
+    path: Any = None
+
+
 class CommonBody(Struct, frozen=True, kw_only=True):
-    """What chat and completion requests have in common.  Null means: not set."""
+    """What chat and completion requests have in common.  Null means: not set.
+
+    The names are OpenAI's where it has one, else llama-server's, with vLLM's beside them.
+    """
 
     model: ModelName
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -41,6 +60,27 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | StopList | None = None
     logit_bias: dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    typical_p: Fraction | None = None
+    repeat_last_n: Reach | None = None
+    dry_multiplier: Factor | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
+    dry_allowed_length: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    dry_penalty_last_n: Reach | None = None
+    dry_sequence_breakers: Annotated[list[Breaker], Meta(max_length=16)] | None = None
+    xtc_probability: Fraction | None = None
+    xtc_threshold: Fraction | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_tau: Factor | None = None
+    mirostat_eta: Factor | None = None
+    ignore_eos: bool | None = None
+    response_format: dict[str, Any] | None = None
+    grammar: Grammar | None = None
+    regex: Pattern | None = None
+    guided_regex: Pattern | None = None
+    json_schema: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | None = None
+    lora: Annotated[list[Lora], Meta(max_length=8)] | None = None
+    truncate: Literal["middle", "oldest"] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     max_tokens: TokenCount | None = None
     stream: bool | None = None
@@ -67,7 +107,46 @@ def sampling(body: CommonBody, max_tokens: int | None) -> Sampling:
         seed=body.seed,
         stop=_stops(body.stop),
         logit_bias=body.logit_bias or {},
+        typical_p=body.typical_p,
+        repeat_last_n=body.repeat_last_n,
+        dry_multiplier=body.dry_multiplier,
+        dry_base=body.dry_base,
+        dry_allowed_length=body.dry_allowed_length,
+        dry_penalty_last_n=body.dry_penalty_last_n,
+        dry_sequence_breakers=None
+        if body.dry_sequence_breakers is None
+        else tuple(body.dry_sequence_breakers),
+        xtc_probability=body.xtc_probability,
+        xtc_threshold=body.xtc_threshold,
+        mirostat=body.mirostat,
+        mirostat_tau=body.mirostat_tau,
+        mirostat_eta=body.mirostat_eta,
+        ignore_eos=bool(body.ignore_eos),
     )
+
+
+def adapters(lora: list[Lora] | None) -> tuple[Adapter, ...]:
+    """The adapters that a call names.
+
+    Raises:
+        CallRefused: one has no name, or is there twice.
+        UnsupportedParameter: one is chosen by number or by path.
+    """
+    if not lora:
+        return ()
+    for i, entry in enumerate(lora):
+        for key in ("id", "path"):
+            if getattr(entry, key) is not None:
+                raise UnsupportedParameter(
+                    f"lora[{i}].{key}: adapters are chosen by the name that router.yaml gives them",
+                    param=f"lora[{i}].{key}",
+                )
+        if entry.name is None:
+            raise CallRefused(f"lora[{i}].name: this field is required", param=f"lora[{i}].name")
+    chosen = tuple(Adapter(entry.name or "", entry.scale) for entry in lora)
+    if len({adapter.name for adapter in chosen}) < len(chosen):
+        raise CallRefused("lora: an adapter is named twice", param="lora")
+    return chosen
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:

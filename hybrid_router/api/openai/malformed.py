@@ -16,7 +16,7 @@ REFUSED = frozenset(
     {
         "api_base", "api_key", "api_type", "api_version", "azure_endpoint", "base_url", "chat_template",
         "custom_llm_provider", "default_headers", "endpoint", "extra_body", "extra_headers", "extra_query",
-        "lora", "model_path", "proxy", "template", "tokenizer",
+        "model_path", "proxy", "template", "tokenizer",
     }
 )  # fmt: skip
 MOST_EXTRA_FIELDS = 64

@@ -6,22 +6,35 @@ from typing import Any
 
 import msgspec
 
+from hybrid_router.api.openai import scores, timings
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import StreamBroken
-from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
+from hybrid_router.core.event import (
+    Batch,
+    Finish,
+    FinishReason,
+    PromptScores,
+    Reasoning,
+    Text,
+    TokenScore,
+    ToolFragment,
+    Usage,
+)
 
 
 class Choice:
     """What one choice has grown to."""
 
-    __slots__ = ("reason", "reasoning", "text", "tools")
+    __slots__ = ("of_prompt", "reason", "reasoning", "scores", "text", "tools")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.tools: dict[int, list[ToolFragment]] = {}
         self.reason: FinishReason | None = None
+        self.scores: list[TokenScore] = []
+        self.of_prompt: tuple[TokenScore, ...] = ()
 
 
 def fold(call: Call, events: Batch) -> tuple[list[Choice], Usage | None]:
@@ -46,12 +59,15 @@ def _sort(choices: list[Choice], events: Batch) -> Usage | None:
     for event in events:
         if isinstance(event, Text):
             choices[event.index].text.append(event.text)
+            choices[event.index].scores += event.scores
         elif isinstance(event, Finish):
             choices[event.index].reason = event.reason
         elif isinstance(event, Reasoning):
             choices[event.index].reasoning.append(event.text)
         elif isinstance(event, ToolFragment):
             choices[event.index].tools.setdefault(event.position, []).append(event)
+        elif isinstance(event, PromptScores):
+            choices[event.index].of_prompt = event.scores
         elif isinstance(event, Usage):
             usage = event
     return usage
@@ -65,7 +81,12 @@ def chat(call: Call, created_s: int, events: Batch) -> bytes:
         "chat.completion",
         created_s,
         [
-            {"index": i, "message": _message(choice), "logprobs": None, "finish_reason": choice.reason}
+            {
+                "index": i,
+                "message": _message(choice),
+                "logprobs": None if call.top_logprobs is None else scores.of_chat(choice.scores),
+                "finish_reason": choice.reason,
+            }
             for i, choice in enumerate(choices)
         ],
         usage,
@@ -79,17 +100,28 @@ def completion(call: Call, created_s: int, events: Batch, *, echo: bool) -> byte
         call,
         "text_completion",
         created_s,
-        [
-            {
-                "index": i,
-                "text": (echoed(call, i) if echo else "") + "".join(choice.text),
-                "logprobs": None,
-                "finish_reason": choice.reason,
-            }
-            for i, choice in enumerate(choices)
-        ],
+        [_completed(call, i, choice, echo=echo) for i, choice in enumerate(choices)],
         usage,
     )
+
+
+def _completed(call: Call, index: int, choice: Choice, *, echo: bool) -> dict[str, Any]:
+    """One choice of a completion."""
+    before = echoed(call, index, choice.of_prompt) if echo else ""
+    return {
+        "index": index,
+        "text": before + "".join(choice.text),
+        "logprobs": None if call.top_logprobs is None else _scored(choice, before),
+        "finish_reason": choice.reason,
+    }
+
+
+def _scored(choice: Choice, before: str) -> dict[str, Any]:
+    """The scores of a completion's tokens, and of its prompt's if they were told."""
+    column = scores.Column()
+    pieces = [column.of_prompt(choice.of_prompt, before)] if choice.of_prompt else []
+    column.begin_at(len(before))
+    return scores.joined([*pieces, column.of(choice.scores)])
 
 
 def unasked() -> StreamBroken:
@@ -97,10 +129,12 @@ def unasked() -> StreamBroken:
     return StreamBroken("the backend answered a choice that was not asked for")
 
 
-def echoed(call: Call, index: int) -> str:
-    """The prompt of choice `index`, if it is a text."""
+def echoed(call: Call, index: int, of_prompt: tuple[TokenScore, ...] = ()) -> str:
+    """The prompt of choice `index`; one of token ids as the text that its scores are of."""
     prompt = call.prompts[index // call.n]
-    return prompt if isinstance(prompt, str) else ""
+    if isinstance(prompt, str):
+        return prompt
+    return b"".join(score.token for score in of_prompt).decode("utf-8", "replace")
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
@@ -117,9 +151,17 @@ def _document(
     call: Call, kind: str, created_s: int, choices: list[dict[str, Any]], usage: Usage | None
 ) -> bytes:
     """The envelope.  Usage that nobody counted is left out, not made up."""
-    out = {"id": call.id, "object": kind, "created": created_s, "model": call.alias, "choices": choices}
+    out: dict[str, Any] = {
+        "id": call.id,
+        "object": kind,
+        "created": created_s,
+        "model": call.alias,
+        "choices": choices,
+    }
     if usage is not None:
         out["usage"] = usage_fields(usage)
+        if (told := timings.fields(usage)) is not None:
+            out["timings"] = told
     return msgspec.json.encode(out)
 
 

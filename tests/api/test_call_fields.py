@@ -1,0 +1,243 @@
+"""Fields of chats and completions that come from llama-server and vLLM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from hybrid_router.api.openai import chat_request, completion_request
+from hybrid_router.core.call import Adapter, Call, Feature, Sampling
+from hybrid_router.core.errors import CallRefused, UnsupportedParameter
+
+GBNF = 'root ::= "yes" | "no"'
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+AS_SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+BOTH = ("chat", "completion")
+
+
+def read(kind: str, **fields: Any) -> Call:
+    """A minimal chat or completion with these fields set."""
+    if kind == "chat":
+        body = {"model": "fast", "messages": [{"role": "user", "content": "hi"}], **fields}
+        return chat_request.decode(msgspec.json.encode(body), call_id="c", principal="me", headers={}).call
+    body = {"model": "fast", "prompt": "Once", **fields}
+    return completion_request.decode(msgspec.json.encode(body), call_id="c", principal="me", headers={}).call
+
+
+def refused(kind: str, **fields: Any) -> CallRefused:
+    """The refusal of such a request."""
+    with pytest.raises(CallRefused) as caught:
+        read(kind, **fields)
+    return caught.value
+
+
+SAMPLERS: dict[str, tuple[Any, Any]] = {  # field → a value, one that it cannot have
+    "typical_p": (0.9, 1.5),
+    "repeat_last_n": (-1, -2),
+    "dry_multiplier": (0.8, -0.1),
+    "dry_base": (1.75, 0.5),
+    "dry_allowed_length": (2, -1),
+    "dry_penalty_last_n": (-1, "all"),
+    "dry_sequence_breakers": (["\n", ":"], [""]),
+    "xtc_probability": (0.5, 2),
+    "xtc_threshold": (0.1, -1),
+    "mirostat": (2, 3),
+    "mirostat_tau": (5.0, -1),
+    "mirostat_eta": (0.1, "x"),
+    "ignore_eos": (True, "yes"),
+}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_is_read_and_checked(kind: str, name: str) -> None:
+    """By llama-server's name, within its range; a value outside it is a 400 that names the field."""
+    value, wrong = SAMPLERS[name]
+    expected = tuple(value) if isinstance(value, list) else value
+
+    assert getattr(read(kind, **{name: value}).sampling, name) == expected
+    assert getattr(read(kind, **{name: None}).sampling, name) == getattr(Sampling(), name)
+    assert (refused(kind, **{name: wrong}).param or "").startswith(name)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("fields", "form", "feature"),
+    [
+        ({"grammar": GBNF}, {"type": "grammar", "grammar": GBNF}, Feature.GRAMMAR),
+        (
+            {"response_format": {"type": "grammar", "grammar": GBNF, "x": 1}},
+            {"type": "grammar", "grammar": GBNF},
+            Feature.GRAMMAR,
+        ),
+        ({"regex": "a+"}, {"type": "regex", "regex": "a+"}, Feature.GRAMMAR),
+        ({"guided_regex": "a+"}, {"type": "regex", "regex": "a+"}, Feature.GRAMMAR),
+        (
+            {"response_format": {"type": "regex", "regex": "a+"}},
+            {"type": "regex", "regex": "a+"},
+            Feature.GRAMMAR,
+        ),
+        ({"json_schema": SCHEMA}, AS_SCHEMA, Feature.SCHEMA),
+        ({"guided_json": SCHEMA}, AS_SCHEMA, Feature.SCHEMA),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, AS_SCHEMA, Feature.SCHEMA),
+        ({"response_format": {"type": "json_object"}}, {"type": "json_object"}, Feature.SCHEMA),
+    ],
+)
+def test_a_form_has_many_names(
+    kind: str, fields: dict[str, Any], form: dict[str, Any], feature: Feature
+) -> None:
+    """Whatever a client calls it, a call's form is one `response_format`, and a feature that steps need."""
+    call = read(kind, **fields)
+
+    assert (call.response_format, call.extra) == (form, {})
+    assert call.features == {feature}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"grammar": ""}, "grammar"),
+        ({"grammar": 1}, "grammar"),
+        ({"regex": ""}, "regex"),
+        ({"regex": "a" * 8193}, "regex"),
+        ({"json_schema": "{}"}, "json_schema"),
+        ({"grammar": GBNF, "regex": "a"}, "regex"),
+        ({"response_format": {"type": "json_object"}, "grammar": GBNF}, "grammar"),
+        ({"response_format": {"type": "grammar"}}, "response_format.grammar"),
+        ({"response_format": {"type": "regex", "regex": 1}}, "response_format.regex"),
+        ({"response_format": {"type": "json_object", "schema": 1}}, "response_format.schema"),
+        ({"response_format": {"type": ["text"]}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ],
+)
+def test_a_wrong_form_is_refused_by_name(kind: str, fields: dict[str, Any], param: str) -> None:
+    """Forms that are none, too long, or two at once."""
+    assert refused(kind, **fields).param == param
+
+
+def test_a_text_form_beside_a_grammar_is_no_second_one() -> None:
+    """`response_format: text` asks for nothing."""
+    call = read("chat", response_format={"type": "text"}, grammar=GBNF)
+
+    assert call.response_format == {"type": "grammar", "grammar": GBNF}
+
+
+def test_tools_and_grammars_do_not_go_together() -> None:
+    """A tool's call is written in the model's own form; a schema for the rest is fine."""
+    assert refused("chat", tools=[TOOL], grammar=GBNF).param == "grammar"
+    assert refused("chat", tools=[TOOL], regex="a").param == "regex"
+    assert read("chat", tools=[TOOL], tool_choice="none", grammar=GBNF).features == {Feature.GRAMMAR}
+    assert read("chat", tools=[TOOL], json_schema=SCHEMA).features == {Feature.TOOLS, Feature.SCHEMA}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_adapters_are_chosen_by_name(kind: str) -> None:
+    """`lora` names adapters, with a scale; none named is none asked for."""
+    call = read(kind, lora=[{"name": "polite", "scale": 0.5}, {"name": "terse"}])
+
+    assert call.adapters == (Adapter("polite", 0.5), Adapter("terse", 1.0))
+    assert call.features == {Feature.ADAPTERS}
+    assert read(kind, lora=[]).features == frozenset()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("lora", "param"),
+    [
+        ([{"id": 0, "scale": 1.0}], "lora[0].id"),
+        ([{"name": "a"}, {"name": "b", "path": "/etc/passwd"}], "lora[1].path"),
+        ([{"scale": 1.0}], "lora[0].name"),
+        ([{"name": "a"}, {"name": "a"}], "lora"),
+        ([{"name": "a", "scale": 1e9}], "lora[0].scale"),
+        ([{"name": ""}], "lora[0].name"),
+        ([{"name": f"a{i}"} for i in range(9)], "lora"),
+        ("polite", "lora"),
+    ],
+)
+def test_wrong_adapters_are_refused_by_name(kind: str, lora: Any, param: str) -> None:
+    """Numbers and paths would let a client choose files; the rest are slips."""
+    assert refused(kind, lora=lora).param == param
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_truncation_is_only_as_asked(kind: str) -> None:
+    """Two ways of cutting a prompt that is too long; any other word is refused."""
+    assert read(kind, truncate="middle").truncate == "middle"
+    assert read(kind).truncate is None
+    assert refused(kind, truncate=True).param == "truncate"
+
+
+def test_parallel_tool_calls_belong_to_tools() -> None:
+    """The wish is kept where tools can be called, and means nothing elsewhere."""
+    assert read("chat", tools=[TOOL], parallel_tool_calls=False).parallel_tool_calls is False
+    assert read("chat", parallel_tool_calls=False).parallel_tool_calls is None
+    assert refused("chat", tools=[TOOL], parallel_tool_calls="no").param == "parallel_tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"reasoning_budget": 100}, 100),
+        ({"thinking_budget_tokens": 0}, 0),
+        ({"reasoning_budget": 5, "thinking_budget_tokens": 9}, 5),
+        ({"reasoning_budget": -1}, None),
+        ({}, None),
+    ],
+)
+def test_reasoning_has_a_budget(fields: dict[str, Any], tokens: int | None) -> None:
+    """Two names, the first counts; -1 is none."""
+    assert read("chat", **fields).reasoning_tokens == tokens
+
+
+def test_reasoning_words_are_checked() -> None:
+    """OpenAI's efforts are known, and nothing else."""
+    assert read("chat", reasoning_effort="minimal").reasoning_effort == "minimal"
+    assert refused("chat", reasoning_effort="huge").param == "reasoning_effort"
+    assert refused("chat", reasoning_budget=-2).param == "reasoning_budget"
+
+
+def test_template_values_are_plain() -> None:
+    """Texts, numbers and truth values reach the template; null is not set."""
+    values = {"enable_thinking": False, "style": "terse", "depth": 3, "gone": None}
+
+    assert read("chat", chat_template_kwargs=values).template_values == {
+        "enable_thinking": False,
+        "style": "terse",
+        "depth": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "param"),
+    [
+        ({"a": [1]}, "chat_template_kwargs.a"),
+        ({"a": {}}, "chat_template_kwargs.a"),
+        ({"a": "x" * 1025}, "chat_template_kwargs.a"),
+        ({"messages": "x"}, "chat_template_kwargs.messages"),
+        ({"add_generation_prompt": False}, "chat_template_kwargs.add_generation_prompt"),
+        ({"a b": 1}, "chat_template_kwargs"),
+        ({f"a{i}": 1 for i in range(33)}, "chat_template_kwargs"),
+        ([1], "chat_template_kwargs"),
+    ],
+)
+def test_other_template_values_are_refused_by_name(values: Any, param: str) -> None:
+    """Nothing nested, nothing long, and nothing that the router itself gives a template."""
+    assert refused("chat", chat_template_kwargs=values).param == param
+
+
+def test_token_scores_are_part_of_the_call() -> None:
+    """`logprobs` alone asks for the tokens' own; `top_logprobs` for others beside them."""
+    assert read("chat", logprobs=True).top_logprobs == 0
+    assert read("chat", logprobs=True, top_logprobs=5).top_logprobs == 5
+    assert read("chat").top_logprobs is None
+    assert read("chat", logprobs=True, top_logprobs=5).extra == {}
+
+
+def test_choices_are_not_compared() -> None:
+    """`best_of` above `n` would need answers that are thrown away: it is refused."""
+    assert isinstance(refused("completion", best_of=3, n=2), UnsupportedParameter)
+    assert read("completion", best_of=2, n=2).n == 2
