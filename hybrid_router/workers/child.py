@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, cast
 
 from hybrid_router.engines.task import Opened, Settings, Task
 from hybrid_router.workers import protocol, sandbox
@@ -31,6 +32,10 @@ from hybrid_router.workers.protocol import (
 
 PROGRAM = (sys.executable, "-I", "-m", "hybrid_router.workers.main")
 _LAST_WORDS_COUNT = 40
+_SHOWN_COUNT = 300
+_TELLING = re.compile(r"ASSERT|ABORT|what\(\):|[Ee]rror\b|Error: ")
+# Others end a process in these ways: the kernel when memory is short, its owner, our own hanging up.
+_NOT_ITS_OWN = frozenset({0, -signal.SIGKILL, -signal.SIGTERM})
 OnLine = Callable[[str], None]
 
 
@@ -40,13 +45,19 @@ class Child(asyncio.Protocol):
     Attributes:
         opened: resolves when the model is open.
         ended: resolves to why the process ended; never fails.
-        hopeless: whether starting again cannot help.
+        hopeless: whether starting again cannot help: it said so, or the file was its end.
+        lines: what hears its standard error.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], on_line: OnLine) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], path: str, on_line: OnLine) -> None:
         loop = asyncio.get_running_loop()
+        self.hopeless = False
         self._process = process
+        self._stderr = cast("IO[bytes]", process.stderr)
+        os.set_blocking(self._stderr.fileno(), False)  # what it leaves behind may hold it open for ever
+        self._path = path
         self._on_line = on_line
+        self.lines = _Lines(self)
         self._unframer = protocol.Unframer()
         self._answers: dict[int, PendingAnswer] = {}
         self._pongs: dict[int, asyncio.Future[Pong]] = {}
@@ -63,10 +74,6 @@ class Child(asyncio.Protocol):
     def pid(self) -> int:
         """The process's id, also its group's."""
         return self._process.pid
-
-    @property
-    def hopeless(self) -> bool:
-        return self._failed is not None
 
     @property
     def in_flight_count(self) -> int:
@@ -145,7 +152,7 @@ class Child(asyncio.Protocol):
             case Ready(opened):
                 self._open(opened)
             case Failed(reason):
-                self._failed = reason
+                self._failed, self.hopeless = reason, True
             case Pong():
                 if (pong := self._pongs.pop(frame.number, None)) is not None and not pong.done():
                     pong.set_result(frame)
@@ -170,13 +177,29 @@ class Child(asyncio.Protocol):
         status = self._process.wait()
         self.kill()  # whatever it started: nobody else knows about them
         self._read_out()
+        self._hear_out()
         self.hang_up()
-        self.ended.set_result(self._failed or _how_it_ended(status))
+        self.ended.set_result(self._failed or self._why(status))
         for answer in self._answers.values():
             answer.fail(WorkerGone(self.ended.result()))
         self._answers.clear()
         if not self.opened.done():
             self.opened.cancel()
+
+    def _why(self, status: int) -> str:
+        """A return code in words; that of a file which was its end, with the file and the last words."""
+        how = _how_it_ended(status)
+        opened = self.opened.done() and not self.opened.cancelled()
+        if opened or status in _NOT_ITS_OWN:
+            return how
+        self.hopeless = True
+        return f"{self._path}: {how} while it opened this file: {last_words(self._last_words)}"
+
+    def _hear_out(self) -> None:
+        """Take what is still in standard error; never more than a pipe holds."""
+        with contextlib.suppress(OSError, ValueError):  # nothing there, or closed already
+            self.lines.data_received(os.read(self._stderr.fileno(), 1 << 16))
+        self.lines.finish()
 
     def _read_out(self) -> None:
         """Take what is still in the pipe; the loop may not have been told of it yet."""
@@ -202,7 +225,24 @@ class _Lines(asyncio.Protocol):
         *lines, rest = (self._pending + data).split(b"\n")
         self._pending = rest[-4096:]
         for line in lines:
-            self._child.heard_line(line.decode("utf-8", "replace")[:1000])
+            self._hear(line)
+
+    def finish(self) -> None:
+        """Take the last line, which nothing ends."""
+        if self._pending:
+            self._hear(self._pending)
+            self._pending = b""
+
+    def _hear(self, line: bytes) -> None:
+        self._child.heard_line(line.decode("utf-8", "replace")[:1000])
+
+
+def last_words(lines: Iterable[str]) -> str:
+    """What a process said of its end: its last line that speaks of an error, else its last line at all."""
+    said = [line.strip() for line in lines if line.strip()]
+    telling = [line for line in said if _TELLING.search(line)]
+    words = (telling or said or ["it said nothing"])[-1][:_SHOWN_COUNT]
+    return "".join(c if c.isprintable() else "?" for c in words)
 
 
 def _how_it_ended(status: int) -> str:
@@ -241,8 +281,8 @@ async def spawn(settings: Settings, on_line: OnLine, program: Sequence[str] = PR
     except OSError:
         ours.close()
         raise
-    child = Child(process, on_line)
-    await loop.connect_read_pipe(lambda: _Lines(child), process.stderr)
+    child = Child(process, settings.path, on_line)
+    await loop.connect_read_pipe(lambda: child.lines, process.stderr)
     await loop.create_connection(lambda: child, sock=ours)
     child._send(protocol.framed(Open(settings)))  # noqa: SLF001 - part of being born
     return child

@@ -11,6 +11,7 @@ from hybrid_router.engines.task import Opened
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 _STEADY_AFTER_S = 60.0
+_MOST_LOADS = 6
 
 
 class Absent(Struct, frozen=True):
@@ -53,6 +54,31 @@ def pause_s(failure_count: int) -> float:
 def failures_after(failure_count: int, lived_s: float) -> int:
     """Failures in a row, counting one more; a child that lived long makes it the first again."""
     return 1 if lived_s >= _STEADY_AFTER_S else failure_count + 1
+
+
+class Ending(Struct, frozen=True):
+    """How a child ended.  `loading`: before it had its model; `hopeless`: another would fare the same."""
+
+    reason: str
+    loading: bool = False
+    hopeless: bool = False
+
+
+def given_up(ending: Ending, killed_count: int) -> str | None:
+    """Why no other child is started, or None.
+
+    Args:
+        killed_count: children in a row that ended before their model was open, this one included.  Mostly
+            memory ran out: that may pass, but every try takes it from others.
+    """
+    if ending.hopeless:
+        return ending.reason
+    if killed_count < _MOST_LOADS:
+        return None
+    return (
+        f"{ending.reason} while it opened its model, {killed_count} times in a row; if memory is short, "
+        "lower `context` or `parallel` or choose smaller weights, then reload"
+    )
 
 
 def wait_s(state: State, now_s: float) -> float | None:

@@ -17,7 +17,7 @@ from hybrid_router.engines.task import Settings
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn
-from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
+from hybrid_router.workers.life import Absent, Dead, Ending, Loading, Resident, State
 from hybrid_router.workers.protocol import Pong
 
 _GRACE_S = 2.0
@@ -141,32 +141,34 @@ class Worker:
     async def _keep(self) -> None:
         """Own the state: one generation after the other."""
         loop = asyncio.get_running_loop()
-        failure_count = 0
+        failure_count = killed_count = 0
         await self._wanted.wait()
         while True:
             started_s = loop.time()
-            reason, hopeless = await self._generation(started_s)
+            ending = await self._generation(started_s)
             failure_count = life.failures_after(failure_count, loop.time() - started_s)
-            pause_s = life.pause_s(failure_count)
-            self._become(Dead(reason, None if hopeless else loop.time() + pause_s))
-            if hopeless:
+            killed_count = killed_count + 1 if ending.loading else 0
+            if why := life.given_up(ending, killed_count):
+                self._become(Dead(why, None))
                 return
+            pause_s = life.pause_s(failure_count)
+            self._become(Dead(ending.reason, loop.time() + pause_s))
             await asyncio.sleep(pause_s)
 
-    async def _generation(self, started_s: float) -> tuple[str, bool]:
-        """One child's life.  Returns why it ended and whether another would fare the same."""
+    async def _generation(self, started_s: float) -> Ending:
+        """One child's life."""
         self._become(Loading(started_s))
         try:
             child = await _born(spawn(self._settings, self._on_line, self._program))
         except OSError as error:
-            return f"the worker could not be started ({error.strerror})", False
+            return Ending(f"the worker could not be started ({error.strerror})")
         try:
             await asyncio.wait((child.opened, child.ended), return_when=asyncio.FIRST_COMPLETED)
             if child.opened.done() and not child.opened.cancelled():
                 self._child = child
                 self._become(Resident(child.opened.result(), asyncio.get_running_loop().time()))
-            reason = await _watched(child, self._heartbeat)
-            return reason or child.ended.result(), child.hopeless
+            why = await _watched(child, self._heartbeat)
+            return Ending(why or child.ended.result(), self._child is None, child.hopeless)
         finally:
             self._child = None  # the state follows at once, or this task is being closed
             await _end(child)

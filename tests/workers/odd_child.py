@@ -91,6 +91,13 @@ def main() -> None:
     say("pid", os.getpid())
     if pipe.recv(65536) and way == "never opens":
         linger()
+    if way.startswith("dies of "):
+        say("GGML_ASSERT(tensor->nb[0] > 0) failed")
+        sys.stderr.write("the stack, which says little")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.Signals[way.removeprefix("dies of ")])
+    if way == "raises":
+        raise MemoryError("no room for \x1b[31m 7 layers")
     if way == "leaves a child" and fork(leave_group=False):
         linger()
     if way == "leaves a ghost" and fork(leave_group=True):

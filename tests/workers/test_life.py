@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hybrid_router.engines.task import Opened
 from hybrid_router.workers import life
-from hybrid_router.workers.life import Absent, Dead, Loading, Resident
+from hybrid_router.workers.life import Absent, Dead, Ending, Loading, Resident
 
 OPENED = Opened(description="d", context=9, parallel=2, has_template=True, vocabulary_count=3)
 
@@ -42,3 +42,15 @@ def test_a_dead_worker_says_when_it_starts_again() -> None:
     assert life.why_down(Dead("killed", 10.0), 7.5) == "killed; starting again in 2.5 s"
     assert life.why_down(Dead("killed", 10.0), 10.0) is None
     assert life.why_down(Dead("bad file", None), 1e9) == "bad file"
+
+
+def test_who_cannot_open_its_model_is_given_up() -> None:
+    """At once where another would fare the same, else after a few tries; the reason says what to lower."""
+    assert life.given_up(Ending("bad file", loading=True, hopeless=True), 1) == "bad file"
+    killed = Ending("worker was killed by SIGKILL", loading=True)
+    tries = [life.given_up(killed, count) for count in range(1, 9)]
+
+    assert tries[:5] == [None] * 5
+    assert all(tries[5:])
+    assert "6 times" in str(tries[5])
+    assert "`context`" in str(tries[5])

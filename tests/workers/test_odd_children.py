@@ -131,6 +131,53 @@ async def test_an_odd_child_is_killed_before_the_next_is_started(way: str, reaso
         assert one.overlaps == []
 
 
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL"])
+async def test_a_file_that_kills_its_worker_is_opened_once(name: str) -> None:
+    """The reason names the file, the signal and what was said of it; who asks later is told the same."""
+    async with odd(f"dies of {name}") as one:
+        state = await one.worker.settled()
+
+        assert state == Dead(
+            f"/nowhere: worker was killed by {name} while it opened this file: "
+            "GGML_ASSERT(tensor->nb[0] > 0) failed",
+            None,
+        )
+        with pytest.raises(WorkerDown, match=rf"/nowhere.*{name}"):
+            await one.worker.child()
+        assert [type(each) for each in one.states] == [Loading, Dead]
+
+
+async def test_an_engine_that_raises_while_it_opens_is_started_once() -> None:
+    """The last words are the exception's, and no terminal acts on them."""
+    async with odd("raises") as one:
+        state = await one.worker.settled()
+
+        assert isinstance(state, Dead)
+        assert state.until_s is None
+        assert "/nowhere: worker exited with status 1" in state.reason
+        assert state.reason.endswith("MemoryError: no room for ?[31m 7 layers")
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+async def test_a_child_that_others_end_while_it_opens_is_started_again(name: str) -> None:
+    """Memory may be short for a moment only."""
+    async with odd(f"dies of {name}", f"dies of {name}", "serves") as one:
+        await soon(lambda: isinstance(one.worker.state, Resident), "the third is open")
+
+        assert one.reasons() == [f"worker was killed by {name}"] * 2
+
+
+async def test_a_child_that_dies_after_it_opened_is_started_again() -> None:
+    """The file was not its end: it had served."""
+    async with odd("leaves a child", "serves") as one:
+        first = await one.worker.child()
+        first.begin(task)
+        await first.ended
+
+        assert await one.worker.child() is not first
+        assert not first.hopeless
+
+
 async def test_a_child_without_work_is_not_stuck() -> None:
     """F03: it may be at the same step for days."""
     async with odd("is idle", heartbeat=Heartbeat(every_s=0.01, limit_s=10, step_s=0.05)) as one:
