@@ -8,22 +8,24 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from hybrid_router.core.backend import IDLE, Load
-from hybrid_router.core.call import Call, Feature
+from hybrid_router.core.backend import GENERATES, IDLE, Load
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
     CallRefused,
     ContextOverflow,
+    NotAble,
     PrefillRefused,
     QueueFull,
     RouterError,
     StreamBroken,
+    UnsupportedParameter,
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Task
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Settings, Task
 from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Resident
@@ -31,6 +33,15 @@ from hybrid_router.workers.protocol import ProtocolError
 from hybrid_router.workers.worker import Worker, WorkerDown
 
 _BUSY_RETRY_S = 1.0
+_OPERATIONS = MappingProxyType(
+    {
+        "generate": GENERATES,
+        "embed": frozenset({Operation.EMBED}),
+        "rerank": frozenset({Operation.RERANK}),
+    }
+)
+# Most models can; one that cannot refuses once it is loaded, and another step may try.
+_HOPED_FOR = frozenset({Feature.TOOLS, Feature.SCHEMA, Feature.GRAMMAR, Feature.LOGPROBS, Feature.INFILL})
 
 
 class LocalModel(Struct, frozen=True):
@@ -53,9 +64,19 @@ class Local:
         self._models = models
         self._missing = missing
 
+    def operations(self, model: str) -> frozenset[Operation]:
+        """What router.yaml says the model is for."""
+        known = self._models.get(model)
+        return GENERATES if known is None else _OPERATIONS[known.worker.settings.purpose]
+
     def features(self, model: str) -> frozenset[Feature]:
-        """Text only: tools, schemas and images are not understood yet."""
-        return frozenset()
+        """What the model says once it is resident; before, what its settings let one hope for."""
+        known = self._models.get(model)
+        if known is None:
+            return _HOPED_FOR
+        settings, state = known.worker.settings, known.worker.state
+        able = state.opened.can if isinstance(state, Resident) else _hoped_for(settings)
+        return able | {Feature.ADAPTERS} if settings.adapters else able
 
     def down(self, model: str) -> str | None:
         if model in self._missing:
@@ -106,24 +127,49 @@ async def _child(worker: Worker, step: Step) -> Child:
         raise BackendUnavailable(f"{step.name}: {error}", retry_after_s=error.wait_s) from error
 
 
-def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:
-    def task_of(task_id: int) -> Task:
-        return Task(
-            id=task_id,
-            operation=call.operation,
-            messages=call.messages,
-            prompts=call.prompts,
-            sampling=call.sampling,
-            n=call.n,
-            written=call.written,
-        )
+def _hoped_for(settings: Settings) -> frozenset[Feature]:
+    """What a model that is not resident is taken to be able to do."""
+    if settings.purpose != "generate":
+        return frozenset()
+    media = {Feature.IMAGES, Feature.AUDIO} if settings.projector_path is not None else set()
+    return _HOPED_FOR | media
 
+
+def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:
     try:
-        return child.begin(task_of)
+        return child.begin(lambda task_id: task_of(task_id, call, step))
     except WorkerGone as error:
         raise BackendUnavailable(f"{step.name}: {error}") from error
     except ProtocolError as error:
         raise CallRefused(f"the call is too large for {step.name}", detail=str(error)) from error
+
+
+def task_of(task_id: int, call: Call, step: Step) -> Task:
+    """What the engine is asked."""
+    return Task(
+        id=task_id,
+        operation=call.operation,
+        messages=call.messages,
+        prompts=call.prompts,
+        sampling=call.sampling,
+        n=call.n,
+        written=call.written,
+        principal=call.principal,
+        private=step.private,
+        tools=call.tools,
+        tool_choice=call.tool_choice,
+        parallel_tool_calls=call.parallel_tool_calls,
+        response_format=call.response_format,
+        top_logprobs=call.top_logprobs,
+        echo=call.echo,
+        suffix=call.suffix,
+        query=call.query,
+        truncate=call.truncate,
+        reasoning_effort=call.reasoning_effort,
+        reasoning_tokens=call.reasoning_tokens,
+        template_values=call.template_values,
+        adapters=call.adapters,
+    )
 
 
 async def _events(answer: PendingAnswer, step: Step) -> AsyncGenerator[Batch]:
@@ -149,6 +195,8 @@ def _named(refused: Refused, step: Step, *, started: bool) -> RouterError:
         return PrefillRefused(f"{step.name}: {refused.message}")
     if refused.code == ContextOverflow.code:
         return ContextOverflow(refused.message)
+    if refused.code == UnsupportedParameter.code:
+        return NotAble(f"{step.name}: {refused.message}")
     if refused.by_call:
         return CallRefused(refused.message, code=refused.code)
     return BackendError(f"{step.name}: {refused.message}", code=refused.code)

@@ -78,6 +78,11 @@ class Worker:
         self._owner: asyncio.Task[None] | None = None
         self.state: State = Absent()
 
+    @property
+    def settings(self) -> Settings:
+        """How its model is opened."""
+        return self._settings
+
     def start(self, *, load: bool) -> None:
         """Begin keeping the model; `load`: at once, otherwise at the first call."""
         if load:
