@@ -156,7 +156,8 @@ class Grammar:
     def _text(self, text: str) -> str:
         """A text as an expression: markers that are tokens as such, or spelled out."""
         pieces = []
-        markers = Markers(self.format.markers + (self.thought or ()))
+        single = tuple(mark for mark in self.thought or () if self.ids(mark) is not None)
+        markers = Markers(self.format.markers + single)
         while text:
             at, marker = markers.first(text, final=True)
             if at:
