@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -101,6 +101,7 @@ class Against(RuleBasedStateMachine):
 
 
 TestAgainst = Against.TestCase
+TestAgainst.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(st.integers(1, 3000), st.integers(0, 3000), st.integers(0, 100))
