@@ -1,0 +1,264 @@
+"""Vectors and relevance: many texts in one batch, tasks in turn."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from hybrid_router.core.event import Embedding, Event, Finish, Relevance, Usage
+from hybrid_router.engines.llama.context import Entry
+from hybrid_router.engines.llama.fit import settled
+from hybrid_router.engines.llama.opening import fitted
+from hybrid_router.engines.llama.passages import Passages
+from hybrid_router.engines.llama.pooled import ComputeFailed, PooledContext
+from hybrid_router.engines.llama.weights import Weights
+from hybrid_router.engines.task import (
+    Answer,
+    Opened,
+    Output,
+    Refused,
+    Settings,
+    Task,
+    TaskRefused,
+)
+
+_DEFAULT_PARALLEL = 4
+_TEXTS_COUNT = 64  # in one batch
+_WHOLE_ONLY_TEXTS_COUNT = 8  # recurrent models keep a state for each, whether it is used or not
+
+
+@dataclass(eq=False)
+class _Passage:
+    """A text on its way.
+
+    `slot` is its sequence while the context holds something of it.  `alone`: a batch failed that it was in,
+    so it gets batches for itself.
+    """
+
+    task_id: int
+    index: int
+    tokens: list[int]
+    computed_count: int = 0
+    slot: int | None = None
+    alone: bool = False
+
+    @property
+    def left_count(self) -> int:
+        return len(self.tokens) - self.computed_count
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a text gets of one batch."""
+
+    passage: _Passage
+    count: int
+
+    @property
+    def is_last(self) -> bool:
+        return self.count == self.passage.left_count
+
+    def entries(self) -> list[Entry]:
+        passage, at = self.passage, self.passage.computed_count
+        tokens = passage.tokens[at : at + self.count]
+        return [(token, at + i, passage.slot or 0, True) for i, token in enumerate(tokens)]
+
+
+@dataclass(eq=False)
+class _Ongoing:
+    """A task while a text of it is not computed.  Times are on the monotonic clock."""
+
+    waiting: deque[_Passage]
+    prompt_count: int
+    open_count: int
+    begun_s: float
+    computing_s: float | None = None
+
+    def usage(self, now_s: float) -> Usage:
+        started_s = now_s if self.computing_s is None else self.computing_s
+        return Usage(
+            self.prompt_count, 0, queue_s=started_s - self.begun_s, prefill_s=now_s - started_s, decode_s=0.0
+        )
+
+
+class EmbeddingEngine:
+    """Embeds texts, or ranks documents, by `Settings.purpose`.  See `engines.task.Engine`.
+
+    A batch takes a text of each task in turn until it holds `prefill_chunk` tokens; a longer text that cannot
+    be computed in parts has a batch for itself.  Between batches tasks come and go.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the model.
+
+        Raises:
+            EngineFailed: the file cannot be used for this; names it.
+        """
+        # What `parallel` calls ask is one queue of texts: they need no cells of their own.
+        _, self._fit = fitted(replace(settings, parallel=1))
+        self._weights = Weights(settings.path, settled(settings.offload, self._fit), checked=True)
+        self._length = self._fit.context
+        self._parallel = settings.parallel or _DEFAULT_PARALLEL
+        self._chunk = settings.prefill_chunk
+        self._context = PooledContext(
+            self._weights,
+            settings,
+            length=self._length,
+            sequences_count=_WHOLE_ONLY_TEXTS_COUNT if self._weights.whole_only else _TEXTS_COUNT,
+        )
+        self._ranks = settings.purpose == "rerank"
+        self._passages = Passages(self._weights, settings, self._length)
+        self._free_slots = deque(range(self._context.sequences_count))
+        self._ongoing: dict[int, _Ongoing] = {}
+        self._turns: deque[int] = deque()  # tasks with texts that wait
+        self._begun: _Passage | None = None  # a text of which a part is computed
+        self._suspects: deque[_Passage] = deque()  # texts of batches that failed
+
+    def opened(self) -> Opened:
+        """What the model is."""
+        return Opened(
+            description=self._weights.description,
+            context=self._length,
+            parallel=self._parallel,
+            has_template=False,
+            vocabulary_count=self._weights.vocabulary_count,
+            width=0 if self._ranks else self._context.pooling.width,
+            gpu_layers=self._fit.gpu_layers,
+        )
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._ongoing)
+
+    def begin(self, task: Task) -> list[Answer]:
+        try:
+            found = self._passages.of(task)
+        except TaskRefused as no:
+            return [Refused(id=task.id, code=no.code, message=no.message, by_call=no.by_call)]
+        self._ongoing[task.id] = _Ongoing(
+            waiting=deque(_Passage(task.id, index, tokens) for index, tokens in enumerate(found)),
+            prompt_count=sum(map(len, found)),
+            open_count=len(found),
+            begun_s=time.monotonic(),
+        )
+        self._turns.append(task.id)
+        return []
+
+    def cancel(self, task_id: int) -> None:
+        if self._ongoing.pop(task_id, None) is None:
+            return
+        if task_id in self._turns:
+            self._turns.remove(task_id)
+        self._suspects = deque(passage for passage in self._suspects if passage.task_id != task_id)
+        if self._begun is not None and self._begun.task_id == task_id:
+            self._release(self._begun)
+            self._begun = None
+
+    def step(self) -> list[Answer]:
+        shares = self._divided()
+        for share in shares:
+            ongoing = self._ongoing[share.passage.task_id]
+            ongoing.computing_s = ongoing.computing_s or time.monotonic()
+        try:
+            self._context.compute([entry for share in shares for entry in share.entries()])
+            found = [(share.passage, self._event(share.passage)) for share in shares if share.is_last]
+        except ComputeFailed as failure:
+            return self._set_apart([share.passage for share in shares], str(failure))
+        for share in shares:
+            self._advance(share)
+        return self._answers(found)
+
+    def _divided(self) -> list[_Share]:
+        """The next batch: what is begun, then a text of each task in turn while there is room."""
+        if self._begun is None and self._suspects:
+            self._begun = self._suspects.popleft()
+        if self._begun is not None and self._begun.alone:
+            return [self._share(self._begun, self._chunk)]
+        shares: list[_Share] = []
+        room_count = self._chunk
+        while (passage := self._next(room_count, is_first=not shares)) is not None:
+            shares.append(self._share(passage, room_count))
+            room_count -= shares[-1].count
+        return shares
+
+    def _next(self, room_count: int, *, is_first: bool) -> _Passage | None:
+        """The text that goes on or comes next; None: the batch is full."""
+        if room_count <= 0 or not (self._free_slots or self._begun):
+            return None
+        if self._begun is not None or not self._turns:
+            return self._begun
+        waiting = self._ongoing[self._turns[0]].waiting
+        if not (is_first or self._context.pooling.splits or waiting[0].left_count <= room_count):
+            return None
+        task_id = self._turns.popleft()
+        if len(waiting) > 1:
+            self._turns.append(task_id)
+        return waiting.popleft()
+
+    def _share(self, passage: _Passage, room_count: int) -> _Share:
+        """What a text gets of a batch: all that is left of it, if it cannot be computed in parts."""
+        count = passage.left_count
+        if self._context.pooling.splits:
+            count = min(count, room_count)
+        if passage.slot is None:
+            passage.slot = self._free_slots.popleft()
+        self._begun = passage if count < passage.left_count else None
+        return _Share(passage, count)
+
+    def _event(self, passage: _Passage) -> Event:
+        slot = passage.slot or 0
+        if self._ranks:
+            return Relevance(self._context.row(slot)[0].item(), passage.index)
+        return Embedding(self._context.unit_row(slot).astype("<f4").tobytes(), passage.index)
+
+    def _advance(self, share: _Share) -> None:
+        """Note what is computed; a whole text leaves its place."""
+        passage = share.passage
+        passage.computed_count += share.count
+        if not passage.left_count:
+            self._release(passage)
+
+    def _release(self, passage: _Passage) -> None:
+        """Give a text's sequence back."""
+        if passage.slot is not None:
+            self._context.forget(passage.slot)
+            self._free_slots.append(passage.slot)
+            passage.slot = None
+
+    def _set_apart(self, passages: list[_Passage], reason: str) -> list[Answer]:
+        """After a batch that failed: its texts begin anew, each alone.  The one at fault ends its task."""
+        self._begun = None
+        for passage in passages:
+            self._release(passage)
+            passage.computed_count, passage.alone = 0, True
+        self._context.clear()
+        if len(passages) > 1:
+            self._suspects.extend(passages)
+            return []
+        (passage,) = passages
+        self.cancel(passage.task_id)
+        message = f"text {passage.index} cannot be computed: {reason}"
+        return [Refused(id=passage.task_id, code="backend_error", message=message)]
+
+    def _answers(self, found: list[tuple[_Passage, Event]]) -> list[Answer]:
+        """What a batch brought, by task."""
+        shown: dict[int, list[Event]] = {}
+        for passage, event in found:
+            shown.setdefault(passage.task_id, []).extend((event, Finish("stop", passage.index)))
+            self._ongoing[passage.task_id].open_count -= 1
+        return [self._output(task_id, events) for task_id, events in shown.items()]
+
+    def _output(self, task_id: int, events: list[Event]) -> Output:
+        ongoing = self._ongoing[task_id]
+        if ongoing.open_count:
+            return Output(id=task_id, events=events)
+        del self._ongoing[task_id]
+        return Output(id=task_id, events=[*events, ongoing.usage(time.monotonic())], last=True)
+
+    def close(self) -> None:
+        self._ongoing.clear()
+        self._context.close()
+        self._weights.close()
