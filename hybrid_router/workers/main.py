@@ -107,10 +107,10 @@ def main(arguments: list[str]) -> int:
         # cores than they think.  Starter model, two threads on two cores, tokens/s alone and beside one
         # busy program: spinning 106 and 0.6, this short spin 100 and 25, no spin at all 40 and 30.
         os.environ["GOMP_SPINCOUNT"] = "1000"
-    from hybrid_router.engines.llama.engine import LlamaEngine  # noqa: PLC0415 - after the sandbox is up
+    from hybrid_router.engines.opening import open_engine  # noqa: PLC0415 - after the sandbox is up
 
     try:
-        engine = LlamaEngine(settings)
+        engine = open_engine(settings)
     except EngineFailed as error:
         pipe.send(Failed(str(error)))
         return 3
