@@ -184,10 +184,10 @@ async def _events(answer: PendingAnswer, step: Step) -> AsyncGenerator[Batch]:
             raise StreamBroken(f"{step.name}: {error}") from error
         raise BackendUnavailable(f"{step.name}: {error}") from error
     except TaskFailed as error:
-        raise _named(error.refused, step, started=started) from error
+        raise named(error.refused, step, started=started) from error
 
 
-def _named(refused: Refused, step: Step, *, started: bool) -> RouterError:
+def named(refused: Refused, step: Step, *, started: bool) -> RouterError:
     """The error a refusal means."""
     if started:
         return StreamBroken(f"{step.name}: {refused.message}", code=refused.code)

@@ -217,6 +217,8 @@ def changed(call: Call, change: Change) -> Call:
     """
     if not all(isinstance(prompt, str) for prompt in call.prompts):
         raise RedactionImpossible("a prompt given as token ids cannot be searched")
+    if any(change(adapter.name, "") != adapter.name for adapter in call.adapters):
+        raise RedactionImpossible("the name of an adapter holds what is to be redacted")
     return replace(
         call,
         messages=tuple(_message(message, change) for message in call.messages),

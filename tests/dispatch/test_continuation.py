@@ -21,7 +21,16 @@ from hybrid_router.core.errors import (
     RouterError,
     StreamBroken,
 )
-from hybrid_router.core.event import Event, Finish, Reasoning, Text, ToolFragment, Usage
+from hybrid_router.core.event import (
+    Event,
+    Finish,
+    PromptScores,
+    Reasoning,
+    Text,
+    TokenScore,
+    ToolFragment,
+    Usage,
+)
 from hybrid_router.core.step import Plan, Step, Timeouts, Treatment
 from hybrid_router.dispatch import engine
 from hybrid_router.dispatch.record import Attempt, Record
@@ -262,3 +271,42 @@ def test_whatever_breaks_the_text_is_the_whole_or_a_beginning_of_it(
     assert trial.error is not None or trial.text in {WHOLE, "One else"}
     assert len(trial.rows) == sum(len(backend.runs) for backend in trial.backends.values())
     assert "running" not in {row.outcome for row in trial.rows}
+
+
+SCORE = TokenScore(b"x", -0.5)
+
+
+async def test_a_replays_scores_begin_behind_its_seam() -> None:
+    """Scores of the prompt come once; those of swallowed text, and of the piece that is cut, are left out."""
+    first: list[Act] = [
+        [PromptScores((SCORE,))],
+        [Text("", scores=(SCORE,)), Text("One ", scores=(SCORE,))],
+        CUT,
+    ]
+    again: list[Act] = [
+        [PromptScores((SCORE,)), Text("One two ", scores=(SCORE, SCORE))],
+        [Text("three", scores=(SCORE,)), Finish("stop"), Usage(1, 3)],
+    ]
+    trial = await Trial(first, again).run(top_logprobs=0)
+
+    assert trial.text == "One two three"
+    told = [event for event in trial.events if isinstance(event, Text | PromptScores)]
+    assert [len(event.scores) for event in told] == [1, 1, 1, 0, 1]
+    assert sum(isinstance(event, PromptScores) for event in told) == 1
+
+
+async def test_prompt_scores_that_were_not_shown_are_not_lost() -> None:
+    """An answer that broke before them gets them from the step that goes on."""
+    again: list[Act] = [[PromptScores((SCORE,)), Text("so"), Finish("stop"), Usage(1, 1)]]
+    trial = await Trial([[Reasoning("hm")], CUT], again).run(top_logprobs=0)
+
+    assert [event for event in trial.events if isinstance(event, PromptScores)] == [PromptScores((SCORE,))]
+
+
+async def test_pieces_without_text_are_no_pieces() -> None:
+    """How many tokens are written is told by the pieces that hold some text."""
+    first: list[Act] = [[Text("", scores=(SCORE,)), Text("One ")], CUT]
+    trial = await Trial(first, answer("two."), prefills=(False, True)).run()
+
+    asked, _ = trial.backends["b1"].runs[0]
+    assert (asked.written, asked.written_count) == ("One ", 1)

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from hybrid_router.backends.scripted import Scripted, answer
 from hybrid_router.backends.workers_ai.encode import Model, requests
 from hybrid_router.core.call import (
+    Adapter,
     Call,
     FunctionCall,
     ImagePart,
@@ -27,7 +28,17 @@ from hybrid_router.core.call import (
     ToolCall,
 )
 from hybrid_router.core.errors import BackendBusy, PrefillRefused, RedactionImpossible
-from hybrid_router.core.event import Batch, Event, Finish, Reasoning, Text, ToolFragment, Usage
+from hybrid_router.core.event import (
+    Batch,
+    Event,
+    Finish,
+    PromptScores,
+    Reasoning,
+    Text,
+    TokenScore,
+    ToolFragment,
+    Usage,
+)
 from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.dispatch import redaction
 from hybrid_router.dispatch.redaction import redacted
@@ -140,9 +151,13 @@ EVERYWHERE = [
     saying("x", sampling=Sampling(stop=(JANE,))),
     saying("x", extra={"metadata": {"who": JANE}}),
     saying("x", extra={"user": JANE}),
+    saying("x", template_values={"persona": JANE}),
     saying("x", written=f"Dear {JANE}, "),
     saying("x", session=JANE),
     Call(id="x", operation=Operation.COMPLETE, alias="a", prompts=("ok", f"to {JANE}")),
+    Call(id="x", operation=Operation.COMPLETE, alias="a", prompts=("ok",), suffix=f"Yours, {JANE}"),
+    Call(id="x", operation=Operation.COMPLETE, alias="a", prompts=("ok",), query=f"who is {JANE}?"),
+    saying("x", sampling=Sampling(dry_sequence_breakers=(JANE,))),
 ]
 
 
@@ -153,6 +168,12 @@ def test_nothing_stays_in_anything_that_leaves(call: Call) -> None:
 
     assert JANE not in leaving(without)
     assert JANE not in repr(without)
+
+
+def test_an_adapters_name_stays_a_name() -> None:
+    """Under another one it would be another adapter, or none."""
+    with pytest.raises(RedactionImpossible):
+        redacted(saying("x", adapters=(Adapter(JANE),)), ALL)
 
 
 def test_headers_stay() -> None:
@@ -316,6 +337,15 @@ def test_what_is_put_back_is_not_looked_at_again() -> None:
     restorer = Restorer({"EMAIL_1": "<EMAIL_2>", "EMAIL_2": "x"})
 
     assert restored(restorer, [Text("<EMAIL_1><EMAIL_2>")]) == {("text", 0, 0): "<EMAIL_2>x"}
+
+
+def test_scores_are_dropped_where_something_was_put_back() -> None:
+    """They are those of placeholders; an answer to a call in which nothing was found keeps its own."""
+    scores = (TokenScore(b"<EMAIL_1>", -0.5),)
+    said: Batch = [PromptScores(scores), Text("", scores=scores), Text("To <EMAIL_1>", scores=scores)]
+
+    assert Restorer({"EMAIL_1": "a@example.org"}).feed(said) == [Text("To a@example.org")]
+    assert Restorer({}).feed(said) == said
 
 
 async def test_a_cloud_is_run_with_the_redacted_call() -> None:

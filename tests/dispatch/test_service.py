@@ -127,6 +127,21 @@ async def test_what_nobody_can_do_names_what_is_off() -> None:
     )
 
 
+async def test_what_no_model_is_for_is_told_by_its_name() -> None:
+    """An embedding asked of a chat model: another model, or another step, would do."""
+    asked = msgspec.structs.replace(call("home"), operation=Operation.EMBED, messages=(), prompts=("a",))
+
+    with pytest.raises(UnsupportedParameter) as caught:
+        await refused(
+            service(Scripted([answer("home")], local=True, does=frozenset({Operation.CHAT}))), asked
+        )
+    assert caught.value.message == (
+        "no backend that is on and behind 'home' can embed: "
+        "ask another model, or give the alias a step that can"
+    )
+    assert caught.value.param == "model"
+
+
 async def test_an_able_step_that_is_down_is_a_matter_of_time() -> None:
     """The cloud could do tools, but not now: 503."""
     tools = msgspec.structs.replace(call(), features=frozenset({Feature.TOOLS}))

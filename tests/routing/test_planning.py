@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hybrid_router.config.load import load, loads
-from hybrid_router.core.call import Call, Feature, Message, Operation
+from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation, Sampling
 from hybrid_router.core.step import LeftOut, Plan, Step, Timeouts
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.plan import plan
@@ -329,3 +329,51 @@ def test_steps_that_no_rule_moves_keep_their_order(call: Call, facts: Facts, pol
     order = iter(step.name for step in policy.aliases["default"].steps)
 
     assert all(name in order for name in names(decided))  # a subsequence
+
+
+def test_a_model_that_is_for_something_else_is_left_out(policy: Policy) -> None:
+    """An embedding model does not chat, a chat model does not embed; the plan says so."""
+    facts = replace(
+        BOTH, operations={LOCAL: frozenset({Operation.EMBED}), CLOUD: frozenset({Operation.CHAT})}
+    )
+    chat = plan(asking(), facts, policy)
+    embed = plan(replace(asking(), operation=Operation.EMBED, messages=(), prompts=("a",)), facts, policy)
+
+    assert LOCAL not in names(chat)
+    assert LeftOut(step=LOCAL, because="it cannot chat") in chat.left_out
+    assert names(embed) == [LOCAL]
+    assert LeftOut(step=CLOUD, because="it cannot embed") in embed.left_out
+
+
+def test_steps_of_a_call_that_stays_home_say_so() -> None:
+    """So that an engine keeps nothing of it on disk; other calls' steps do not."""
+    policy = with_rules("[{name: keep_secrets_home, when: {text: [secret]}, local_only: true}]")
+
+    assert all(step.private for step in plan(asking("a secret"), BOTH, policy).steps)
+    assert not any(step.private for step in plan(asking("hello"), BOTH, policy).steps)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"suffix": "my secret"},
+        {"query": "my secret"},
+        {"template_values": {"persona": "secret"}},
+        {"template_values": {"secret": True}},
+        {"adapters": (Adapter("secret"),)},
+        {"response_format": {"type": "grammar", "grammar": 'root ::= "secret"'}},
+        {"sampling": Sampling(dry_sequence_breakers=("secret",))},
+    ],
+)
+def test_rules_read_every_text_of_a_call(fields: dict[str, Any]) -> None:
+    """A suffix or a template's value is as private as a message."""
+    policy = with_rules("[{name: keep_secrets_home, when: {text: [secret]}, local_only: true}]")
+
+    assert plan(asking(**fields), BOTH, policy).local_only
+
+
+def test_a_query_is_read_beside_every_document() -> None:
+    """A rerank call's size counts it as often."""
+    call = Call(id="x", operation=Operation.RERANK, alias="a", query="q" * 400, prompts=("d", "e", "f"))
+
+    assert Subject(call, Facts()).prompt_tokens >= 300
