@@ -13,11 +13,12 @@ from hybrid_router.core.call import Operation
 from hybrid_router.core.event import ToolFragment
 from hybrid_router.engines.llama.chat import formats
 from hybrid_router.engines.llama.chat.formats import Format
-from hybrid_router.engines.llama.chat.forms import Grammar, tight
+from hybrid_router.engines.llama.chat.forms import Grammar
 from hybrid_router.engines.llama.chat.harmony import HarmonyParser
+from hybrid_router.engines.llama.chat.parameters import inlined
 from hybrid_router.engines.llama.chat.parser import ChatParser, Manner
 from hybrid_router.engines.llama.chat.tools import Tools, tools_of
-from hybrid_router.engines.task import Task
+from hybrid_router.engines.task import Task, TaskRefused
 
 SPECIAL = {
     marker: 256 + at
@@ -240,7 +241,7 @@ def test_harmony_reasons_in_its_own_channel() -> None:
 
     assert accepts(grammar.calls(tools()), analysis + one, special=True)
     assert accepts(grammar.calls(tools()), one, special=True)
-    answer = grammar.answer(f"%json {tight({'type': 'integer'}, lenient=False)}")
+    answer = grammar.answer(inlined({"type": "integer"}))
     assert accepts(answer, f"{analysis}<|channel|>final<|message|>12", special=True)
     assert not accepts(answer, f"{analysis}<|channel|>final<|message|>twelve", special=True)
 
@@ -277,19 +278,41 @@ def test_an_enumeration_between_tags_is_its_words() -> None:
     assert not accepts(lark, call("Rome", "K"), special=True)
 
 
-def test_a_lax_tool_may_say_what_no_grammar_can() -> None:
-    """Schemas of tools that are not strict are held to as far as the library can."""
-    odd = {"type": "object", "properties": {"x": {"type": "integer", "not": {"const": 1}}}, "required": ["x"]}
-    for strict in (False, True):
-        document = {"type": "function", "function": {"name": "odd", "parameters": odd, "strict": strict}}
-        offered = tools_of(Task(id=1, operation=Operation.CHAT, tools=(document,), tool_choice="required"))
-        lark = Grammar(formats.LLAMA, ids(True)).calls(offered)
-        assert LLMatcher(TOKENIZER, LLMatcher.grammar_from_lark(lark)).is_error() == strict
+ODD: dict[str, Any] = {
+    "not": {"type": "integer", "not": {"const": 1}},
+    "pattern": {"type": "string", "pattern": "^(?!a)b$"},
+    "reference": {"$ref": "#/$defs/nowhere"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("form", [formats.LLAMA, formats.GLM], ids=["json", "tags"])
+def test_a_lax_tool_may_say_what_no_grammar_can(odd: dict[str, Any], form: Format) -> None:
+    """Of a tool that is not strict the rest is held to; a strict one is refused by name."""
+    parameters = {"type": "object", "properties": {"x": odd, "n": {"type": "integer"}}, "required": ["n"]}
+
+    def lark(*, strict: bool) -> str:
+        document = {"type": "function", "function": {"name": "f", "parameters": parameters, "strict": strict}}
+        task = Task(id=1, operation=Operation.CHAT, tools=(document,), tool_choice="required")
+        return Grammar(form, ids(True)).calls(tools_of(task))
+
+    calls = {
+        "llama3": '{"name": "f", "parameters": {"x": [1], "n": N}}',
+        "glm": "<tool_call>f\n<arg_key>x</arg_key>\n<arg_value>[1]</arg_value>\n<arg_key>n</arg_key>\n"
+        "<arg_value>N</arg_value>\n</tool_call>",
+    }
+    if "pattern" not in odd or form is formats.LLAMA:
+        assert accepts(lark(strict=False), calls[form.name].replace("N", "1"), special=True)
+        assert not accepts(lark(strict=False), calls[form.name].replace("N", '"1"'), special=True)
+    if "pattern" not in odd:
+        with pytest.raises(TaskRefused) as refused:
+            lark(strict=True)
+        assert refused.value.by_call
 
 
 def test_calls_or_an_answer_in_its_form() -> None:
     """Tools beside `response_format`: the answer is one or the other."""
-    answer = f"%json {tight({'type': 'integer'}, lenient=False)}"
+    answer = inlined({"type": "integer"})
     lark = Grammar(formats.HERMES, ids(True)).calls_or(tools("auto"), answer)
 
     assert accepts(lark, "12", special=True)

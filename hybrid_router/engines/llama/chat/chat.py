@@ -20,7 +20,7 @@ from hybrid_router.engines.llama.chat.formats import (
     generic,
     thought_of,
 )
-from hybrid_router.engines.llama.chat.forms import Grammar, Ids, tight
+from hybrid_router.engines.llama.chat.forms import Grammar, Ids
 from hybrid_router.engines.llama.chat.harmony import HarmonyParser
 from hybrid_router.engines.llama.chat.messages import (
     Plain,
@@ -30,6 +30,7 @@ from hybrid_router.engines.llama.chat.messages import (
     plain,
     taste_of,
 )
+from hybrid_router.engines.llama.chat.parameters import inlined
 from hybrid_router.engines.llama.chat.parser import ChatParser, Manner
 from hybrid_router.engines.llama.chat.template import Template
 from hybrid_router.engines.llama.chat.tools import Tools, tools_of
@@ -259,7 +260,7 @@ def _inlined(answer: Form) -> str:
     """An answer's form as a grammar's expression."""
     if answer.kind == "regex":
         return f"/{_SLASH.sub(_escaped, answer.source)}/"
-    return f"%json {tight(answer.source, lenient=False)}"
+    return inlined(answer.source)
 
 
 _SLASH = re.compile(r"\\.|/", re.DOTALL)

@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from hybrid_router.engines.llama.chat.formats import Format, Script, TagScript
+from hybrid_router.engines.llama.chat.parameters import arguments_of, value_of
 from hybrid_router.engines.llama.chat.source import Markers
 from hybrid_router.engines.llama.chat.tagged import is_text
 from hybrid_router.engines.llama.chat.tools import MOST_CALLS_COUNT, Tool, Tools
 
 Ids = Callable[[str], int | None]  # the token that is written so; None: it takes several
 _ANYTHING = "/(.|\\n)*/"
-# As models were trained to write it; and none of them gets lost in white space.
-_TIGHT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 @dataclass(frozen=True)
@@ -112,15 +110,21 @@ class Grammar:
 
     def _scripted(self, script: Script, tools: Tools, without: str) -> list[str]:
         outer = script.begin.removeprefix(without)
-        inner = "" if script.begin else without
         many = self._more(script.joint or "", tools.many and script.joint is not None)
         rules = [f"calls: {self._text(outer)} first {many} {self._text(script.end)}"]
         for number, tool in enumerate(tools.offered.values()):
-            before = script.named(tool.name)
-            after = f"%json {arguments_schema(tool)} {self._text(script.after)}"
-            rules.append(f"call_{number}: {self._text(before)} {after}")
-            rules.append(f"first_{number}: {self._text(before.removeprefix(inner))} {after}")
-        return [*rules, *_choices(len(tools.offered))]
+            rules.append(f"rest_{number}: {arguments_of(tool)} {self._text(script.after)}")
+        begins = [script.named(name) for name in tools.offered]
+        return [*rules, *self._begun(begins, "" if script.begin else without)]
+
+    def _begun(self, begins: list[str], without: str) -> list[str]:
+        """Rules for a call, and for the first one, whose marker may have been read."""
+        rules = [f"call: {self._choices(begins)}"]
+        first = [begin.removeprefix(without) for begin in begins]
+        return [*rules, f"first: {self._choices(first)}" if without else "first: call"]
+
+    def _choices(self, begins: list[str]) -> str:
+        return " | ".join(f"{self._text(begin)} rest_{number}" for number, begin in enumerate(begins))
 
     def _more(self, joint: str, many: bool) -> str:
         return f"({self._text(joint)} call){{0,{MOST_CALLS_COUNT - 1}}}" if many else ""
@@ -128,15 +132,10 @@ class Grammar:
     def _tagged(self, script: TagScript, tools: Tools, without: str) -> list[str]:
         rules = [f"calls: first {self._more(chr(10), tools.many)}"]
         for number, tool in enumerate(tools.offered.values()):
-            begin = script.begin.replace("NAME", tool.name)
             names, values = self._parameters(script, tool, number)
-            behind = " ".join([*names, self._text(script.end)])
-            rules += [
-                f"call_{number}: {self._text(begin)} {behind}",
-                f"first_{number}: {self._text(begin.removeprefix(without))} {behind}",
-                *values,
-            ]
-        return [*rules, *_choices(len(tools.offered))]
+            rules += [f"rest_{number}: {' '.join([*names, self._text(script.end)])}", *values]
+        begins = [script.begin.replace("NAME", name) for name in tools.offered]
+        return [*rules, *self._begun(begins, without)]
 
     def _parameters(self, script: TagScript, tool: Tool, number: int) -> tuple[list[str], list[str]]:
         """The parameters' rules by name, with a question mark where they may be left out; and the rules."""
@@ -150,7 +149,9 @@ class Grammar:
             if is_text(schema) and "enum" not in schema:
                 rules += [f"{rule}: {begin} {rule}_v", *self._up_to(f"{rule}_v", script.value_end)]
                 continue
-            rules.append(f"{rule}: {begin} {_value(schema)} {self._text(script.value_end)}")
+            words = schema.get("enum") if is_text(schema) else None
+            value = f"({' | '.join(map(_quoted, words))})" if words else value_of(tool, name)
+            rules.append(f"{rule}: {begin} {value} {self._text(script.value_end)}")
         return names, rules
 
     def _text(self, text: str) -> str:
@@ -167,29 +168,6 @@ class Grammar:
                 pieces.append(_quoted(marker) if token is None else f"(<[{token}]> | {_quoted(marker)})")
             text = text[at + len(marker or "") :]
         return " ".join(pieces)
-
-
-def _choices(count: int) -> list[str]:
-    return [f"{rule}: {' | '.join(f'{rule}_{at}' for at in range(count))}" for rule in ("call", "first")]
-
-
-def _value(schema: dict[str, Any]) -> str:
-    """A value between tags: words of an enumeration as they are, the rest as JSON."""
-    if is_text(schema):
-        return "(" + " | ".join(_quoted(str(word)) for word in schema["enum"]) + ")"
-    return f"%json {tight(schema, lenient=True)}"
-
-
-def arguments_schema(tool: Tool) -> str:
-    """A tool's parameters for `%json`; only a strict tool insists on every word of its schema."""
-    return tight(tool.parameters, lenient=not tool.strict)
-
-
-def tight(schema: Any, *, lenient: bool) -> str:
-    """A schema for `%json`."""
-    if not isinstance(schema, dict):
-        return json.dumps(schema)
-    return json.dumps({**schema, "x-guidance": {**_TIGHT, "lenient": lenient}}, ensure_ascii=False)
 
 
 def _quoted(text: str) -> str:
