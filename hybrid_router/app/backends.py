@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -14,13 +14,15 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from hybrid_router.app import lines
+from hybrid_router.app.model_files import File, ModelFiles, gathered, settings
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config import schema
 from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBackend
+from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import Backend
-from hybrid_router.engines.task import Offload, Settings
+from hybrid_router.engines.task import MOST_PARALLEL
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import FileMissing, ModelFileError
 from hybrid_router.models.stamps import Stamp, stamp_of
@@ -77,15 +79,22 @@ async def close(parts: Iterable[Part]) -> None:
     await asyncio.gather(*(part.close() for part in parts))
 
 
-async def open_backends(loaded: Loaded, logs: Logs, before: Backends | None = None) -> Backends:
+async def open_backends(
+    loaded: Loaded,
+    logs: Logs,
+    before: Backends | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> Backends:
     """Make every backend that is not off, and start the workers.
 
     What is made from the same as something in `before` is taken over as it is: its model stays loaded, its
-    connections stay open.  If this fails, what it opened itself is closed again.
+    connections stay open.  If this fails, what it opened itself is closed again.  `environ` says where the
+    state folder is.
     """
     before = before or Backends()
     opened = Backends(off=dict(loaded.off))
-    opening = _Opening(loaded, logs, before, opened)
+    opening = _Opening(loaded, logs, before, opened, state_folder(loaded, environ))
     try:
         for name, config in loaded.config.backends.items():
             if name not in opened.off:
@@ -99,7 +108,8 @@ async def open_backends(loaded: Loaded, logs: Logs, before: Backends | None = No
 class _Opening:
     """Makes the backends of one configuration, one after the other."""
 
-    def __init__(self, loaded: Loaded, logs: Logs, before: Backends, opened: Backends) -> None:
+    def __init__(self, loaded: Loaded, logs: Logs, before: Backends, opened: Backends, folder: Path) -> None:
+        self._folder = folder
         self._loaded = loaded
         self._logs = logs
         self._before = before
@@ -138,23 +148,23 @@ class _Opening:
         missing: dict[str, str] = {}
         for model, chosen in config.models.items():
             try:
-                path, stamp = await asyncio.to_thread(self._verified, chosen.weights or model)
+                files = await asyncio.to_thread(gathered, model, chosen, self._verified)
             except ModelFileError as error:
                 missing[model] = self._opened.unusable[f"{name}/{model}"] = error.message
                 self._logs.logger.warning(
                     "model file unusable", model=f"{name}/{model}", message=error.message, detail=error.detail
                 )
                 continue
-            worker = self._worker(f"{name}/{model}", path, stamp, chosen)
-            models[model] = LocalModel(worker, chosen.parallel + chosen.queue)
+            worker = self._worker(f"{name}/{model}", files, chosen)
+            models[model] = LocalModel(worker, room_count(chosen))
         made_from = self._opened.locals[name] = (models, missing)
         known = self._before.by_name.get(name)
         if isinstance(known, Local) and self._before.locals.get(name) == made_from:
             return known
         return Local(models, missing)
 
-    def _verified(self, name: str) -> tuple[Path, Identity]:
-        """The file of an entry of the manifest, and what tells it from every other.  Blocks.
+    def _verified(self, name: str) -> File:
+        """The file of an entry of the manifest.  Blocks.
 
         A file that was verified for `before` and was not touched since is not read again, even where no
         stamp could be written.
@@ -169,17 +179,17 @@ class _Opening:
         if stamp is None:
             raise FileMissing(f"the file of model {name!r} has just gone", detail=str(path))
         self._opened.verified.add(stamp)
-        return path, (stamp.sha256, stamp.device, stamp.inode, stamp.size_bytes, stamp.mtime_ns)
+        return File(path, stamp)
 
-    def _worker(self, name: str, path: Path, stamp: Identity, chosen: schema.LocalModel) -> Worker:
-        settings = _settings(path, chosen)
-        identity = (name, settings, stamp)
+    def _worker(self, name: str, files: ModelFiles, chosen: schema.LocalModel) -> Worker:
+        opening = settings(files, chosen, self._folder)
+        identity = (name, opening, files.identity)
         known = self._before.parts.get(identity)
         if isinstance(known, Worker) and _is_of_use(known, chosen):
             worker = known
         else:
             worker = Worker(
-                settings,
+                opening,
                 on_state=partial(lines.state_line, self._logs, name),
                 on_line=partial(lines.child_line, self._logs, name),
             )
@@ -207,18 +217,12 @@ def open_worker(
     path: Path, chosen: schema.LocalModel, *, on_state: OnState = ignore, on_line: OnLine = ignore
 ) -> Worker:
     """Start the worker of one model."""
-    worker = Worker(_settings(path, chosen), on_state=on_state, on_line=on_line)
+    opening = settings(ModelFiles(weights=File(path)), chosen, None)
+    worker = Worker(opening, on_state=on_state, on_line=on_line)
     worker.start(load=chosen.preload)
     return worker
 
 
-def _settings(path: Path, chosen: schema.LocalModel) -> Settings:
-    return Settings(
-        path=str(path.absolute()),
-        context=chosen.context,
-        parallel=chosen.parallel,
-        threads=chosen.threads or len(os.sched_getaffinity(0)),
-        prefill_chunk=chosen.prefill_chunk,
-        offload=Offload(layers=chosen.gpu_layers),
-        busy_wait=chosen.busy_wait,
-    )
+def room_count(chosen: schema.LocalModel) -> int:
+    """How many calls a model may hold, running and waiting."""
+    return chosen.queue + (MOST_PARALLEL if chosen.parallel == "auto" else chosen.parallel)

@@ -150,7 +150,7 @@ class Reloader:
         if problem := restart.problem(running, written):
             raise ConfigErrors(old.loaded.path, [problem])
         loaded = restart.bound_to(running, written)
-        backends = await open_backends(loaded, self._logs, old.backends)
+        backends = await open_backends(loaded, self._logs, old.backends, environ=self._environ)
         try:
             await _resident(backends.fresh_workers(old.backends), _patience_s(loaded))
             service = self._build(loaded, backends)

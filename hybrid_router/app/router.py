@@ -101,7 +101,7 @@ async def running(
         metrics = Metrics(hooks.shield)
         on_attempt = hooks.each(log=logs.attempt_line, metrics=metrics.attempt)
         build = partial(_service, memory=memory, metrics=metrics, on_attempt=on_attempt)
-        live = await _first(loaded, logs, build)
+        live = await _first(loaded, logs, build, environ)
         application = application_for(
             live.generation,
             __version__,
@@ -154,9 +154,9 @@ async def _controlled(reloader: Reloader, folder: Path, logs: Logs) -> AsyncIter
         yield
 
 
-async def _first(loaded: Loaded, logs: Logs, build: Build) -> Live:
+async def _first(loaded: Loaded, logs: Logs, build: Build, environ: Mapping[str, str]) -> Live:
     """The configuration that the router starts with, put to work."""
-    backends = await open_backends(loaded, logs)
+    backends = await open_backends(loaded, logs, environ=environ)
     try:
         return Live.of(1, loaded, backends, build(loaded, backends))
     except BaseException:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue
 from hybrid_router.config.problems import KeyPath, Problem, did_you_mean, meant, spelled
-from hybrid_router.config.schema import Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.config.schema import Loaded, LocalBackend, LocalModel, WorkersAIBackend
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import ModelFileError
 
@@ -49,10 +49,11 @@ def _placed(loaded: Loaded, found: Iterator[Doubt]) -> tuple[Problem, ...]:
 
 def _weights(loaded: Loaded) -> Iterator[Doubt]:
     wanted = {
-        ("backends", backend, "models", name, "weights"): model.weights or name
+        ("backends", backend, "models", name, *key): weights
         for backend, written in loaded.config.backends.items()
         if isinstance(written, LocalBackend)
         for name, model in written.models.items()
+        for key, weights in _files(name, model)
     }
     if not wanted:
         return
@@ -65,6 +66,17 @@ def _weights(loaded: Loaded) -> Iterator[Doubt]:
     for key, weights in wanted.items():
         if weights not in known:
             yield key, f"{path} lists no {weights}{did_you_mean(weights, known)}"
+
+
+def _files(name: str, model: LocalModel) -> Iterator[tuple[KeyPath, str]]:
+    """Every entry of the manifest that a model names, by the key that does."""
+    yield ("weights",), model.weights or name
+    if model.drafting.weights is not None:
+        yield ("drafting", "weights"), model.drafting.weights
+    if model.projector is not None:
+        yield ("projector",), model.projector
+    for adapter, written in model.adapters.items():
+        yield ("adapters", adapter, "weights"), written.weights
 
 
 def _unreadable(path: Path, error: ModelFileError) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from hybrid_router.config import timeouts
 from hybrid_router.config.languages import LANGUAGES
 from hybrid_router.config.listen import is_loopback, parse_listen
+from hybrid_router.config.local_models import check_adapters, check_local_model
 from hybrid_router.config.neurons import check_neurons
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
 from hybrid_router.config.schema import (
@@ -38,6 +39,7 @@ def check(config: Config, problems: Problems) -> None:
     for name, alias in config.aliases.items():
         for path, step in problems.numbered(("aliases", name, "try"), alias.try_):
             _check_step(config, alias, step, path, problems)
+        check_adapters(alias, ("aliases", name), config.backends, problems)
     for path, rule in problems.numbered(("rules",), config.rules):
         _check_rule(config, rule, path, problems)
     rules = problems.numbered(("rules",), config.rules)
@@ -87,6 +89,8 @@ def _check_backend(name: str, backend: LocalBackend | WorkersAIBackend, problems
     if name == "cloud":
         problems.add(path, "cloud means every cloud in rules; take another name", at_key=True)
     if isinstance(backend, LocalBackend):
+        for model, chosen in backend.models.items():
+            check_local_model(chosen, (*path, "models", model), problems)
         return
     _check_no_load(backend.timeouts, (*path, "timeouts"), problems)
     if name == "local":

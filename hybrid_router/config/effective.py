@@ -32,10 +32,11 @@ def effective(loaded: Loaded) -> dict[str, Any]:
 
 
 def _alias(config: Config, alias: Alias) -> dict[str, Any]:
-    return {
+    shown = mapping(alias) | {
         "try": [{"step": step.step, "timeouts": _waits(config, alias, step)} for step in alias.try_],
         "timeouts": {"total": duration_text(timeouts.of_call(config, alias))},
     }
+    return {key: shown[key] for key in ("try", "timeouts", *shown) if key in shown}
 
 
 def _waits(config: Config, alias: Alias, step: TryStep) -> dict[str, Any]:

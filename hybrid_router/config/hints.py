@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from msgspec import NODEFAULT, Struct
+from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 T = TypeVar("T")
@@ -101,11 +102,18 @@ def fields(struct: type[Struct]) -> tuple[Field, ...]:
             key=each.encode_name,
             attribute=each.name,
             hint=hint_of(annotations[each.name]),
-            default=each.default,
+            default=_default(each),
             required=each.default is NODEFAULT and each.default_factory is NODEFAULT,
         )
         for each in struct_fields(struct)
     )
+
+
+def _default(each: FieldInfo) -> object:
+    """What a key is when it is not written."""
+    if each.default is NODEFAULT and each.default_factory is not NODEFAULT:
+        return each.default_factory()
+    return each.default
 
 
 def tag(struct: type[Struct]) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any
 from msgspec import UNSET, Struct
 
 from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag
-from hybrid_router.config.schema import Bounds, Config, Doc, Pattern, Unit
+from hybrid_router.config.marks import Bounds, Doc, Pattern, Unit
+from hybrid_router.config.schema import Config
 from hybrid_router.config.spelling import setting
 
 
@@ -86,7 +87,7 @@ def _kind(hint: Hint) -> str:
         return f"mapping of names to {_kind(hint.item)}"
     if hint.choices:
         return f"one of {', '.join(hint.choices)}"
-    return " or ".join(dict.fromkeys(_one(member) for member in hint.members))
+    return " or ".join(dict.fromkeys(" or ".join(member.choices) or _one(member) for member in hint.members))
 
 
 def _one(hint: Hint) -> str:

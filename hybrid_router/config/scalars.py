@@ -9,8 +9,8 @@ import re2
 import yaml
 
 from hybrid_router.config.hints import Hint
+from hybrid_router.config.marks import Bounds, NonEmpty, Pattern, Unit
 from hybrid_router.config.problems import meant
-from hybrid_router.config.schema import Bounds, NonEmpty, Pattern, Unit
 from hybrid_router.core.units import duration_text, seconds, size_bytes
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9_]*)(\.[0-9]+)?", re.ASCII)

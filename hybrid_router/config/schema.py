@@ -7,63 +7,13 @@ and a test demands each key in docs/configuration.md.  A key that does nothing i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
+from hybrid_router.config.marks import Bounds, Doc, NonEmpty, NotHere, Pattern, Short, Unit
 from hybrid_router.core.secret import Secret
-
-
-@dataclass(frozen=True)
-class Doc:
-    """A key's meaning."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Unit:
-    """How a number is written: as a `duration` (`30s`) or a `size` (`8MiB`)."""
-
-    name: Literal["duration", "size"]
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Inclusive limits of a number."""
-
-    at_least: float | None = None
-    at_most: float | None = None
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """What a string must look like; `hint` is shown when it does not."""
-
-    regex: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class NonEmpty:
-    """A list or mapping that would mean nothing, or everything, if it were empty."""
-
-
-@dataclass(frozen=True)
-class Short:
-    """A mapping that may be written as just the value of its `key`."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class NotHere:
-    """A mapping that people write as a single value, and what to say to them."""
-
-    text: str
-
 
 Duration: TypeAlias = Annotated[float, Unit("duration"), Bounds(at_least=0.001, at_most=86_400)]
 SizeBytes: TypeAlias = Annotated[int, Unit("size"), Bounds(at_least=1024)]
@@ -172,6 +122,53 @@ class Timeouts(Waits, frozen=True, kw_only=True):
     total: Annotated[Duration | None, Doc("For the whole call, every attempt included.")] = None
 
 
+class PrefixCache(Struct, frozen=True, kw_only=True):
+    """What is kept of prompts that were computed."""
+
+    ram: Annotated[Literal["off"] | SizeBytes, Doc("Memory for what the KV cache has no more room for.")] = (
+        512 * 2**20
+    )
+    disk: Annotated[
+        Literal["off"] | SizeBytes,
+        Doc(
+            "Files of all models in `prefixes` of the state folder, for after a restart; "
+            "never of `local_only` calls."
+        ),
+    ] = "off"
+    share_prefix: Annotated[
+        Literal["principal", "everyone"],
+        Doc(
+            "Whose computed prompts a call may use. everyone: how soon answers begin tells what others asked."
+        ),
+    ] = "principal"
+
+
+class Drafting(Struct, frozen=True, kw_only=True):
+    """Guessing tokens ahead. The answer stays the same; what was guessed right comes sooner."""
+
+    tokens: Annotated[
+        int, Bounds(at_least=0, at_most=64), Doc("So many at most in a step; 0: none. 8 suits code edits.")
+    ] = 0
+    weights: Annotated[
+        Name | None,
+        Doc(
+            "Entry of models/manifest.yaml: a small model of the same vocabulary. Default: the prompt's own."
+        ),
+    ] = None
+
+
+class Adapter(Struct, frozen=True, kw_only=True):
+    """A LoRA adapter."""
+
+    weights: Annotated[Name, Doc("Entry of models/manifest.yaml: a LoRA for this model, as GGUF.")]
+    scale: Annotated[
+        float, Bounds(at_least=0, at_most=16), Doc("Strength in calls that name no adapter; 0: none.")
+    ] = 0.0
+
+
+CellType: TypeAlias = Literal["f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+
 class LocalModel(Struct, frozen=True, kw_only=True):
     """One GGUF, run in a child process of its own."""
 
@@ -183,7 +180,14 @@ class LocalModel(Struct, frozen=True, kw_only=True):
         Bounds(at_least=64),
         Doc("Tokens of prompt and answer a call may use. Default: the model's own, at most 4096."),
     ] = None
-    parallel: Annotated[int, Bounds(at_least=1, at_most=64), Doc("Calls decoded together.")] = 2
+    parallel: Annotated[
+        Literal["auto"] | int,
+        Bounds(at_least=1, at_most=64),
+        Doc("Calls decoded together. auto: twice the threads, at most 8, and what free memory allows."),
+    ] = "auto"
+    purpose: Annotated[
+        Literal["generate", "embed", "rerank"], Doc("What it is asked for: text, embeddings or relevance.")
+    ] = "generate"
     threads: Annotated[
         int | None, Bounds(at_least=1), Doc("CPU threads. Default: the cores this process may use.")
     ] = None
@@ -196,7 +200,41 @@ class LocalModel(Struct, frozen=True, kw_only=True):
         Bounds(at_least=16, at_most=4096),
         Doc("Prompt tokens computed between two tokens of running calls."),
     ] = 256
-    gpu_layers: Annotated[int, Bounds(at_least=-1), Doc("Layers on the GPU; -1: all of them.")] = 0
+    gpu_layers: Annotated[
+        Literal["auto"] | int,
+        Bounds(at_least=-1),
+        Doc("Layers on GPUs; -1: all. auto: what fits their free memory, none without a GPU."),
+    ] = "auto"
+    split_mode: Annotated[
+        Literal["none", "layer", "row"],
+        Doc("Over several GPUs: `main_gpu` alone, whole layers (default), or the rows of each layer."),
+    ] = "layer"
+    main_gpu: Annotated[
+        int, Bounds(at_least=0, at_most=15), Doc("The GPU of `none`, and of what `row` does not split.")
+    ] = 0
+    tensor_split: Annotated[
+        tuple[Annotated[float, Bounds(at_least=0)], ...],
+        Doc("Each GPU's share of the layers, as in [3, 1]. Default: by free memory."),
+    ] = ()
+    flash_attention: Annotated[
+        Literal["auto", "on", "off"], Doc("Attention in less memory; auto: where the device can.")
+    ] = "auto"
+    cache_type_k: Annotated[
+        CellType, Doc("How the KV cache holds keys: q8_0 halves it, at a small loss of quality.")
+    ] = "f16"
+    cache_type_v: Annotated[
+        CellType, Doc("How it holds values; other types than f16, bf16 and f32 need flash attention.")
+    ] = "f16"
+    prefix_cache: Annotated[PrefixCache, Doc("What is kept of prompts that were computed.")] = PrefixCache()
+    drafting: Annotated[Drafting, Doc("Guessing tokens ahead.")] = Drafting()
+    adapters: Annotated[
+        dict[Name, Annotated[Adapter, Short("weights")]],
+        Doc("LoRA adapters by the names that aliases and calls use."),
+    ] = field(default_factory=dict)
+    projector: Annotated[
+        Name | None,
+        Doc("Entry of models/manifest.yaml: what turns images and sound into this model's tokens (mmproj)."),
+    ] = None
     queue: Annotated[
         int, Bounds(at_least=0), Doc("Calls that may wait for a place; more go to the next step.")
     ] = 64
@@ -364,6 +402,14 @@ class Alias(Treatment, frozen=True, kw_only=True, rename={"try_": "try"}):
         Doc("backend/model entries; the next is tried when one fails."),
     ]
     timeouts: Annotated[Timeouts, Doc("For calls to this alias.")] = Timeouts()
+    adapters: Annotated[
+        dict[Name, Annotated[float, Bounds(at_least=0, at_most=16)]],
+        Doc("LoRA adapters of its local models → strength, for calls that name none themselves."),
+    ] = field(default_factory=dict)
+    truncate: Annotated[
+        Literal["middle", "oldest"] | None,
+        Doc("What is left out of a conversation that is too long. Default: nothing, the call is refused."),
+    ] = None
 
 
 class Above(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from hybrid_router.config.hints import Hint, fields, tag
-from hybrid_router.config.schema import Unit
+from hybrid_router.config.marks import Unit
 from hybrid_router.core.units import duration_text
 
 _SIZES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
@@ -21,9 +21,9 @@ def size_text(size_bytes: int) -> str:
 
 def plain(value: Any, hint: Hint) -> Any:
     """`value` as YAML may write it; keys that are not set are left out."""
-    unit = hint.note(Unit)
-    if value is not None and unit is not None:
-        return duration_text(value) if unit.name == "duration" else size_text(value)
+    unit = next((unit for member in hint.members if (unit := member.note(Unit))), None)
+    if unit is not None and isinstance(value, int | float):
+        return duration_text(value) if unit.name == "duration" else size_text(int(value))
     if isinstance(value, tuple):
         return [plain(item, hint.item) for item in value]
     if isinstance(value, dict):

@@ -11,9 +11,10 @@ import yaml
 from msgspec import Struct
 
 from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag
+from hybrid_router.config.marks import NonEmpty, NotHere, Short
 from hybrid_router.config.problems import KeyPath, Place, Problems, did_you_mean
 from hybrid_router.config.scalars import Unfit, scalar
-from hybrid_router.config.schema import MISPLACED, NonEmpty, NotHere, Short
+from hybrid_router.config.schema import MISPLACED
 
 BAD: Final = object()
 _NULL = "tag:yaml.org,2002:null"
@@ -62,7 +63,7 @@ class _Walk:
                 path, elsewhere.text if elsewhere else f"wants {wanted(hint)}, not {_written(node)}"
             )
         try:
-            return scalar(node, plain[0])
+            return _one_of(node, plain)
         except Unfit as unfit:
             return self._bad(path, str(unfit))
 
@@ -150,6 +151,22 @@ class _Walk:
         if missing or any(values[attribute] is BAD for attribute in required):
             return BAD
         return struct(**{name: value for name, value in values.items() if value is not BAD})
+
+
+def _one_of(node: yaml.ScalarNode, members: list[Hint]) -> object:
+    """A word that stands for itself, as `auto`, or else the one value that is measured or counted.
+
+    Raises:
+        Unfit: neither.
+    """
+    words = [word for member in members for word in member.choices]
+    values = [member for member in members if not member.choices]
+    if not values or node.value in words:
+        return scalar(node, next(member for member in members if member.choices or not values))
+    try:
+        return scalar(node, values[0])
+    except Unfit as unfit:
+        raise Unfit(f"{unfit}, or {' or '.join(words)}" if words else str(unfit)) from None
 
 
 def _unknown(key: str, struct: type[Struct], expected: dict[str, Field]) -> str:

@@ -10,6 +10,7 @@ from hybrid_router.core.call import Adapter, Feature, Message, Operation, Sampli
 from hybrid_router.core.event import Event
 
 PREFILL_REFUSED = "prefill_refused"
+MOST_PARALLEL = 8  # sequences at a time where nobody says how many
 
 
 class Task(Struct, frozen=True, kw_only=True, array_like=True):

@@ -102,6 +102,7 @@ def main(arguments: list[str]) -> int:
     if not first or not isinstance(first[0], Open):
         return 2
     settings = first[0].settings
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # it would start a debugger, which may not look at us
     if not settings.busy_wait:
         # Read by OpenMP when the library is loaded.  Threads that spin for long collapse when they have fewer
         # cores than they think.  Starter model, two threads on two cores, tokens/s alone and beside one

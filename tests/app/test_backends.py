@@ -12,6 +12,7 @@ import pytest
 from hybrid_router.app.backends import close, open_backends
 from hybrid_router.config.load import loads
 from hybrid_router.config.schema import Loaded
+from hybrid_router.engines.task import AdapterFile, Drafting, Keeping, Offload, Settings
 from hybrid_router.models.stamps import STAMPS_FILE
 from hybrid_router.observe.logs import Logs, LogSettings
 
@@ -76,3 +77,96 @@ async def test_a_file_that_was_touched_is_read_again(loaded: Loaded, logs: Logs,
     assert again.workers == {}
     assert len(first.without([again])) == 1
     await close(first.parts.values())
+
+
+async def test_all_that_is_written_of_a_model_reaches_its_engine(logs: Logs, tmp_path: Path) -> None:
+    """Files by their verified paths, sizes in bytes, and what is left to the engine as None."""
+    manifest = "models:\n"
+    for name in ("m", "lora", "eyes", "small"):
+        content = name.encode() * 64
+        (tmp_path / f"{name}.gguf").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        manifest += f"  {name}: {{ file: {name}.gguf, sha256: {digest}, size_bytes: {len(content)} }}\n"
+    (tmp_path / "manifest.yaml").write_text(manifest)
+    written = """\
+manifest: manifest.yaml
+backends:
+  local:
+    type: local
+    models:
+      plain: { weights: m, preload: false, threads: 3 }
+      full:
+        weights: m
+        preload: false
+        threads: 2
+        parallel: 3
+        gpu_layers: -1
+        split_mode: row
+        main_gpu: 1
+        tensor_split: [3, 1]
+        flash_attention: on
+        cache_type_k: q8_0
+        cache_type_v: q4_0
+        prefix_cache: { ram: 1GiB, disk: 2GiB, share_prefix: everyone }
+        drafting: { tokens: 5, weights: small }
+        adapters: { sql: { weights: lora, scale: 0.5 } }
+        projector: eyes
+      vectors: { weights: m, preload: false, purpose: embed, prefix_cache: { ram: off } }
+      deaf: { weights: m, preload: false, projector: ears }
+aliases: { it: { try: local/full } }
+"""
+    loaded = loads(written, str(tmp_path / "router.yaml"))
+    opened = await open_backends(loaded, logs, environ={"STATE_DIRECTORY": "/var/lib/router"})
+    made = {name: worker._settings for name, worker in opened.workers.items()}
+
+    digest = hashlib.sha256(b"m" * 64).hexdigest()
+    assert made["local/full"] == Settings(
+        path=str(tmp_path / "m.gguf"),
+        context=None,
+        parallel=3,
+        threads=2,
+        prefill_chunk=256,
+        sha256=digest,
+        offload=Offload(layers=-1, split="row", main=1, shares=(3.0, 1.0)),
+        flash_attention="on",
+        key_type="q8_0",
+        value_type="q4_0",
+        keeping=Keeping(
+            ram_bytes=2**30, folder="/var/lib/router/state/prefixes", disk_bytes=2**31, everyone=True
+        ),
+        drafting=Drafting(most_tokens=5, model_path=str(tmp_path / "small.gguf")),
+        adapters=(AdapterFile("sql", str(tmp_path / "lora.gguf"), 0.5),),
+        projector_path=str(tmp_path / "eyes.gguf"),
+    )
+    plain = made["local/plain"]
+    assert (plain.parallel, plain.offload.layers, plain.keeping) == (None, None, Keeping())
+    assert (made["local/vectors"].purpose, made["local/vectors"].keeping.ram_bytes) == ("embed", 0)
+    assert "'ears'" in opened.unusable["local/deaf"]
+    await close(opened.parts.values())
+
+
+async def test_a_model_whose_adapter_was_touched_is_opened_anew(logs: Logs, tmp_path: Path) -> None:
+    """Its worker is not taken over: another file lies beside the weights now."""
+    for name in ("m", "lora"):
+        (tmp_path / f"{name}.gguf").write_bytes(b"x" * 64)
+    digest = hashlib.sha256(b"x" * 64).hexdigest()
+    (tmp_path / "manifest.yaml").write_text(
+        "models:\n"
+        + "".join(
+            f"  {name}: {{ file: {name}.gguf, sha256: {digest}, size_bytes: 64 }}\n" for name in ("m", "lora")
+        )
+    )
+    loaded = loads(
+        "manifest: manifest.yaml\n"
+        "backends: {local: {type: local, models: {m: {preload: false, adapters: {sql: lora}}}}}\n"
+        "aliases: {it: {try: local/m}}\n",
+        str(tmp_path / "router.yaml"),
+    )
+    first = await open_backends(loaded, logs)
+    again = await open_backends(loaded, logs, first)
+    os.utime(tmp_path / "lora.gguf", ns=(1, 1))
+    touched = await open_backends(loaded, logs, again)
+
+    assert again.workers["local/m"] is first.workers["local/m"]
+    assert touched.workers["local/m"] is not first.workers["local/m"]
+    await close({**first.parts, **touched.parts}.values())

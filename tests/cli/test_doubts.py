@@ -80,6 +80,21 @@ def test_a_model_without_weights_stands_for_its_own_name(tmp_path: Path) -> None
     assert warning.endswith("lists no other; there is smollm2")
 
 
+def test_what_lies_beside_the_weights_is_looked_up_too(tmp_path: Path) -> None:
+    """Adapters, projector and draft model are files of the manifest like any other."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/manifest.yaml").write_text(MANIFEST)
+    beside = "projector: eyes, drafting: { tokens: 4, weights: tiny }, adapters: { sql: lora }"
+
+    found = warnings(tmp_path, LOCAL.replace("weights: smollm }", f"weights: smollm2, {beside} }}"))
+
+    assert [line.split(": ")[1] for line in found] == [
+        "backends.local.models.a.projector",
+        "backends.local.models.a.drafting.weights",
+        "backends.local.models.a.adapters.sql.weights",
+    ]
+
+
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
     """One warning for all models, at the key if it is written, with the path that was looked at."""
     missing = "so no local model can run: name the manifest in full"

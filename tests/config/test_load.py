@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_router.config.load import ConfigErrors, load, loads
-from hybrid_router.config.schema import Key, LocalBackend, TryStep, WorkersAIBackend
+from hybrid_router.config.schema import Adapter, Key, LocalBackend, TryStep, WorkersAIBackend
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -73,6 +73,38 @@ def test_values_are_read_as_the_schema_says() -> None:
     assert loaded.config.aliases["default"].try_[1] == TryStep(step="cf/@cf/meta/llama")
     assert loaded.config.aliases["default"].try_[1].backend == "cf"
     assert loaded.config.aliases["default"].try_[1].model == "@cf/meta/llama"
+
+
+def test_a_local_model_may_say_how_it_is_opened() -> None:
+    """Words that stand for themselves, sizes, and adapters in short and in full."""
+    loaded = loads(
+        GOOD.replace(
+            "small: {}",
+            "small: {parallel: auto, gpu_layers: 12, prefix_cache: {ram: off, disk: 2GiB}, "
+            "adapters: {sql: sql-lora, pirate: {weights: p-lora, scale: 0.5}}}",
+        ).replace("[local/small, cf/@cf/meta/llama]}", "local/small, adapters: {sql: 0.8}, truncate: oldest}")
+    )
+
+    local = loaded.config.backends["local"]
+    assert isinstance(local, LocalBackend)
+    small = local.models["small"]
+    assert (small.parallel, small.gpu_layers) == ("auto", 12)
+    assert (small.prefix_cache.ram, small.prefix_cache.disk) == ("off", 2 * 2**30)
+    assert small.adapters == {
+        "sql": Adapter(weights="sql-lora"),
+        "pirate": Adapter(weights="p-lora", scale=0.5),
+    }
+    alias = loaded.config.aliases["default"]
+    assert (alias.adapters, alias.truncate) == ({"sql": 0.8}, "oldest")
+
+
+def test_an_adapter_that_a_step_lacks_is_named() -> None:
+    """It would leave the step out of every plan."""
+    assert problems(
+        GOOD.replace("small: {}", "small: {adapters: {sql: sql-lora}}").replace(
+            "[local/small, cf/@cf/meta/llama]}", "local/small, adapters: {sqk: 1}}"
+        )
+    ) == ["5:42: aliases.default.adapters.sqk: local/small has no such adapter; did you mean sql?"]
 
 
 def test_one_word_stands_for_a_list_of_one() -> None:

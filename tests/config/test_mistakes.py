@@ -49,25 +49,83 @@ def with_rule(rule: str) -> str:
             "small: {}",
             "small: {parallel: 0}",
             "→0}}}",
-            "backends.local.models.small.parallel: must be at least 1",
+            "backends.local.models.small.parallel: must be at least 1, or auto",
         ),
         (
             "small: {}",
             "small: {parallel: 65}",
             "→65}}}",
-            "backends.local.models.small.parallel: must be at most 64",
+            "backends.local.models.small.parallel: must be at most 64, or auto",
         ),
         (
             "small: {}",
             "small: {parallel: '2'}",
             "→'2'}}}",
-            "backends.local.models.small.parallel: write a whole number, without quotes or unit",
+            "backends.local.models.small.parallel: write a whole number, without quotes or unit, or auto",
         ),
         (
             "small: {}",
             "small: {parallel: 1:30}",
             "→1:30}}",
-            "backends.local.models.small.parallel: write a whole number, without quotes or unit",
+            "backends.local.models.small.parallel: write a whole number, without quotes or unit, or auto",
+        ),
+        (
+            "small: {}",
+            "small: {prefix_cache: {disk: 0}}",
+            "→0}}}",
+            "backends.local.models.small.prefix_cache.disk: '0' is not a size: "
+            "write a number and B, KiB, MiB or GiB, as in 8MiB, or off",
+        ),
+        (
+            "small: {}",
+            "small: {cache_type_v: q8_0, flash_attention: off}",
+            "→q8_0",
+            "backends.local.models.small.cache_type_v: q8_0 needs flash attention: "
+            "write flash_attention: auto, or cache_type_v: f16",
+        ),
+        (
+            "small: {}",
+            "small: {split_mode: none, tensor_split: [3, 1]}",
+            "→[3, 1]",
+            "backends.local.models.small.tensor_split: split_mode: none uses one GPU; remove one of the two",
+        ),
+        (
+            "small: {}",
+            "small: {tensor_split: [0, 0]}",
+            "→[0, 0]",
+            "backends.local.models.small.tensor_split: gives no GPU anything",
+        ),
+        (
+            "small: {}",
+            "small: {main_gpu: 1}",
+            "→1}}}",
+            "backends.local.models.small.main_gpu: counts only with split_mode: none or row; "
+            "tensor_split: [0, 1] skips a GPU",
+        ),
+        (
+            "small: {}",
+            "small: {drafting: {weights: tiny}}",
+            "→tiny",
+            "backends.local.models.small.drafting.weights: is never asked: "
+            "write how many `tokens` it may guess",
+        ),
+        (
+            "small: {}",
+            "small: {purpose: embed, projector: eyes}",
+            "→eyes",
+            "backends.local.models.small.projector: does nothing for purpose: embed; remove it",
+        ),
+        (
+            "[local/small, cf/@cf/meta/llama]",
+            "cf/@cf/meta/llama, adapters: {sql: 1.0}",
+            "→cf/@cf",
+            "aliases.default.try[0]: a cloud has no adapter sql: give this step an alias of its own",
+        ),
+        (
+            "small: {}",
+            "small: {adapters: {sqls: {}}}",
+            "→{}}}}",
+            "backends.local.models.small.adapters.sqls: needs `weights`: a value",
         ),
         (
             "small: {}",

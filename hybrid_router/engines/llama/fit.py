@@ -15,11 +15,10 @@ from types import MappingProxyType
 
 from hybrid_router.engines.llama.gguf import BLOCKS
 from hybrid_router.engines.llama.outline import Outline
-from hybrid_router.engines.task import EngineFailed, Offload, Settings
+from hybrid_router.engines.task import MOST_PARALLEL, EngineFailed, Offload, Settings
 
 ALL_LAYERS = -1
 _USUAL_CONTEXT = 4096
-_MOST_PARALLEL = 8  # more share one batch's speed until nobody is served well
 _PARALLEL_PER_THREAD = 2
 _MEMORY_SHARE = 0.5  # of what is free beside the weights: other models and programs want some too
 _COMPUTED_COUNT = 512  # tokens that are computed in one go at most
@@ -168,10 +167,10 @@ class _Fitting:
     def parallel(self) -> int:
         """As many as memory and cores allow; rather fewer calls at a time than layers off the GPU."""
         if self._devices:
-            for count in range(_MOST_PARALLEL, 0, -1):
+            for count in range(MOST_PARALLEL, 0, -1):
                 if self.layers(count) == self._all_layers:
                     return count
-        most = min(_MOST_PARALLEL, max(_PARALLEL_PER_THREAD, _PARALLEL_PER_THREAD * self._settings.threads))
+        most = min(MOST_PARALLEL, max(_PARALLEL_PER_THREAD, _PARALLEL_PER_THREAD * self._settings.threads))
         each = self.cell_bytes * self._context
         budget = _MEMORY_SHARE * (self._machine.free_bytes - self._model.size_bytes - self._beside_bytes)
         return most if not each else max(1, min(most, int(budget // each)))

@@ -35,6 +35,8 @@ _DEFAULT_ALIGNMENT = 32
 _MOST_ALIGNMENT = 1 << 20
 _MOST_ELEMENTS = (1 << 63) - 1
 
+_VOCABULARY = "tokenizer.ggml.tokens"
+_ARRAY_HEAD_BYTES = 16  # types of the value and of its items, and how many there are
 _TEXT, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS: Mapping[int, struct.Struct] = MappingProxyType(
     {code: struct.Struct("<" + letter) for code, letter in enumerate("BbHhIif?") if code != _BOOL}
@@ -210,7 +212,29 @@ class _Reader:
         name = raw.decode("utf-8", "replace")
         if name in metadata:
             raise _Wrong(f"key {_shown(raw)} is there twice")
-        metadata[name] = self._value(f"key {_shown(raw)}")
+        begun_at = self._at
+        value = metadata[name] = self._value(f"key {_shown(raw)}")
+        if name == _VOCABULARY and isinstance(value, Array) and value.kind == _TEXT:
+            self._check_distinct(begun_at + _ARRAY_HEAD_BYTES, value.count)
+
+    def _check_distinct(self, at: int, count: int) -> None:
+        """A vocabulary with one text twice ends llama.cpp's process.  Empty ones are told apart by it."""
+        seen = set(self._texts(at, count))
+        if len(seen) == count:
+            return
+        seen.clear()
+        for text in self._texts(at, count):
+            if text in seen and text:
+                raise _Wrong(f"its vocabulary has {_shown(text)} twice")
+            seen.add(text)
+
+    def _texts(self, at: int, count: int) -> Iterator[bytes]:
+        """Texts that were stepped over before."""
+        view, length_at = self._view, _U64.unpack_from
+        for _ in repeat(None, count):
+            begin = at + 8
+            at = begin + length_at(view, at)[0]
+            yield view[begin:at]
 
     def _value(self, what: str) -> Value:
         kind = self._number(_U32, what)

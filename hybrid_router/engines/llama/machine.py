@@ -6,7 +6,7 @@ Source: proc_meminfo(5); cgroup-v2.rst and cgroup-v1/memory.rst of Linux; ggml-b
 from __future__ import annotations
 
 import ctypes
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,15 @@ def look(*, with_devices: bool, root: Path = Path("/")) -> Machine:
         root: where `proc` and `sys` are.
     """
     memory = _memory(root / "proc/meminfo")
-    free = memory.get("MemAvailable", sys.maxsize)
+    free = memory.get("MemAvailable") or _half()  # a service may not see the file
     limited = min((free, *_group_rooms(root)))
     swap = memory.get("SwapFree", 0) if limited == free else 0
     return Machine(limited, swap, tuple(_devices(free)) if with_devices else ())
+
+
+def _half() -> int:
+    """Half of the machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _memory(path: Path) -> dict[str, int]:
