@@ -25,7 +25,7 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Settings, Task
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Task
 from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Resident
@@ -33,7 +33,7 @@ from hybrid_router.workers.protocol import ProtocolError
 from hybrid_router.workers.worker import Worker, WorkerDown
 
 _BUSY_RETRY_S = 1.0
-_OPERATIONS = MappingProxyType(
+OPERATIONS = MappingProxyType(  # a model's purpose → what it can be asked
     {
         "generate": GENERATES,
         "embed": frozenset({Operation.EMBED}),
@@ -67,7 +67,7 @@ class Local:
     def operations(self, model: str) -> frozenset[Operation]:
         """What router.yaml says the model is for."""
         known = self._models.get(model)
-        return GENERATES if known is None else _OPERATIONS[known.worker.settings.purpose]
+        return GENERATES if known is None else OPERATIONS[known.worker.settings.purpose]
 
     def features(self, model: str) -> frozenset[Feature]:
         """What the model says once it is resident; before, what its settings let one hope for."""
@@ -75,8 +75,10 @@ class Local:
         if known is None:
             return _HOPED_FOR
         settings, state = known.worker.settings, known.worker.state
-        able = state.opened.can if isinstance(state, Resident) else _hoped_for(settings)
-        return able | {Feature.ADAPTERS} if settings.adapters else able
+        adapters = bool(settings.adapters)
+        if isinstance(state, Resident):
+            return state.opened.can | ({Feature.ADAPTERS} if adapters else set())
+        return hoped_for(settings.purpose, media=settings.projector_path is not None, adapters=adapters)
 
     def down(self, model: str) -> str | None:
         if model in self._missing:
@@ -127,12 +129,17 @@ async def _child(worker: Worker, step: Step) -> Child:
         raise BackendUnavailable(f"{step.name}: {error}", retry_after_s=error.wait_s) from error
 
 
-def _hoped_for(settings: Settings) -> frozenset[Feature]:
-    """What a model that is not resident is taken to be able to do."""
-    if settings.purpose != "generate":
+def hoped_for(purpose: str, *, media: bool, adapters: bool) -> frozenset[Feature]:
+    """What a model that is not resident is taken to be able to do.
+
+    Args:
+        media: it has a projector.
+        adapters: some are configured for it.
+    """
+    if purpose != "generate":
         return frozenset()
-    media = {Feature.IMAGES, Feature.AUDIO} if settings.projector_path is not None else set()
-    return _HOPED_FOR | media
+    more = {Feature.IMAGES: media, Feature.AUDIO: media, Feature.ADAPTERS: adapters}
+    return _HOPED_FOR | {feature for feature, is_there in more.items() if is_there}
 
 
 def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:

@@ -1,15 +1,14 @@
-"""What each step can do beyond text, asked of the backends' own code without starting any of them."""
+"""What each step can do and be asked, by the backends' own code, without starting any of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from hybrid_router.backends.local import Local
+from hybrid_router.backends.local import OPERATIONS, hoped_for
 from hybrid_router.backends.workers_ai.backend import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import Config, LocalBackend
-from hybrid_router.core.backend import Backend
-from hybrid_router.core.call import Feature
+from hybrid_router.config.schema import Config, LocalBackend, WorkersAIBackend
+from hybrid_router.core.call import Feature, Operation
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
 
@@ -18,10 +17,27 @@ def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feat
     """`backend/model` → features, for each step."""
     known = catalogue.load().by_id()
 
-    def backend(name: str) -> Backend:
-        written = config.backends[name]
-        if isinstance(written, LocalBackend):
-            return Local({}, {})
-        return WorkersAI(name, written, "", Secret(""), known)
+    def of(step: Step) -> frozenset[Feature]:
+        backend = config.backends[step.backend]
+        if isinstance(backend, LocalBackend):
+            model = backend.models[step.model]
+            return hoped_for(model.purpose, media=model.projector is not None, adapters=bool(model.adapters))
+        return _cloud(step, backend, known).features(step.model)
 
-    return {step.name: backend(step.backend).features(step.model) for step in steps}
+    return {step.name: of(step) for step in steps}
+
+
+def operations(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Operation]]:
+    """`backend/model` → what it can be asked, for each step."""
+
+    def of(step: Step) -> frozenset[Operation]:
+        backend = config.backends[step.backend]
+        if isinstance(backend, LocalBackend):
+            return OPERATIONS[backend.models[step.model].purpose]
+        return _cloud(step, backend, {}).operations(step.model)
+
+    return {step.name: of(step) for step in steps}
+
+
+def _cloud(step: Step, written: WorkersAIBackend, known: Mapping[str, catalogue.Model]) -> WorkersAI:
+    return WorkersAI(step.backend, written, "", Secret(""), known)

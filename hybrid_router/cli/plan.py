@@ -137,12 +137,17 @@ def _sized(call: Call, wanted_count: int | None) -> Call:
 
 def _facts(loaded: Loaded, policy: Policy, alias: str, *, online: bool, minute: int) -> Facts:
     """What is known without asking anybody."""
-    from hybrid_router.cli.abilities import abilities  # noqa: PLC0415 - backends only when a plan is wanted
+    from hybrid_router.cli.abilities import (  # noqa: PLC0415 - backends only when a plan is wanted
+        abilities,
+        operations,
+    )
 
+    steps = policy.aliases[alias].steps
     return Facts(
         off=loaded.off,
         local=policy.local,
-        features=abilities(loaded.config, policy.aliases[alias].steps),
+        features=abilities(loaded.config, steps),
+        operations=operations(loaded.config, steps),
         online=online,
         minute_of_day=minute,
     )

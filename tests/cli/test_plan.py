@@ -92,7 +92,8 @@ def test_what_is_left_out_says_why() -> None:
         (["default", "--prompt-tokens", "3000"], [LOCAL, CLOUD]),
         (["default", "--prompt-tokens", "3001"], [CLOUD, LOCAL]),
         (["default", "--prompt-tokens", "3001", "--text", "hello"], [CLOUD, LOCAL]),
-        (["default", "--has", "schema"], [CLOUD]),
+        (["default", "--has", "schema"], [LOCAL, CLOUD]),
+        (["default", "--has", "grammar"], [LOCAL]),
     ],
 )
 def test_the_options_describe_the_call(arguments: list[str], steps: list[str]) -> None:
@@ -100,15 +101,24 @@ def test_the_options_describe_the_call(arguments: list[str], steps: list[str]) -
     assert planned(*arguments) == steps
 
 
+def test_an_operation_that_a_model_is_not_for_leaves_it_out() -> None:
+    """An embedding is nothing for a chat model, here or in the cloud."""
+    result = run("default", "--operation", "embed")
+
+    assert result.exit_code == 1
+    assert f"  {LOCAL}: it cannot embed" in result.stdout.splitlines()
+    assert f"  {CLOUD}: it cannot embed" in result.stdout.splitlines()
+
+
 def test_nothing_to_run_exits_1() -> None:
     """A script can tell that a call would fail, and a person why."""
-    result = run("local-only", "--has", "tools")
+    result = run("local-only", "--has", "images")
 
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         "local-only: nobody would run it",
         "left out:",
-        f"  {LOCAL}: it cannot do tools, which this call needs",
+        f"  {LOCAL}: it cannot do images, which this call needs",
     ]
 
 
