@@ -222,6 +222,33 @@ def test_without_a_system_role_the_user_says_it() -> None:
     assert Chat(File(NO_SYSTEM)).prepare(task(*messages)).text == "<user>Be brief.\n\nHi<model>"
 
 
+@pytest.mark.parametrize("template", ["single", "channels"])
+def test_calls_of_one_turn_are_told_one_by_one(template: str) -> None:
+    """Where the template takes one at a time, each has its result behind it; none is left out."""
+    single = HERMES.replace(
+        "<|im_start|>{{ m.role }}",
+        "{% if m.tool_calls|length > 1 %}{{ raise_exception('one') }}{% endif %}<|im_start|>{{ m.role }}",
+    )
+    calls = [
+        ToolCall(id=f"c{at}", function=FunctionCall("get_weather", f'{{"city": "{city}"}}'))
+        for at, city in enumerate(("Rome", "Oslo"))
+    ]
+    messages = (
+        Message(role="user", content="Both?"),
+        Message(role="assistant", tool_calls=calls),
+        Message(role="tool", tool_call_id="c0", content="sunny"),
+        Message(role="tool", tool_call_id="c1", content="snowy"),
+        Message(role="user", content="Thanks"),
+    )
+    chat = Chat(File(single if template == "single" else CHANNELS))
+
+    text = chat.prepare(task(*messages, tools=(WEATHER,))).text
+
+    words = ("Both?", '"Rome"', "sunny", '"Oslo"', "snowy", "Thanks")
+    assert [text.count(word) for word in words] == [1] * len(words)
+    assert sorted(words, key=text.index) == list(words)
+
+
 def test_a_refusal_of_the_template_is_heard() -> None:
     """What it says reaches the client, also where another way was tried."""
     with pytest.raises(TaskRefused, match="no system role"):

@@ -27,6 +27,7 @@ from hybrid_router.engines.llama.chat.messages import (
     Taste,
     folded,
     instructed,
+    one_by_one,
     plain,
     taste_of,
 )
@@ -136,17 +137,29 @@ class _Way:
         return self._format if self.taste.tools or self._format is HARMONY else generic(self._format)
 
     def render(self, messages: list[Plain], values: dict[str, Any]) -> str:
-        """The prompt; where the template knows no system role, the user says what the system would."""
+        """The prompt.
+
+        Where the template refuses, it is asked again without a system role, what the system says being said
+        by the user, and with calls one at a time.
+        """
+        if self._format is HARMONY:  # shows one call of a turn, and says nothing about the others
+            messages = one_by_one(messages)
         try:
             return self._template.render(messages, values)
         except TaskRefused as refused:
-            other = folded(messages)
-            if refused.code != "template_refused" or other is None:
+            if refused.code != "template_refused":
                 raise
-            try:
-                return self._template.render(other, values)
-            except TaskRefused:
-                raise refused from None
+            for other in (folded(messages), one_by_one(messages)):
+                text = self._rendered(other, values)
+                if text is not None:
+                    return text
+            raise
+
+    def _rendered(self, messages: list[Plain] | None, values: dict[str, Any]) -> str | None:
+        try:
+            return None if messages is None else self._template.render(messages, values)
+        except TaskRefused:
+            return None
 
 
 class _Draft:

@@ -181,6 +181,22 @@ def folded(messages: list[Plain]) -> list[Plain] | None:
     return [first, *messages[2:]]
 
 
+def one_by_one(messages: list[Plain]) -> list[Plain]:
+    """Each call as a turn of its own with its result behind it, for templates that take one at a time."""
+    out: list[Plain] = []
+    placed: set[int] = set()
+    for message in messages:
+        calls = message.get("tool_calls", ())
+        if len(calls) < 2 and id(message) not in placed:  # noqa: PLR2004
+            out.append(message)
+        for at, call in enumerate(calls if len(calls) > 1 else ()):
+            bare = {"role": "assistant", "content": None if message["content"] is None else ""}
+            results = [other for other in messages if other.get("tool_call_id") == call["id"]]
+            out += [{**(bare if at else message), "tool_calls": [call]}, *results]
+            placed.update(map(id, results))
+    return out
+
+
 def taste_of(source: str, render: Callable[[list[Plain], dict[str, Any]], str]) -> Taste:
     """Find out what a template wants, from its words and by trying.
 
