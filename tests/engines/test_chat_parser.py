@@ -381,6 +381,13 @@ def test_arguments_come_as_they_are_written() -> None:
     assert reader.reason("length") == "length"
 
 
+def test_an_answer_in_json_is_not_held_back() -> None:
+    """Where calls are bare JSON, the first key that no call has settles it."""
+    reader = parser(formats.LLAMA)
+
+    assert joined(reader.feed('{"answer": "for')) == Said('{"answer": "for')
+
+
 def test_tagged_text_comes_as_it_is_written() -> None:
     """A file's content between tags is not held back until it is whole."""
     reader = parser(formats.QWEN_CODER)

@@ -25,6 +25,9 @@ class Calls(Protocol):
         ...
 
 
+_OTHER_KEYS = ("type", "id", "tool_call_id")
+
+
 @dataclass(frozen=True)
 class Objects:
     """Calls as JSON objects that hold name and arguments, one or a list of them.
@@ -33,7 +36,8 @@ class Objects:
         closers: what may stand behind them.
         names, arguments: the keys.
         between: what stands between calls outside a list.
-        sure: an object with a known name alone is a call.
+        sure: the marker was one of calls.  Else an object without arguments, or with keys of its own, is an
+            answer in JSON.
     """
 
     closers: tuple[str, ...] = ()
@@ -91,6 +95,8 @@ class Objects:
     def _member(self, key: str, source: Source, call: _Pending) -> Reading[bool]:
         if key in self.arguments and call.name is not None and not call.opened:
             return (yield from read_arguments(source, call.sink, call.name, self.closers))
+        if not self.sure and key not in (*self.names, *self.arguments, *_OTHER_KEYS):
+            return False
         value = yield from read_parsed(source)
         if value is None:
             return False
