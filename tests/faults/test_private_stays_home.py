@@ -187,12 +187,9 @@ async def test_without_the_label_the_same_call_causes_packets(
     assert len(seen(near, cloud)) == len(public)
 
 
-TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 PICTURE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
 UNABLE: dict[str, dict[str, Any]] = {
-    "tools": {"tools": [TOOL]},
     "images": {"messages": [{"role": "user", "content": PICTURE}]},
-    "schema": {"response_format": {"type": "json_object"}},
 }
 
 
