@@ -78,9 +78,17 @@ class Bert:
 
 
 def bert(
-    path: Path, pooling: gguf.PoolingType | None, *, head: bool = False, template: str | None = None
+    path: Path,
+    pooling: gguf.PoolingType | None,
+    *,
+    head: bool = False,
+    template: str | None = None,
+    ends: bool = False,
 ) -> Bert:
-    """Write a BERT.  `head`: it can rank; `template`: how it wants query and document."""
+    """Write a BERT.
+
+    `head`: it can rank; `template`: how it wants query and document; `ends`: texts get an end of their own.
+    """
     shapes = _bert_shapes() | (_head_shapes() if head else {})
     tensors = _random(shapes)
     writer = gguf.GGUFWriter(path, "bert")
@@ -99,6 +107,7 @@ def bert(
     writer.add_unk_token_id(UNK)
     writer.add_pad_token_id(PAD)
     writer.add_mask_token_id(MASK)
+    writer.add_add_eos_token(ends)
     if template is not None:
         writer.add_string("tokenizer.chat_template.rerank", template)
     _finish(writer, tensors)

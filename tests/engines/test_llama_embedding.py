@@ -31,6 +31,8 @@ TEXTS = (
     "bird flew home on the sea the red sun",
     "mat",
 )
+# tiny_gguf's, but for the space: it is spelled in bytes.
+SPELLED = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "b", "a", "c"]
 POOLINGS = (gguf.PoolingType.MEAN, gguf.PoolingType.CLS, gguf.PoolingType.LAST)
 
 
@@ -343,6 +345,31 @@ def test_the_files_own_rerank_template_is_used(tmp_path: Path) -> None:
         query = [*Bert.words("sun"), UNK, UNK, UNK]
         tokens = [*Bert.words("cat"), *query, *Bert.words(f"dog {document} sea")]
         assert score == pytest.approx(model.score(tokens), abs=0.01)
+
+
+def test_a_vocabulary_that_ends_texts_ends_query_and_document(tmp_path: Path) -> None:
+    """As llama-server does; where there is no token for an end, the one between texts serves."""
+    model = bert(tmp_path / "ends.gguf", gguf.PoolingType.RANK, head=True, ends=True)
+    engine = EmbeddingEngine(settings(model.path, "rerank"))
+
+    (score,) = scores(run(engine, rerank(1, "sun", "sea")))
+    engine.close()
+
+    tokens = [CLS, *Bert.words("sun"), SEP, SEP, *Bert.words("sea"), SEP]
+    assert score == pytest.approx(model.score(tokens), abs=0.01)
+
+
+def test_a_text_may_have_more_tokens_than_bytes(tmp_path: Path) -> None:
+    """Some vocabularies write a single sign out as many; that is no reason to fail."""
+    path = tiny_gguf.write(tmp_path / "spaces.gguf", tokenizer__ggml__tokens=SPELLED)
+    engine = EmbeddingEngine(settings(path))
+
+    events = run(engine, embed(1, "x x x x x x x x x x x x x"))
+    engine.close()
+
+    usage = events[-1]
+    assert isinstance(usage, Usage)
+    assert usage.prompt_tokens == 1 + 13 + 13 * 3  # a beginning, letters, and three bytes for each space
 
 
 def test_a_long_document_is_ranked_in_parts(tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ class Weights:
         recognised, as templates need.
         """
         encoded = text.encode("utf-8", "replace")
-        room = len(encoded) + 8  # never more tokens than bytes, but for the special ones around
-        tokens = (llama.llama_token * room)()
-        count = llama.llama_tokenize(
-            self._vocab, encoded, len(encoded), tokens, room, add_special, read_special
-        )
-        if count < 0:
-            raise EngineFailed(f"the tokenizer wants room for {-count} tokens, {room} were given")
+        count = -len(encoded) - 8  # a token for each byte is enough, but where a sign is written out as many
+        while count < 0:  # then it says how many
+            room = -count
+            tokens = (llama.llama_token * room)()
+            count = llama.llama_tokenize(
+                self._vocab, encoded, len(encoded), tokens, room, add_special, read_special
+            )
         return list(tokens[:count])
 
     def piece(self, token: int) -> bytes:
