@@ -116,6 +116,7 @@ class Service:
         Raises:
             ModelNotFound: no such alias.
         """
+        call = self._completed(call)
         facts, decided = self._planned(call)
         return Record(
             id=ids.sibling(call.id, "dec_"),
@@ -136,15 +137,19 @@ class Service:
         Raises:
             ModelNotFound: no such alias.
         """
-        return self._planned(call)[1]
+        return self._planned(self._completed(call))[1]
 
     def _planned(self, call: Call) -> tuple[Facts, Plan]:
+        facts = self.facts(call.alias, call)
+        return facts, plan(call, facts, self._policy)
+
+    def _completed(self, call: Call) -> Call:
+        """The call with what its alias says of it."""
         if call.alias not in self._policy.aliases:
             raise ModelNotFound(
                 f"there is no model {call.alias!r} here; GET /v1/models lists what there is", param="model"
             )
-        facts = self.facts(call.alias, call)
-        return facts, plan(call, facts, self._policy)
+        return self._policy.aliases[call.alias].completed(call)
 
     def _incapable(self, call: Call, facts: Facts) -> UnsupportedParameter | None:
         """The error of a call that no step could serve however long its client waits; else None."""
@@ -179,6 +184,7 @@ class Service:
 
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call; see `engine.run` for what it yields and raises."""
+        call = self._completed(call)
         return engine.run(call, record, Turnstile(self._backends, self.knowledge, record, self._on_attempt))
 
     def down(self, backend: str, model: str) -> str | None:

@@ -25,6 +25,7 @@ def plan(call: Call, facts: Facts, policy: Policy) -> Plan:
     one left out why it is not.
     """
     route = policy.aliases[call.alias]
+    call = route.completed(call)
     # A backend that is off never runs; what kind it is matters only for the reason that is given.
     local = facts.local | (policy.local & facts.off.keys())
     ruled = _Ruled(list(route.steps), route.treatment)

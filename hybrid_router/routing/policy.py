@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hybrid_router.config import timeouts
 from hybrid_router.config.schema import Alias, Config, LocalBackend, TryStep
+from hybrid_router.core.call import Adapter, Call, Feature
 from hybrid_router.core.step import Step, Timeouts, Treatment
 from hybrid_router.routing.conditions import guard, text_patterns
 from hybrid_router.routing.findings import finder, kinds_of
@@ -16,11 +18,24 @@ from hybrid_router.routing.treatment import merged, said
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """An alias: its steps in the order of `try`, each with the timeouts that hold for it."""
+    """An alias: its steps in the order of `try`, each with the timeouts that hold for it.
+
+    `adapters` and `truncate` are those of its calls that say nothing of them.
+    """
 
     steps: tuple[Step, ...]
     total_s: float
     treatment: Treatment = Treatment()
+    adapters: tuple[Adapter, ...] = ()
+    truncate: Literal["middle", "oldest"] | None = None
+
+    def completed(self, call: Call) -> Call:
+        """The call with what the alias says where it says nothing itself."""
+        if self.adapters and not call.adapters:
+            call = replace(call, adapters=self.adapters, features=call.features | {Feature.ADAPTERS})
+        if self.truncate is not None and call.truncate is None:
+            call = replace(call, truncate=self.truncate)
+        return call
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -68,6 +83,8 @@ def _route(config: Config, name: str, alias: Alias) -> Route:
         ),
         total_s=timeouts.of_call(config, alias),
         treatment=merged(Treatment(), said(alias)),
+        adapters=tuple(Adapter(name, scale) for name, scale in alias.adapters.items()),
+        truncate=alias.truncate,
     )
 
 

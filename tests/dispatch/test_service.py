@@ -7,7 +7,7 @@ import pytest
 
 from hybrid_router.backends.scripted import EVERYTHING, Scripted, answer
 from hybrid_router.config.load import loads
-from hybrid_router.core.call import Call, Feature, Message, Operation
+from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
 from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
 from hybrid_router.core.event import Text
 from hybrid_router.dispatch.record import Attempt, Record
@@ -18,7 +18,7 @@ CONFIG = """
 backends:
   local:
     type: local
-    models: {m: {}}
+    models: {m: {adapters: {sql: sql-lora}}}
   cloud-a:
     type: workers_ai
     account_id: "0123456789abcdef0123456789abcdef"
@@ -78,6 +78,21 @@ async def test_a_decided_call_is_answered_and_told_once() -> None:
     assert record.id.startswith("dec_")
     ((heard, same, attempt),) = told
     assert (heard, same, attempt.outcome) == (asked, record, "answered")
+
+
+async def test_an_alias_brings_its_adapters() -> None:
+    """The backend gets them with the call; where nobody knows adapters, that is what is said."""
+    told: list[Call] = []
+    adapted = CONFIG.replace("    try: local/m\n", "    try: local/m\n    adapters: {sql: 0.8}\n")
+    policy = compile_policy(loads(adapted, environ={"TOKEN": "t" * 40}).config)
+    answers = Service(policy, {"local": home()}, {"cloud-a": "off"}, lambda heard, *_: told.append(heard))
+    asked = call("home")
+    async for _ in answers.run(asked, answers.decide(asked)):
+        pass
+
+    assert [heard.adapters for heard in told] == [(Adapter("sql", 0.8),)]
+    with pytest.raises(UnsupportedParameter, match="adapters"):
+        await refused(Service(policy, {"local": home(can=frozenset())}, {"cloud-a": "off"}), asked)
 
 
 async def test_an_unknown_alias_is_not_found() -> None:

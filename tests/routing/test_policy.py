@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from hybrid_router.config.load import loads
+from hybrid_router.core.call import Adapter, Call, Feature, Operation
 from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.plan import plan
 from hybrid_router.routing.policy import compile_policy
 
 TEXT = """\
@@ -44,3 +47,45 @@ def test_the_policy_knows_kinds_and_rules() -> None:
     ]
     assert policy.text_guard.search(b"a secret") is not None
     assert policy.text_guard.search(b"nothing") is None
+
+
+ADAPTED = """\
+backends: {gpu: {type: local, models: {a: {adapters: {sql: sql-lora}}}}}
+aliases:
+  plain: {try: gpu/a}
+  sql: {try: gpu/a, adapters: {sql: 0.8}, truncate: oldest}
+"""
+
+
+def test_an_alias_completes_its_calls() -> None:
+    """Its adapters and its truncation are the call's, and the step must know adapters."""
+    aliases = compile_policy(loads(ADAPTED).config).aliases
+    call = Call(id="c", operation=Operation.CHAT, alias="sql")
+
+    completed = aliases["sql"].completed(call)
+
+    assert (completed.adapters, completed.truncate) == ((Adapter("sql", 0.8),), "oldest")
+    assert Feature.ADAPTERS in completed.features
+    assert aliases["sql"].completed(completed) == completed
+    assert aliases["plain"].completed(call) == call
+
+
+def test_what_a_call_says_itself_wins() -> None:
+    """An alias gives defaults, not orders."""
+    call = Call(
+        id="c", operation=Operation.CHAT, alias="sql", adapters=(Adapter("other", 2.0),), truncate="middle"
+    )
+
+    assert compile_policy(loads(ADAPTED).config).aliases["sql"].completed(call) == call
+
+
+def test_an_alias_with_an_adapter_leaves_out_who_knows_none() -> None:
+    """Its answer would be another model's."""
+    policy = compile_policy(loads(ADAPTED).config)
+    facts = Facts(local=policy.local, features={"gpu/a": frozenset()})
+
+    assert [
+        left.step
+        for left in plan(Call(id="c", operation=Operation.CHAT, alias="sql"), facts, policy).left_out
+    ] == ["gpu/a"]
+    assert plan(Call(id="c", operation=Operation.CHAT, alias="plain"), facts, policy).left_out == ()
