@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help run install models test check bench soak lock clean FORCE
+.PHONY: help run install models test check bench bench-llama soak lock clean FORCE
 
 PY := .venv/bin/python
 PLACE := $(PY) -m hybrid_router models place
@@ -15,8 +15,8 @@ LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CM
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do \
-		printf '%-12s %s\n' "$$what" "$$why"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do \
+		printf '%-17s %s\n' "$$what" "$$why"; done
 
 run: .venv/.installed-run ## install on the first run, then serve router.yaml on 127.0.0.1:8080
 	@$(PLACE) --quiet || true # it serves without that model, and says so
@@ -44,6 +44,10 @@ check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow t
 bench: .venv/.installed-test ## measure the router beside a bare proxy, and the engine beside llama-cpp-python's own
 	@$(PLACE) --quiet
 	@exec $(PY) -m bench $(ARGS)
+
+bench-llama: .venv/.installed-test ## measure the local engine beside llama-server (LLAMA_SERVER=path) and Llama
+	@$(PLACE) --quiet
+	@exec $(PY) -m bench.llama_command $(if $(LLAMA_SERVER),--llama-server "$(LLAMA_SERVER)") $(ARGS)
 
 soak: .venv/.installed-test ## run 200 random trials against the real service; ARGS='--seeds 5' for fewer
 	@$(PLACE) --quiet

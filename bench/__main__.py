@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import msgspec
 from rich.console import Console
 
 from bench import fallback, faults, gateway, hedging, llama, machine, planning, prediction
+from bench.llama_subjects import Setup
 from bench.processes import BenchError
+from bench.progress import progress
 from bench.report import Report, markdown, show
 
 _WIDTH = 110
@@ -56,12 +59,12 @@ def main(part: str, json_path: Path | None, **options: Any) -> None:
 
 def _measured(part: str, options: dict[str, Any]) -> Report:
     """One run of a part, or of both that take their time."""
-    rounds, say = options["rounds"], _progress()
+    rounds, say = options["rounds"], progress()
     report = Report(machine=machine.look())
     if part in ("both", "gateway"):
         report.gateways = gateway.measure(rounds, options["seconds"], options["connections"], say)
     if part in ("both", "llama"):
-        report.llamas = llama.measure(rounds, options["tokens"], say)
+        report.llamas = _llamas(options, say)
     if part == "prediction":
         report.predictions = prediction.measure(say)
     if part == "hedging":
@@ -75,15 +78,17 @@ def _measured(part: str, options: dict[str, Any]) -> Report:
     return report
 
 
-def _progress() -> Callable[[str], None]:
-    """Tell what is being measured on standard error, on one line if a person looks."""
-    stderr = Console(stderr=True)
-
-    def say(what: str) -> None:
-        if stderr.is_terminal:
-            stderr.print(f"\r{what:<78}", end="", markup=False, highlight=False)
-
-    return say
+def _llamas(options: dict[str, Any], say: Callable[[str], None]) -> llama.Llamas:
+    """Tokens a second alone; `make bench-llama` measures the rest, and llama-server."""
+    setup = Setup(
+        path=llama.model(),
+        binary=None,
+        say=say,
+        rounds_count=options["rounds"],
+        tokens_count=options["tokens"],
+        threads=len(os.sched_getaffinity(0)),
+    )
+    return llama.measure(setup, ["throughput"])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from msgspec import Struct
@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import fault_report, gateway, llama, routing_report
+from bench import fault_report, gateway, llama_figures, routing_report
 from bench.fallback import Row as Fallback
 from bench.faults import Storm
 from bench.gateway import TARGET_RATIO, Gateways
@@ -83,7 +83,7 @@ def blocks(report: Report) -> Iterator[Block]:
     if report.gateways is not None:
         yield from _gateway_blocks(report.gateways)
     if report.llamas is not None:
-        yield _llama_block(report.llamas)
+        yield from _llama_blocks(report.llamas)
     if report.predictions is not None:
         yield from routing_report.prediction_blocks(report.predictions)
     if report.hedging is not None:
@@ -153,35 +153,16 @@ def _gateway_notes(gateways: Gateways) -> Iterator[str]:
     yield from gateways.skipped
 
 
-def _llama_block(llamas: Llamas) -> Block:
-    notes = [f"Left out: {llamas.skipped}."] if llamas.skipped else [_llama_note(llamas)]
-    return Block("Text generation: the starter model", notes, _llama_rows(llamas.rows) if llamas.rows else [])
-
-
-def _llama_rows(rows: Sequence[llama.Row]) -> list[list[str]]:
-    return [
-        ["subject", "streams", "tokens/s together", "× bare", "TTFT s, first", "TTFT s, last"],
-        *(
-            [
-                row.subject,
-                str(row.streams_count),
-                f"{row.tokens_per_s:.1f}",
-                f"{row.ratio:.2f}",
-                f"{row.first_s:.3f}",
-                f"{row.last_s:.3f}",
-            ]
-            for row in rows
-        ),
-    ]
+def _llama_blocks(llamas: Llamas) -> Iterator[Block]:
+    yield Block("The local engine", [_llama_note(llamas)], [])
+    yield from map(llama_figures.block, llamas.sections)
 
 
 def _llama_note(llamas: Llamas) -> str:
     return (
-        f"{llamas.tokens_count} tokens a stream, greedy, context {llamas.context}, {llamas.threads} threads; "
-        f"medians of {llamas.rounds_count} interleaved rounds, one subject busy at a time, no prompt twice. "
-        "llama-cpp-python's `Llama` answers one call at a time: its two streams are one after the other, "
-        "as with a lock around it. It keeps the tokens of its last call, so it need not read again what two "
-        "prompts begin with; here that is the system prompt of the model's template."
+        f"The starter model, {llamas.threads} threads; medians of {llamas.rounds_count} interleaved rounds, "
+        "one subject busy at a time. Ratio: the router's figure to llama-server's in the same round, or to "
+        f"{llama_figures.BARE}'s where there is no llama-server."
     )
 
 
