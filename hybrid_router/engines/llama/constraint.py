@@ -51,7 +51,9 @@ _SLOW_S = 0.5
 _MOST_FORCED_COUNT = 64
 _REASON_LENGTH = 240
 _RULE = re.compile(r"^[ \t]*[\w!?.-]+[ \t]*(?:\[[^\]\n]*\])?[ \t]*:", re.MULTILINE)
+_DIGIT = re.compile(r"\\(.)", re.DOTALL)
 _COUNTED = re.compile(r"\{\s*(\d+)?\s*,?\s*(\d+)?\s*\}")
+_NOT_ALLOWED = "doesn't satisfy the grammar"  # else a limit was reached
 _LONGEST_TOKEN_BYTES = 1024  # longer ones are no text
 _SPECIAL = b"\xff"  # how llguidance marks a token that no text contains
 
@@ -171,9 +173,9 @@ class FormConstraint:
 
     def _broken(self) -> TaskRefused:
         reason = self._matcher.get_error()
-        if self._matcher.stop_reason() in ("ParserTooComplex", "LexerTooComplex"):
-            return refuse(f"this form became too complex to be enforced: {_short(reason)}")
-        return TaskRefused("backend_error", f"the answer left its form: {_short(reason)}")
+        if _NOT_ALLOWED in reason:
+            return TaskRefused("backend_error", f"the answer left its form: {_short(reason)}")
+        return refuse(f"this form became too complex to be enforced: {_short(reason)}")
 
 
 def _grammar(form: Form) -> str:
@@ -192,8 +194,13 @@ def _grammar(form: Form) -> str:
     if form.kind == "regex":
         if unrolled_count(form.source) > MOST_UNROLLED:
             raise refuse("the regular expression is too long with its repetitions written out")
-        return str(llguidance.LLMatcher.grammar_from_regex(form.source))
+        return str(llguidance.LLMatcher.grammar_from_regex(_DIGIT.sub(_ascii_digit, form.source)))
     return str(llguidance.LLMatcher.grammar_from_lark(_checked_lark(form)))
+
+
+def _ascii_digit(escape: re.Match[str]) -> str:
+    r"""`\d` means the digits of ASCII, as in ECMA-262: which others there are depends on who looks."""
+    return "[0-9]" if escape[1] == "d" else escape[0]
 
 
 def _checked_lark(form: Form) -> str:
@@ -240,7 +247,7 @@ def _tokenizer(weights: Weights) -> llguidance.LLTokenizer:
     for token in range(weights.vocabulary_count):
         text = _text(weights.vocab, token, buffer, special=False)
         shown = text or _text(weights.vocab, token, buffer, special=True)
-        attributes = llama.llama_token_get_attr(weights.vocab, token)
+        attributes = llama.llama_vocab_get_attr(weights.vocab, token)
         markup = attributes & llama.LLAMA_TOKEN_ATTR_USER_DEFINED and text[:1] + text[-1:] == b"<>"
         texts.append(text if text and not markup else _SPECIAL + shown)
         if weights.ends(token):

@@ -18,6 +18,7 @@ Source: JSON Schema 2020-12 (core, validation); llguidance's docs/json_schema.md
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -30,6 +31,7 @@ ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 MOST_SCHEMAS = 5000
 MOST_UNROLLED = 5000
 _DEPTH_COUNT = 50
+_COUNTED = re.compile(r"\{\s*(?:(\d+)\s*(?:,\s*(\d+)?)?|,\s*(\d+))\s*\}")
 _MOST_REMAINDERS = 10_000  # states of the automaton that counts; 30,000 take 0.2 s, a million 10 s
 
 _MAPS = ("properties", "patternProperties")
@@ -114,9 +116,11 @@ def unrolled_count(pattern: str) -> int:
         elif character == ")" and len(total) > 1:
             closed = total.pop()
             total[-1] += closed
-        elif character == "{" and (times := _times(pattern, at)):
+        elif character == "{" and (found := _COUNTED.match(pattern, at)):
+            times = max(int(number) for number in found.groups() if number)
             total[-1] += closed * (times - 1)
             closed *= times
+            step = len(found[0])
         else:
             step = _atom_length(pattern, at)
             closed = 1
@@ -125,19 +129,13 @@ def unrolled_count(pattern: str) -> int:
     return sum(total)
 
 
-def _times(pattern: str, at: int) -> int:
-    """The largest number within the braces at `at`; 0: this is no counted repetition."""
-    numbers = pattern[at + 1 : pattern.find("}", at)].split(",")
-    return max((int(n) for n in map(str.strip, numbers) if n.isdecimal()), default=0)
-
-
 def _atom_length(pattern: str, at: int) -> int:
     """Characters of what stands at `at`: a class, an escape, or one character."""
     if pattern[at] == "\\":
         return 2
     if pattern[at] != "[":
         return 1
-    end = at + 2  # a bracket that comes first is a character
+    end = at + (3 if pattern.startswith("[^", at) else 2)  # a bracket that comes first is a character
     while end < len(pattern) and pattern[end] != "]":
         end += 2 if pattern[end] == "\\" else 1
     return end + 1 - at
