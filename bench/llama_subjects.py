@@ -36,6 +36,7 @@ backends:
         context: {context}
         parallel: {slots}
         threads: {threads}
+        prefix_cache: {{ disk: {disk} }}
 timeouts: {{ load: 60s, first_token: 10m, between_tokens: 10m, total: 30m }}
 aliases:
   default:
@@ -83,16 +84,18 @@ def servers(setup: Setup, shape: Shape, room: Path | None = None) -> Iterator[di
     """Start both with the model open; only one is asked at a time.
 
     Args:
-        room: where the router keeps its files; the same again is the same router started anew.
+        room: where the router keeps its files, prefixes among them; the same again is the same router
+            started anew.  None: it keeps nothing on disk.
     """
     with TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
-        found = {ROUTER: _router(stack, setup, shape, room or Path(folder))}
+        disk = "off" if room is None else "1GB"
+        found = {ROUTER: _router(stack, setup, shape, room or Path(folder), disk)}
         if setup.binary is not None:
             found[SERVER] = _llama_server(stack, setup, shape, Path(folder))
         yield found
 
 
-def _router(stack: ExitStack, setup: Setup, shape: Shape, room: Path) -> Server:
+def _router(stack: ExitStack, setup: Setup, shape: Shape, room: Path, disk: str) -> Server:
     """The real service, with its engine in a child process as always."""
     port, config = free_port(), room / "router.yaml"
     config.write_text(
@@ -103,6 +106,7 @@ def _router(stack: ExitStack, setup: Setup, shape: Shape, room: Path) -> Server:
             context=shape.context,
             slots=shape.slots_count,
             threads=setup.threads,
+            disk=disk,
         )
     )
     command = python("hybrid_router", "serve", "--config", config, "--log-format", "json")

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.llama_client import Said
+from bench.llama_forms import schema
+from bench.llama_joiners import by_id, by_index, by_name
+from bench.llama_same import Parting, parting
 
 ROOT = Path(__file__).parents[1]
+SUBJECTS = {"router", "engine alone", "Llama"}
 
 
-def bench(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+def bench(tmp_path: Path, *arguments: str, module: str = "bench") -> dict[str, Any]:
     """Run a part of the benchmarks; give its figures."""
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "bench", *arguments, "--rounds", "1", "--json", str(figures)]
+    command = [sys.executable, "-m", module, *arguments, "--rounds", "1", "--json", str(figures)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
 
     assert done.returncode == 0, done.stderr
@@ -42,13 +52,88 @@ def test_every_gateway_answers_every_load(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_every_llama_subject_generates(tmp_path: Path) -> None:
-    """The bare script, the engine and the router all give the tokens that were asked for."""
-    found = bench(tmp_path, "llama", "--tokens", "4")["llamas"]
+    """The bare script, the engine and the router give tokens; thirty-two streams in eight slots all end."""
+    (section,) = bench(tmp_path, "llama", "--tokens", "4")["llamas"]["sections"]
 
-    assert found["skipped"] is None
-    subjects = [(row["subject"], row["streams_count"]) for row in found["rows"]]
-    assert len(subjects) == len(set(subjects)) == 6
-    assert all(row["tokens_per_s"] > 0 and 0 < row["first_s"] <= row["last_s"] for row in found["rows"])
+    rows = {row["measure"]: row for row in section["rows"]}
+    assert all(set(rows[f"{n}, tokens/s"]["values"]) == SUBJECTS for n in ("1 stream", "8 streams"))
+    assert all(
+        value > 0 for n in ("1 stream", "8 streams") for value in rows[f"{n}, tokens/s"]["values"].values()
+    )
+    assert rows["32 streams, failed"]["values"] == {"router": 0}
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_local_engine_is_measured_without_llama_server(tmp_path: Path) -> None:
+    """Sections that can be are; the others say why not.  A cancelled call frees its slot within one step."""
+    only = ("--only", "cancel", "--only", "leak", "--only", "same", "--calls", "20")
+    cancel, leak, same = bench(tmp_path, *only, module="bench.llama_command")["llamas"]["sections"]
+
+    assert cancel["rows"][0]["values"]["router"] == 1
+    assert {row["measure"]: row["values"]["router"] for row in leak["rows"]}["of them failed"] == 0
+    assert same["rows"] == []
+    assert "no llama-server" in same["notes"][0]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "now"]), st.lists(st.text(max_size=5), max_size=4))))
+def test_joiners_agree_on_what_openai_sends(calls: list[tuple[str, list[str]]]) -> None:
+    """Calls one after the other, id and name once: joined by index, id or name they are the same."""
+    fragments = [
+        {"index": index, **({"id": f"call_{index}"} if first else {}), "function": function}
+        for index, (name, pieces) in enumerate(calls)
+        for first, function in [(True, {"name": name}), *((False, {"arguments": one}) for one in pieces)]
+    ]
+    chunks = [{"choices": [{"delta": {"tool_calls": [one]}}]} for one in fragments]
+
+    expected = [(name, "".join(pieces)) for name, pieces in calls]
+    assert by_index(chunks) == by_id(chunks) == by_name(chunks) == expected
+
+
+def test_joiners_disagree_on_mixed_calls() -> None:
+    """Fragments of two calls in turns: who joins by index reads them, the others do not."""
+    first, second = ({"index": i, "id": f"call_{i}", "function": {"name": "add"}} for i in range(2))
+    late = {"index": 0, "function": {"arguments": "{}"}}
+    chunks = [{"choices": [{"delta": {"tool_calls": [one]}}]} for one in (first, second, late)]
+
+    assert by_index(chunks) == [("add", "{}"), ("add", "")]
+    assert by_id(chunks) == by_name(chunks) == [("add", ""), ("add", "{}")]
+
+
+def test_a_parting_is_found_with_its_gap() -> None:
+    """Where a text leaves llama-server's, and how near the two likeliest tokens were there."""
+    expected = said([(b"a ", 0.0, -3.0), (b"red", -0.5, -0.75), (b" fox", -0.1, -2.0)])
+
+    assert parting(expected, said([(b"a ", 0.0, -3.0), (b"red", -0.5, -0.75), (b" fox", -0.1, -2.0)])) is None
+    other = said([(b"a ", 0.0, -3.0), (b"old", -0.5, -0.6)])
+    assert parting(expected, other) == Parting(place=1, theirs="red", gap=0.25)
+    unscored = said([(b"a red", 0.0, 0.0), (b" cat", 0.0, 0.0)], scored=False)
+    assert parting(expected, unscored) == Parting(place=1, theirs="red", gap=0.25)  # the nearer tie of two
+
+
+def said(tokens: list[tuple[bytes, float, float]], *, scored: bool = True) -> Said:
+    """A stream of these tokens, each with the two best logarithms of its place."""
+    chunks = []
+    for token, best, next_best in tokens:
+        choice: dict[str, Any] = {"delta": {"content": token.decode()}}
+        top = [{"logprob": best}, {"logprob": next_best}]
+        if scored:
+            choice["logprobs"] = {"content": [{"bytes": list(token), "top_logprobs": top}]}
+        chunks.append({"choices": [choice]})
+    return Said(sent_s=0.0, chunks=chunks)
+
+
+def test_random_schemas_are_schemas() -> None:
+    """The generator's schemas are valid themselves, strict, and the same for the same seed."""
+    made, again = ([schema(pick) for _ in range(200)] for pick in map(random.Random, (1, 1)))
+
+    for one in made:
+        jsonschema.Draft202012Validator.check_schema(one)
+        assert one["required"] == list(one["properties"])
+        assert one["additionalProperties"] is False
+    assert made == again
+    assert len({str(one) for one in made}) > 150
 
 
 @pytest.mark.timeout(120)
