@@ -51,7 +51,7 @@ LITERALS = ("red", "sehr grün", 'a"b', "", 0, -3, 2.5, True, None, [1, "x"], {"
 
 Json: TypeAlias = dict[str, Any]
 Flags: TypeAlias = NDArray[np.bool_]
-MOST_TOKENS = 600
+MOST_TOKENS = 1500
 
 
 def random_schema(seed: int) -> Json:
@@ -181,7 +181,9 @@ class Babbler:
         self._logits = np.zeros(count, np.float32)
 
     def write(
-        self, constraint: FormConstraint, ending: tuple[bytes, ...] = (b"}]", b'"', b",: 0123456789", b"@.x")
+        self,
+        constraint: FormConstraint,
+        ending: tuple[bytes, ...] = (b"}]", b'"', b",: 0123456789", b"@", b".x"),
     ) -> list[int]:
         """Tokens of a whole answer; one all of whose characters are of one kind of `ending` is preferred.
 
@@ -197,6 +199,11 @@ class Babbler:
             tokens.append(self._choose(constraint, preferred if self._random.random() > freely else []))
             constraint.accept(tokens[-1])
         return tokens
+
+    def again(self, seed: int) -> Babbler:
+        """Begin anew, so that what is written depends on `seed` alone."""
+        self._random = np.random.default_rng(seed)
+        return self
 
     def _choose(self, constraint: FormConstraint, preferred: list[Flags]) -> int:
         self._logits[:] = 0

@@ -73,7 +73,7 @@ def test_answers_of_500_random_schemas_are_valid(
         except TaskRefused:
             refused += 1
             continue
-        answer = babbler.text(babbler.write(constraint))
+        answer = babbler.text(babbler.again(seed).write(constraint))
         Draft202012Validator(schema).validate(json.loads(answer))
     assert refused <= 10
 
@@ -81,7 +81,7 @@ def test_answers_of_500_random_schemas_are_valid(
 def test_any_beginning_is_continued_validly(constraints: Constraints, babbler: Babbler) -> None:
     """Cut behind any character, an answer goes on within its form, and what comes out is whole and valid."""
     form = Form("json_schema", PERSON)
-    answer = babbler.text(babbler.write(constraints.compile(form)))
+    answer = babbler.text(babbler.again(1).write(constraints.compile(form)))
     for cut in range(len(answer) + 1):
         rest = babbler.write(constraints.compile(form, answer[:cut]))
         whole = answer[:cut] + babbler.text(rest)
@@ -97,7 +97,7 @@ def test_a_broken_answer_of_any_schema_goes_on(
     schema = random_schema(seed)
     form = Form("json_schema", schema)
     try:
-        answer = babbler.text(babbler.write(constraints.compile(form)))
+        answer = babbler.text(babbler.again(seed).write(constraints.compile(form)))
     except TaskRefused:
         return
     written = answer[: int(share * len(answer))]
@@ -118,6 +118,7 @@ def test_a_broken_answer_of_any_schema_goes_on(
 )
 def test_answers_match_their_expression(constraints: Constraints, babbler: Babbler, pattern: str) -> None:
     """The whole answer matches, from its first character to its last."""
+    babbler.again(1)
     for _ in range(10):
         answer = babbler.text(
             babbler.write(
@@ -187,6 +188,7 @@ def test_forced_tokens_are_the_only_way(constraints: Constraints, weights: Weigh
 def test_forks_go_their_own_ways(constraints: Constraints, babbler: Babbler, weights: Weights) -> None:
     """What one choice writes changes nothing for the others, nor for later calls of the same form."""
     form = Form("json_schema", PERSON)
+    babbler.again(1)
     first = constraints.compile(form, '{"name": "')
     before = allowed(first, weights)
     forks = [first.fork() for _ in range(4)]
