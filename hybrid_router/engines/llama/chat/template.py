@@ -67,7 +67,7 @@ class Template:
         try:
             with _bounded():
                 self._template = _Sandbox().from_string(source)
-        except (RecursionError, MemoryError, SyntaxError, OverflowError, OutOfTime) as error:
+        except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError, OutOfTime) as error:
             raise jinja2.TemplateError(f"it cannot be compiled ({type(error).__name__})") from error
         self.source = source
         self._constants = {"bos_token": bos, "eos_token": eos}
