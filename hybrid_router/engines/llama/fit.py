@@ -197,11 +197,8 @@ class _Fitting:
 
     def _holds(self, count: int, parallel: int) -> bool:
         """Whether the last `count` layers fit the GPUs as llama.cpp would spread them."""
-        needed = self._needed(count, parallel)
-        return all(
-            bytes_there <= self._room(device)
-            for device, bytes_there in zip(self._devices, needed, strict=True)
-        )
+        needed = zip(self._devices, self._needed(count, parallel), strict=True)
+        return all(not there or there <= self._room(device) for device, there in needed)
 
     def _room(self, device: Device) -> float:
         computing = _COMPUTED_COUNT * 4 * (self._model.vocabulary_count + 16 * self._model.width)
