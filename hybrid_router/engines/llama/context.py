@@ -71,8 +71,8 @@ class Context:
         self._vocabulary_count = weights.vocabulary_count
         params = llama.llama_context_default_params()
         params.n_ctx = cells_count
-        params.n_batch = batch_count
-        params.n_ubatch = min(512, batch_count)
+        params.n_batch = max(batch_count, sequences_count)  # fewer, and the library ends the process
+        params.n_ubatch = min(512, params.n_batch)
         params.n_seq_max = sequences_count
         params.kv_unified = True
         params.swa_full = True  # all cells stay: a sequence can be shortened and shared like any other
