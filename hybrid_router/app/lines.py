@@ -34,7 +34,8 @@ def state_line(logs: Logs, name: str, state: State) -> None:
         case Loading():
             logs.logger.info("model loading", model=name)
         case Resident(opened):
-            logs.logger.info("model resident", model=name, **structs.asdict(opened))
+            told = structs.asdict(opened) | {"can": ", ".join(sorted(opened.can))}
+            logs.logger.info("model resident", model=name, **told)
         case Dead(reason, until_s):
             logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)
 
