@@ -137,12 +137,24 @@ def test_declared_properties_cannot_come_again_in_disguise(constraints: Constrai
     assert refusal(constraints, "json_schema", form.source, '{"a": 1, "a"').code == PREFILL_REFUSED
 
 
-def test_white_space_is_never_a_choice(constraints: Constraints) -> None:
+def test_white_space_is_never_a_choice(constraints: Constraints, weights: Weights) -> None:
     """Between two things of a JSON answer stands what must stand there: no blanks for ever."""
     for written in ("", '{"name": "x"', '{"name": "x", "age": 7'):
-        for blank in (" ", "\n", "\t", "  "):
-            code = refusal(constraints, "json_schema", PERSON, written + blank).code
-            assert code == PREFILL_REFUSED
+        for token in allowed(constraints.compile(Form("json_schema", PERSON), written), weights):
+            assert weights.ends(token) or weights.piece(token).strip()
+
+
+@pytest.mark.parametrize(
+    "written", ['{"name":"x","a', '{\n  "name": "x",\n  "a', '{"name":"x" ,\t"a', "{\r\n"]
+)
+def test_beginnings_in_another_hand_are_continued(
+    constraints: Constraints, babbler: Babbler, written: str
+) -> None:
+    """Another backend may have begun with no white space or with much; more than so much is nobody's."""
+    form = Form("json_schema", PERSON)
+    whole = written + babbler.again(5).text(babbler.write(constraints.compile(form, written)))
+    Draft202012Validator(PERSON).validate(json.loads(whole))
+    assert refusal(constraints, "json_schema", PERSON, "{" + " " * 41).code == PREFILL_REFUSED
 
 
 def test_the_end_comes_only_where_the_form_allows_it(constraints: Constraints, weights: Weights) -> None:

@@ -20,7 +20,8 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import llama_cpp as llama
 import llguidance
@@ -34,9 +35,10 @@ from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import PREFILL_REFUSED, TaskRefused
 
-# No white space but these: a small model that may write line ends writes them for ever.  No \u escapes: a
-# key would have two spellings, and declared properties could come again in disguise.
-WRITING = {
+# White space as most JSON has it that models have read, and never a choice: a small model that may write line
+# ends writes them for ever.  (Without any, the starter model was overruled half as much again.)
+# No \u escapes: a key would have two spellings, and declared properties could come again in disguise.
+WRITING: Mapping[str, Any] = {
     "item_separator": ", ",
     "key_separator": ": ",
     "whitespace_flexible": False,
@@ -44,6 +46,10 @@ WRITING = {
     "lenient": False,
     "json_allowed_escapes": '"\\bfnrt',
 }
+# How others write, who begin an answer that is continued here: without white space, or with much, in bounds.
+_COMPACT = {"item_separator": ",", "key_separator": ":"}
+_LOOSE = {**_COMPACT, "whitespace_flexible": True, "whitespace_pattern": "[ \n\r\t]{1,40}"}
+_OTHER_WRITINGS = ({**WRITING, **_COMPACT}, {**WRITING, **_LOOSE})
 _SOURCE_BYTES = 256 * 1024
 _KEPT_FORMS_COUNT = 32
 _STACK_BYTES = 256 * 2**20  # address space; what is not used costs nothing
@@ -72,17 +78,23 @@ class Constraints:
         Raises:
             TaskRefused: the form cannot be enforced, by the call's fault, or `written` is not its beginning.
         """
-        grammar = _grammar(form)
+        if not written:
+            return self._begin(_grammar(form, WRITING))
+        tokens = tokens_of(written, self._weights)
+        for writing in (WRITING, *(_OTHER_WRITINGS if form.kind == "json_schema" else ())):
+            constraint = self._begin(_grammar(form, writing))
+            if constraint.resume(tokens):
+                return constraint
+        raise TaskRefused(PREFILL_REFUSED, "the answer's beginning is not within its form")
+
+    def _begin(self, grammar: str) -> FormConstraint:
         matcher = self._compiled.get(grammar)
         if matcher is None:
             matcher = self._compiled[grammar] = self._matcher(grammar)
         self._compiled.move_to_end(grammar)
         while len(self._compiled) > _KEPT_FORMS_COUNT:
             self._compiled.popitem(last=False)
-        constraint = FormConstraint(matcher.deep_copy(), self._weights.vocabulary_count)
-        if written:
-            constraint.resume(tokens_of(written, self._weights))
-        return constraint
+        return FormConstraint(matcher.deep_copy(), self._weights.vocabulary_count)
 
     def terminal(self, text: str) -> str:
         """How a Lark grammar says `text`: as the special token that is written so, where the vocabulary has
@@ -162,14 +174,9 @@ class FormConstraint:
         """Another sequence that has begun alike."""
         return type(self)(self._matcher.deep_copy(), self._vocabulary_count)
 
-    def resume(self, tokens: list[int]) -> None:
-        """Take the tokens of a beginning that somebody else has written.
-
-        Raises:
-            TaskRefused: it is not the beginning of an answer of this form.
-        """
-        if self._matcher.try_consume_tokens(tokens) < len(tokens):
-            raise TaskRefused(PREFILL_REFUSED, "the answer's beginning is not within its form")
+    def resume(self, tokens: list[int]) -> bool:
+        """Take the tokens of a beginning that somebody else has written.  Returns whether it is one."""
+        return bool(self._matcher.try_consume_tokens(tokens) == len(tokens))
 
     def _broken(self) -> TaskRefused:
         reason = self._matcher.get_error()
@@ -178,14 +185,14 @@ class FormConstraint:
         return refuse(f"this form became too complex to be enforced: {_short(reason)}")
 
 
-def _grammar(form: Form) -> str:
+def _grammar(form: Form, writing: Mapping[str, Any]) -> str:
     """llguidance's own notation.
 
     Raises:
         TaskRefused: the form is known to be too much, or wrong.
     """
     if form.kind == "json_schema":
-        source = json.dumps(enforceable(form.source) | {"x-guidance": WRITING})
+        source = json.dumps(enforceable(form.source) | {"x-guidance": dict(writing)})
         _check_size(source)
         return str(llguidance.LLMatcher.grammar_from_json_schema(source))
     if not isinstance(form.source, str):
