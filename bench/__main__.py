@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import fallback, faults, gateway, hedging, llama, machine, planning, prediction
+from bench import fallback, faults, gateway, grammar, hedging, llama, machine, planning, prediction
 from bench.llama_subjects import Setup
 from bench.processes import BenchError
 from bench.progress import progress
@@ -19,7 +19,7 @@ from bench.report import Report, markdown, show
 
 _WIDTH = 110
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning", "fallback", "faults")
+_PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning", "fallback", "faults", "grammar")
 
 
 @click.command()
@@ -43,7 +43,7 @@ def main(part: str, json_path: Path | None, **options: Any) -> None:
     """Measure the router beside a bare proxy and nginx, and its engine beside llama-cpp-python's own.
 
     The other parts take seconds: how well times are foretold, what hedging brings, what deciding costs,
-    what falling back costs, how storms are met.
+    what falling back costs, how storms are met; and minutes: what answers within a schema cost.
     """
     try:
         report = _measured(part, options)
@@ -65,10 +65,7 @@ def _measured(part: str, options: dict[str, Any]) -> Report:
         report.gateways = gateway.measure(rounds, options["seconds"], options["connections"], say)
     if part in ("both", "llama"):
         report.llamas = _llamas(options, say)
-    if part == "prediction":
-        report.predictions = prediction.measure(say)
-    if part == "hedging":
-        report.hedging = hedging.measure(say)
+    _measure_by_itself(part, report, say)
     if part == "planning":
         report.planning = planning.measure(rounds * planning.TIMES_A_ROUND, say)
     if part == "fallback":
@@ -76,6 +73,16 @@ def _measured(part: str, options: dict[str, Any]) -> Report:
     if part == "faults":
         report.storms = faults.measure(options["seconds"], say)
     return report
+
+
+def _measure_by_itself(part: str, report: Report, say: Callable[[str], None]) -> None:
+    """The parts that know how long they take."""
+    if part == "prediction":
+        report.predictions = prediction.measure(say)
+    if part == "hedging":
+        report.hedging = hedging.measure(say)
+    if part == "grammar":
+        report.grammars = grammar.measure(say)
 
 
 def _llamas(options: dict[str, Any], say: Callable[[str], None]) -> llama.Llamas:

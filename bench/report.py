@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import fault_report, gateway, llama_figures, routing_report
+from bench import fault_report, gateway, grammar, llama_figures, routing_report
 from bench.fallback import Row as Fallback
 from bench.faults import Storm
 from bench.gateway import TARGET_RATIO, Gateways
@@ -37,6 +37,7 @@ class Report(Struct, kw_only=True):
     planning: Planning | None = None
     fallbacks: list[Fallback] | None = None
     storms: list[Storm] | None = None
+    grammars: grammar.Grammars | None = None
 
 
 def show(report: Report, console: Console) -> None:
@@ -90,10 +91,17 @@ def blocks(report: Report) -> Iterator[Block]:
         yield routing_report.hedging_block(report.hedging)
     if report.planning is not None:
         yield routing_report.planning_block(report.planning)
+    yield from _single_blocks(report)
+
+
+def _single_blocks(report: Report) -> Iterator[Block]:
+    """The parts of one table each."""
     if report.fallbacks is not None:
         yield fault_report.fallback_block(report.fallbacks)
     if report.storms is not None:
         yield fault_report.storm_block(report.storms)
+    if report.grammars is not None:
+        yield grammar.block(report.grammars)
 
 
 def _gateway_blocks(gateways: Gateways) -> Iterator[Block]:
