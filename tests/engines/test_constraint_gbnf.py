@@ -66,6 +66,7 @@ def accepts(constraints: Constraints, grammar: str, text: str) -> bool:
         (SUM, ["1", "12+(3*4)/5", "((7))"], ["", "1+", "(1", "1-(2)3"]),
         (OBJECT, ['{"a": [1, {}], "b":null}', "{}", '{"\\"": "é"}'], ["[", "{} ", '{"a"}', '{"\t":1}']),
         ('root ::= [a-z]* "z" "."', ["z.", "azz.", "pizza z.".replace(" ", "")], ["a.", "z"]),
+        ('root ::= word "z."\nword ::= [a-z]*', ["z.", "azz."], ["a."]),
         ('root ::= "abc" | [a-z]+ "!"', ["abc", "abd!", "abc!", "ab!"], ["ab", "!"]),
         ('root ::= "\\u00e9\\x41\\U0001F600" [\\u4e00-\\u9fff]+', ["éA😀日本"], ["éA😀", "eA😀日"]),
         ('root ::= .{2} "x"', ["\n\nx", "日éx"], ["ax", "abcx"]),

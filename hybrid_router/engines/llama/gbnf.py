@@ -2,9 +2,9 @@
 
 Why not llama.cpp's own sampler: it takes five to eighty times as long (docs/benchmarks.md), it knows no
 forced tokens, and what goes wrong in it ends the process.  Why not llguidance's own conversion: it fuses
-characters into greedy lexemes, so `[a-z]* "z"` never ends, it writes `\\u00e9` so that it cannot be read
-back, and `.` leaves line ends out.  Here every character is a lexeme of its own, so that the language stays
-exactly the grammar's; that costs 1 ms a token or two where the others' conversion takes 0.1.
+rules into greedy lexemes, so that a rule `[a-z]*` swallows the `"z"` behind it, it writes `\\u00e9` so that
+it cannot be read back, and `.` leaves line ends out.  Here every character is a lexeme of its own, so that
+the language stays exactly the grammar's; that costs 1 ms a token or two where lexemes would mostly take 0.1.
 
 Source: grammars/README.md and src/llama-grammar.cpp of llama.cpp.
 """
