@@ -189,6 +189,10 @@ class Engine(Protocol):
         """Compute once for everybody."""
         ...
 
+    def idle(self) -> bool:
+        """Do a little that is useful later.  Returns whether there was anything to do."""
+        ...
+
     def close(self) -> None:
-        """Free what the library holds."""
+        """Put away what is kept, within seconds; free what the library holds."""
         ...

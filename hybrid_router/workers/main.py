@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from queue import SimpleQueue
 
 from hybrid_router.engines.task import Engine, EngineFailed
@@ -18,6 +19,8 @@ from hybrid_router.workers import protocol, sandbox
 from hybrid_router.workers.protocol import Answers, Begin, Cancel, Down, Failed, Open, Ping, Pong, Ready, Up
 
 _READ_BYTES = 256 * 1024
+# What an engine may take to put things away before it is ended; the router's patience is a little longer.
+_SAVING_S = 1.8
 
 
 class Pipe:
@@ -50,6 +53,7 @@ class Loop:
         self._inbox: SimpleQueue[Down] = SimpleQueue()
         self._step_count = 0
         self._computing = False
+        self._gone = threading.Event()
 
     def listen(self) -> None:
         """Receive until the router is gone; then so is this process, whatever it computes."""
@@ -59,13 +63,20 @@ class Loop:
                     self._pipe.send(Pong(frame.number, self._step_count, self._computing))
                 else:
                     self._inbox.put(frame)
+        self._gone.set()
+        self._inbox.put(Ping(0))  # wakes whoever waits for work
+        time.sleep(_SAVING_S)
         os._exit(0)
 
     def run(self) -> None:
-        """Take what came, compute a step, for ever."""
-        while True:
-            while not self._engine.busy or not self._inbox.empty():
+        """Take what came, compute a step; until the router is gone."""
+        while not self._gone.is_set():
+            while (not self._engine.busy or not self._inbox.empty()) and not self._gone.is_set():
+                if self._inbox.empty() and self._engine.idle():
+                    continue
                 self._take(self._next())
+            if self._gone.is_set():
+                return
             answers = self._engine.step()
             self._step_count += 1
             if answers:
@@ -119,6 +130,7 @@ def main(arguments: list[str]) -> int:
     loop = Loop(engine, pipe)
     threading.Thread(target=loop.listen, name="listen", daemon=True).start()
     loop.run()
+    engine.close()
     return 0
 
 

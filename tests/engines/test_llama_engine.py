@@ -309,7 +309,7 @@ def test_a_cancelled_call_frees_its_slot_within_one_step(engine: LlamaEngine) ->
         shown += text_of(answer.events) if isinstance(answer, Output) and answer.id == 1 else ""
     engine.cancel(2)
     engine.cancel(3)
-    assert len(engine._free_slots) == 1
+    assert engine._slots.free_count == 1
 
     while engine.busy:
         for answer in engine.step():
@@ -318,7 +318,7 @@ def test_a_cancelled_call_frees_its_slot_within_one_step(engine: LlamaEngine) ->
             shown += text_of(answer.events)
 
     assert shown == alone
-    assert len(engine._free_slots) == 2
+    assert engine._slots.free_count == 2
     assert engine._ongoing == {}
 
 

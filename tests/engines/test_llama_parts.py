@@ -1,81 +1,128 @@
-"""The engine's pure parts: dividing a step, text from bytes, templates in their sandbox."""
+"""The engine's pure parts: dividing a step, text from bytes."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_router.core.call import FunctionCall, Message, TextPart, ToolCall
 from hybrid_router.core.event import Finish, Text
-from hybrid_router.engines.llama.sequence import Sequence, shares
-from hybrid_router.engines.llama.template import Template
-from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.llama.schedule import Pace, divided, in_line
+from hybrid_router.engines.llama.sequence import Sequence
+from hybrid_router.engines.llama.voice import TextStream, Voice
 from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import TaskRefused
 
 
-def sequence(prompt_count: int, *, computed: int = 0, running: bool = False, limit: int = 10) -> Sequence:
-    """A sequence in the middle of its life.  Its sampler is never used here."""
+@dataclass
+class Asking:
+    """Somebody's prompt, so many tokens of which are missing, or an answer that is being written."""
+
+    principal: str
+    missing_count: int
+    decoding: bool = False
+
+
+PROMPTS = st.lists(st.builds(Asking, st.sampled_from("abc"), st.integers(1, 500)), min_size=1, max_size=8)
+
+
+@given(PROMPTS, st.integers(1, 600))
+def test_a_step_is_given_out_whole_and_to_everybody(prompts: list[Asking], chunk: int) -> None:
+    """No token of it is wasted while one is missing; principals get equal parts of what they need."""
+    counts = divided(prompts, chunk)
+
+    missing_count = sum(prompt.missing_count for prompt in prompts)
+    assert sum(counts) == min(chunk, missing_count)
+    assert all(0 <= count <= prompt.missing_count for count, prompt in zip(counts, prompts, strict=True))
+    got: Counter[str] = Counter()
+    needs: Counter[str] = Counter()
+    for count, prompt in zip(counts, prompts, strict=True):
+        got[prompt.principal] += count
+        needs[prompt.principal] += prompt.missing_count
+    hungry = [name for name in needs if got[name] < needs[name]]
+    assert all(got[name] >= max(got.values()) - 1 for name in hungry)
+
+
+def test_one_principals_prompts_keep_their_order() -> None:
+    """The first has its first token first."""
+    assert divided([Asking("a", 100), Asking("a", 100)], 120) == [100, 20]
+
+
+def test_who_runs_least_is_next() -> None:
+    """A principal that floods the queue waits behind one that asks once."""
+    flood = [Asking("a", 1) for _ in range(4)]
+    one = Asking("b", 1)
+
+    line = list(in_line([*flood, one], [Asking("a", 1, decoding=True)], Counter(a=500)))
+
+    assert line[0] is one
+    assert line[1:] == flood
+
+
+def test_of_two_that_run_nothing_the_one_served_less_is_next() -> None:
+    """Also over time."""
+    much, little = Asking("a", 1), Asking("b", 1)
+
+    assert list(in_line([much, little], [], Counter(a=9, b=3))) == [little, much]
+
+
+@given(st.floats(1e-4, 0.2), st.floats(1e-5, 0.05), st.integers(1, 16), st.integers(64, 512))
+def test_a_prompt_slows_answers_by_a_bounded_factor(
+    quiet_s: float, token_s: float, writers_count: int, most: int
+) -> None:
+    """Whatever the machine: a step with a prompt takes at most 2.5 times as long, or eight tokens more."""
+    pace = Pace({})
+    pace.note(quiet_s, writers_count, 0)
+    pace.note(quiet_s + 64 * token_s, writers_count, 64)
+
+    count = pace.prompt_tokens(writers_count, most)
+
+    assert 8 <= count <= max(8, most)
+    assert count == 8 or quiet_s + count * token_s <= 2.5 * quiet_s * 1.001
+
+
+def sequence(prompt_count: int, *, limit: int = 10) -> Sequence:
+    """A sequence whose prompt is computed.  Its sampler is never used here."""
     unused: Any = None
-    made = Sequence(
+    return Sequence(
         task_id=1,
         index=0,
-        prompt=[0] * prompt_count,
+        tokens=[0] * prompt_count,
         limit_count=limit,
         sampler=unused,
-        text=TextStream(()),
-        computed_count=prompt_count if running else computed,
+        voice=Voice(0, lambda token: b"hi" if token == 7 else b""),
+        computed_count=prompt_count,
     )
-    if running:
-        made.take(7, b"x", ends=False)
-    return made
 
 
-SEQUENCES = st.lists(st.tuples(st.integers(1, 500), st.booleans()), max_size=8)
+def test_a_chosen_token_is_the_next_to_be_computed() -> None:
+    """It goes right behind the prompt."""
+    running = sequence(5)
+    before = running.decoding
 
+    shown = running.take(7, None, ends=False)
 
-@given(SEQUENCES, st.integers(16, 256))
-def test_a_step_is_bounded_and_nobody_is_stalled(drawn: list[tuple[int, bool]], chunk: int) -> None:
-    """Every running sequence gets its token; prompts share one chunk; only whole prompts want logits."""
-    sequences = [sequence(count, running=running) for count, running in drawn]
-
-    divided = shares(sequences, chunk)
-
-    running = [share for share in divided if share.sequence.next_token is not None]
-    prefill = [share for share in divided if share.sequence.next_token is None]
-    assert len(running) == sum(is_running for _, is_running in drawn)
-    assert all(share.count == 1 and share.wants_logits for share in running)
-    assert sum(share.count for share in prefill) <= chunk
-    assert all(share.wants_logits == (share.count == len(share.sequence.prompt)) for share in prefill)
-    if any(not is_running for _, is_running in drawn):
-        assert prefill
-
-
-def test_positions_follow_the_prompt() -> None:
-    """The first generated token goes right behind the prompt."""
-    running = sequence(5, running=True)
-
-    assert running.position == 5
-    running.take(8, b"y", ends=False)
-    assert running.position == 6
+    assert (before, running.decoding) == (False, True)
+    assert shown == ([Text("hi")], False)
+    assert running.tokens == [0, 0, 0, 0, 0, 7]
 
 
 def test_the_last_allowed_token_finishes_with_length() -> None:
     """A limit of one gives one token and says why it stopped."""
     made = sequence(3, limit=1)
 
-    assert made.take(7, b"hi", ends=False) == [Text("hi"), Finish("length")]
+    assert made.take(7, None, ends=False) == ([Text("hi"), Finish("length")], True)
 
 
 def test_an_end_token_is_not_text_and_not_counted() -> None:
     """Usage counts what was written."""
     made = sequence(3)
 
-    assert made.take(2, b"", ends=True) == [Finish("stop")]
+    assert made.take(2, None, ends=True) == ([Finish("stop")], True)
     assert made.generated_count == 0
 
 
@@ -120,72 +167,3 @@ def test_a_beginning_that_cannot_be_said_is_refused() -> None:
 
     assert refused.value.code == "prefill_refused"
     assert not refused.value.by_call
-
-
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def test_a_template_gets_text_and_known_roles() -> None:
-    """Parts are joined, developer is system, null is empty."""
-    rendered = Template(CHATML, "", "").render(
-        (
-            Message(role="developer", content="Be brief."),
-            Message(role="user", content=[TextPart("a"), TextPart("b")]),
-            Message(
-                role="assistant",
-                content=None,
-                tool_calls=[ToolCall(id="1", function=FunctionCall(name="f", arguments="{}"))],
-            ),
-        )
-    )
-
-    assert rendered == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nab<|im_end|>\n"
-        "<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n"
-    )
-
-
-def test_a_template_that_refuses_is_heard() -> None:
-    """Its own sentence reaches the log and the client."""
-    with pytest.raises(TaskRefused, match="roles must alternate"):
-        Template("{{ raise_exception('roles must alternate') }}", "", "").render(())
-
-
-HOSTILE = {
-    "attributes": "{{ ''.__class__.__mro__ }}",
-    "import": "{% include '/etc/passwd' %}",
-    "long range": "{% for i in range(10**9) %}{% endfor %}",
-    "endless output": "{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
-    "undefined call": "{{ cycler.__init__.__globals__ }}",
-    "arithmetic": "{{ 1 // 0 }}",
-}
-
-
-@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_template_gets_nowhere(source: str) -> None:
-    """It fails by name, or the sandbox gives it nothing; it neither reads, nor runs, nor fills the memory."""
-    template = Template(source, "", "")
-    try:
-        shown = template.render((Message(role="user", content="hi"),))
-    except TaskRefused as refused:
-        shown = refused.code
-
-    assert shown in {"", "template_failed"}
-
-
-def test_a_template_that_never_ends_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nested silent loops write nothing that could be counted, so a timer ends them."""
-    monkeypatch.setattr("hybrid_router.engines.llama.template._TIME_LIMIT_S", 0.05)
-    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-
-    with pytest.raises(TaskRefused, match="too long"):
-        Template(loops, "", "").render(())
-
-
-def test_broken_jinja_is_noticed_when_the_model_opens() -> None:
-    """Not at the first call."""
-    with pytest.raises(jinja2.TemplateError):
-        Template("{% if %}", "", "")

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hybrid_router.backends.local import Local, LocalModel, _named
+from hybrid_router.backends.local import Local, LocalModel, named
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.errors import (
     BackendBusy,
@@ -138,7 +138,7 @@ def test_a_vocabulary_that_cannot_go_on_is_asked_anew() -> None:
     """`PrefillRefused`: the step may start from the beginning."""
     refused = Refused(id=1, code=PREFILL_REFUSED, message="cannot write that")
 
-    assert isinstance(_named(refused, STEP, started=False), PrefillRefused)
+    assert isinstance(named(refused, STEP, started=False), PrefillRefused)
 
 
 async def test_killed_before_the_first_event_the_next_step_may_try(kept: Kept) -> None:

@@ -258,6 +258,10 @@ class EmbeddingEngine:
         del self._ongoing[task_id]
         return Output(id=task_id, events=[*events, ongoing.usage(time.monotonic())], last=True)
 
+    def idle(self) -> bool:
+        """Nothing is put away: vectors are not kept."""
+        return False
+
     def close(self) -> None:
         self._ongoing.clear()
         self._context.close()

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter
 
-import jinja2
-
-from hybrid_router.core.call import Operation
-from hybrid_router.core.event import Event, Finish
+from hybrid_router.core.event import Event, Finish, TokenScore
+from hybrid_router.engines.llama import batch
+from hybrid_router.engines.llama.batch import Share
 from hybrid_router.engines.llama.context import Context, DecodeFailed
-from hybrid_router.engines.llama.sampler import Sampler
-from hybrid_router.engines.llama.sequence import Ongoing, Sequence, Share, shares
-from hybrid_router.engines.llama.template import Template
-from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.llama.fit import settled
+from hybrid_router.engines.llama.intake import Intake
+from hybrid_router.engines.llama.keeping import kept
+from hybrid_router.engines.llama.opening import fitted
+from hybrid_router.engines.llama.prompts import Prompts
+from hybrid_router.engines.llama.schedule import Pace, in_line
+from hybrid_router.engines.llama.scores import scored
+from hybrid_router.engines.llama.sequence import Ongoing, Sequence
+from hybrid_router.engines.llama.slots import Slots
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import (
     Answer,
-    EngineFailed,
     Opened,
     Output,
     Refused,
@@ -27,8 +29,9 @@ from hybrid_router.engines.task import (
     TaskRefused,
 )
 
-_DEFAULT_CONTEXT = 4096
-_DEFAULT_PARALLEL = 2
+_MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ of llama.cpp
+_RETAINED = 32
+_SAVING_S = 1.5  # to put on disk what is not there yet, when it closes
 
 
 class LlamaEngine:
@@ -40,40 +43,44 @@ class LlamaEngine:
         Raises:
             EngineFailed: the file cannot be used; names it.
         """
-        self._settings = settings
-        self._weights = Weights(settings.path, settings.offload)
-        self._parallel = settings.parallel or _DEFAULT_PARALLEL
-        self._length = _context_length(settings, self._weights.trained_context)
+        _, found = fitted(settings)
+        self._weights = Weights(settings.path, settled(settings.offload, found), checked=True)
+        self._fit = found
+        prompts = Prompts(self._weights, found.context)
+        self._can, self._has_template = prompts.can, prompts.has_template
+        self._intake = Intake(self._weights, prompts, settings, found.context)
+        whole_only = self._weights.whole_only
+        retained_count = found.parallel if whole_only else _RETAINED
         self._context = Context(
             self._weights,
             settings,
-            cells_count=self._length * self._parallel,
-            sequences_count=self._parallel,
-            batch_count=settings.prefill_chunk + self._parallel,
+            cells_count=found.context * found.parallel,
+            sequences_count=min(found.parallel + retained_count, _MOST_SEQUENCES),
+            batch_count=settings.prefill_chunk + found.parallel * (1 + settings.drafting.most_tokens),
         )
-        self._template = self._compile_template()
-        self._free_slots = deque(range(self._parallel))
-        self._waiting: deque[Sequence] = deque()
+        self._slots = Slots(
+            self._context,
+            kept(settings, found.context, whole_only=whole_only),
+            live_count=found.parallel,
+            whole_only=whole_only,
+            on_disk=settings.keeping.folder is not None,
+        )
+        self._pace = Pace({})
+        self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._ongoing: dict[int, Ongoing] = {}
-
-    def _compile_template(self) -> Template | None:
-        source = self._weights.template()
-        if source is None:
-            return None
-        try:
-            return Template(source, self._weights.special_text("bos"), self._weights.special_text("eos"))
-        except jinja2.TemplateError as error:
-            raise EngineFailed(f"{self._settings.path}: its chat template is not valid ({error})") from error
+        self._served_count: Counter[str] = Counter()
 
     def opened(self) -> Opened:
         """What the model is."""
         return Opened(
             description=self._weights.description,
-            context=self._length,
-            parallel=self._parallel,
-            has_template=self._template is not None,
+            context=self._fit.context,
+            parallel=self._fit.parallel,
+            has_template=self._has_template,
             vocabulary_count=self._weights.vocabulary_count,
+            can=self._can,
+            gpu_layers=self._fit.gpu_layers,
         )
 
     @property
@@ -81,79 +88,16 @@ class LlamaEngine:
         return bool(self._running or self._waiting)
 
     def begin(self, task: Task) -> list[Answer]:
-        ongoing = Ongoing(begun_s=time.monotonic())
         try:
-            self._prepare(task, ongoing)
+            ongoing = self._intake.read(task)
         except TaskRefused as no:
-            for sequence in ongoing.sequences:
-                sequence.sampler.close()
             return [Refused(id=task.id, code=no.code, message=no.message, by_call=no.by_call)]
         if not ongoing.sequences:
             ends: list[Event] = [Finish("length", index) for index in range(ongoing.open_count)]
             return [Output(id=task.id, events=[*ends, ongoing.usage(time.monotonic())], last=True)]
         self._ongoing[task.id] = ongoing
-        self._waiting.extend(ongoing.sequences)
+        self._waiting += ongoing.sequences
         return []
-
-    def _prepare(self, task: Task, ongoing: Ongoing) -> None:
-        """Count the task's tokens and make its sequences; none, if the answer is as long as it may be."""
-        written = tokens_of(task.written, self._weights) if task.written else []
-        prompts = self._prompts(task)
-        ongoing.prompt_count = sum(len(prompt) for prompt in prompts)
-        ongoing.open_count = len(prompts) * task.n
-        ongoing.answer_count = len(written) * ongoing.open_count
-        limit_count = task.sampling.max_tokens
-        if written and limit_count is not None and len(written) >= limit_count:
-            return
-        for choice in range(ongoing.open_count):
-            ongoing.sequences.append(self._sequence(task, choice, prompts[choice // task.n], written))
-
-    def _prompts(self, task: Task) -> list[list[int]]:
-        """Token ids of each prompt."""
-        if task.operation is Operation.CHAT:
-            return [self._chat_prompt(task)]
-        return [
-            self._weights.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
-            for prompt in task.prompts
-        ]
-
-    def _chat_prompt(self, task: Task) -> list[int]:
-        if self._template is None:
-            raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
-        text = self._template.render(task.messages)
-        bos = self._weights.special_text("bos")
-        return self._weights.tokenize(text, add_special=not (bos and text.startswith(bos)))
-
-    def _check(self, prompt: list[int], written: list[int]) -> None:
-        if not prompt:
-            raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
-        if any(not 0 <= token < self._weights.vocabulary_count for token in prompt):
-            raise TaskRefused(
-                "invalid_request_error",
-                f"the prompt holds a token id outside 0 to {self._weights.vocabulary_count - 1}",
-                by_call=True,
-            )
-        if len(prompt) + len(written) >= self._length:
-            begun = f" and the answer so far {len(written)}" if written else ""
-            raise TaskRefused(
-                "context_length_exceeded",
-                f"the prompt has {len(prompt)} tokens{begun}, this model's context is {self._length} tokens",
-                by_call=True,
-            )
-
-    def _sequence(self, task: Task, choice: int, prompt: list[int], written: list[int]) -> Sequence:
-        self._check(prompt, written)
-        room_count = self._length - len(prompt)
-        wanted_count = task.sampling.max_tokens
-        limit_count = room_count if wanted_count is None else min(wanted_count, room_count)
-        return Sequence(
-            task_id=task.id,
-            index=choice,
-            prompt=prompt + written,
-            limit_count=limit_count - len(written),
-            sampler=Sampler(task.sampling, choice, self._weights.vocabulary_count, written),
-            text=TextStream(task.sampling.stop, task.written),
-        )
 
     def cancel(self, task_id: int) -> None:
         ongoing = self._ongoing.pop(task_id, None)
@@ -161,55 +105,180 @@ class LlamaEngine:
             return
         for sequence in ongoing.sequences:
             self._release(sequence)
-        self._waiting = deque(sequence for sequence in self._waiting if sequence.task_id != task_id)
+        self._waiting = [sequence for sequence in self._waiting if sequence.task_id != task_id]
 
     def step(self) -> list[Answer]:
         self._admit()
-        divided = shares(self._running, self._settings.prefill_chunk)
-        self._note_start(divided)
-        try:
-            self._context.decode(_entries(divided))
-        except DecodeFailed as error:
-            return self._give_up(divided, str(error))
-        return self._sampled(divided)
-
-    def _admit(self) -> None:
-        while self._waiting and self._free_slots:
-            sequence = self._waiting.popleft()
-            sequence.slot = self._free_slots.popleft()
-            self._running.append(sequence)
-
-    def _note_start(self, divided: list[Share]) -> None:
-        """Remember when a task's prompt was first computed."""
-        for share in divided:
-            if share.sequence.computed_count == 0:
+        shares = batch.divide(self._running, self._pace, self._context.batch_count)
+        for share in shares:
+            if not share.writes:
                 ongoing = self._ongoing[share.sequence.task_id]
                 ongoing.computing_s = ongoing.computing_s or time.monotonic()
+        begun_s = time.monotonic()
+        try:
+            batch.decode(shares, self._context, self._slots)
+        except DecodeFailed as error:
+            return self._one_by_one(shares, error)
+        answers = self._advanced(shares)
+        self._learn(shares, time.monotonic() - begun_s)
+        return answers
 
-    def _sampled(self, divided: list[Share]) -> list[Answer]:
-        """Sample for every sequence that asked for logits; gather what shows, by task."""
+    def idle(self) -> bool:
+        """Do a little that is useful later.  Returns whether there was anything to do."""
+        return self._slots.save_one()
+
+    def _admit(self) -> None:
+        """Open waiting sequences while there is room, but for those whose prompt another is computing."""
+        if not self._waiting or not self._slots.free_count:
+            return
+        for sequence in list(in_line(self._waiting, self._running, self._served_count)):
+            if not self._slots.free_count:
+                return
+            if not self._slots.should_wait(sequence):
+                self._waiting.remove(sequence)
+                self._slots.open(sequence)
+                self._started(sequence)
+
+    def _started(self, sequence: Sequence) -> None:
+        """A sequence has got its slot."""
+        self._running.append(sequence)
+        if sequence.leads:
+            self._ongoing[sequence.task_id].cached_count += sequence.cached_count
+
+    def _one_by_one(self, shares: list[Share], error: DecodeFailed) -> list[Answer]:
+        """Compute a failed step's sequences each by itself: the one at fault takes no other along."""
+        if len(shares) == 1:
+            return [self._give_up(shares[0].sequence.task_id, f"decoding failed: {error}")]
+        answers: list[Answer] = []
+        for share in shares:
+            if share.sequence.slot is None:  # another choice of its task has just failed
+                continue
+            alone = Share(share.sequence, share.count, 0, share.writes)
+            try:
+                batch.decode([alone], self._context, self._slots)
+            except DecodeFailed as reason:
+                answers.append(self._give_up(share.sequence.task_id, f"decoding failed: {reason}"))
+            else:
+                answers += self._advanced([alone])
+        return answers
+
+    def _advanced(self, shares: list[Share]) -> list[Answer]:
+        """Choose the next token of every sequence that can have one; gather what shows, by task."""
         shown: dict[int, list[Event]] = {}
-        entry = -1
-        for share in divided:
-            entry += share.count
-            sequence = share.sequence
-            if sequence.next_token is None:
-                sequence.computed_count += share.count
-            if share.wants_logits:
-                token = sequence.sampler.choose(self._context, entry)
-                if sequence.next_token is None:
-                    self._note_first(sequence)
-                events = sequence.take(token, self._weights.piece(token), ends=self._weights.ends(token))
-                if events:
+        failed: list[Answer] = []
+        for share in shares:
+            if share.sequence.slot is None:  # another choice of its task has just failed
+                continue
+            try:
+                for sequence, events in self._chosen(share):
                     shown.setdefault(sequence.task_id, []).extend(events)
-                if events and isinstance(events[-1], Finish):
-                    self._close_choice(sequence)
-        return [self._output(task_id, events) for task_id, events in shown.items()]
+            except TaskRefused as no:
+                task_id = share.sequence.task_id
+                shown.pop(task_id, None)
+                self.cancel(task_id)
+                failed.append(Refused(id=task_id, code=no.code, message=no.message, by_call=no.by_call))
+        outputs = [self._output(task_id, events) for task_id, events in shown.items()]
+        return [*failed, *(output for output in outputs if output is not None)]
 
-    def _note_first(self, sequence: Sequence) -> None:
-        """Remember when a task's first token was chosen."""
+    def _chosen(self, share: Share) -> list[tuple[Sequence, list[Event]]]:
+        """What a share's sequence says now; behind a prompt, also what its siblings say."""
+        sequence = share.sequence
+        if share.writes:
+            return [(sequence, self._written(share))]
+        ends_prompt = share.ends_prompt
+        before = self._prompt_scored(share) if sequence.prompt_scores is not None else []
+        sequence.computed_count += share.count
+        if not ends_prompt:
+            return []
         ongoing = self._ongoing[sequence.task_id]
         ongoing.first_s = ongoing.first_s or time.monotonic()
+        entry = share.entry + share.count - 1
+        siblings = self._siblings(sequence)
+        unrestricted = self._context.logits(entry).copy() if siblings else None
+        for sibling in siblings:  # first: the leader's cells may go with its first words
+            self._waiting.remove(sibling)
+            self._slots.fork(sequence, sibling)
+            self._started(sibling)
+        said = [(sequence, before + self._first_words(sequence, entry))]
+        for sibling in siblings:
+            self._context.logits(entry)[:] = unrestricted
+            said.append((sibling, self._first_words(sibling, entry)))
+        return said
+
+    def _siblings(self, leader: Sequence) -> list[Sequence]:
+        """The waiting choices of the same prompt for which there are slots."""
+        if not leader.leads:
+            return []
+        sequences = self._ongoing[leader.task_id].sequences
+        start = sequences.index(leader) + 1
+        same: list[Sequence] = []
+        for sequence in sequences[start : start + self._slots.free_count]:
+            if sequence.leads:
+                break
+            if sequence in self._waiting:
+                same.append(sequence)
+        return same
+
+    def _prompt_scored(self, share: Share) -> list[Event]:
+        """Score the prompt's tokens of a share; with its last, say so."""
+        sequence = share.sequence
+        if sequence.prompt_scores is None:
+            return []
+        at = sequence.computed_count
+        if not at:
+            sequence.prompt_scores.append(TokenScore(self._weights.shown_piece(sequence.tokens[0]), None))
+        for i, token in enumerate(sequence.tokens[at + 1 : at + 1 + share.count]):
+            logits = self._context.logits(share.entry + i)
+            sequence.prompt_scores.append(scored(logits, token, sequence.top_count or 0, self._weights))
+        return sequence.voice.prompt_scores(sequence.prompt_scores) if share.ends_prompt else []
+
+    def _first_words(self, sequence: Sequence, entry: int) -> list[Event]:
+        """Choose the first token behind a prompt."""
+        if sequence.limit_count <= 0:
+            events, last = sequence.voice.end("length"), True
+        else:
+            events, last = self._take(sequence, entry)
+        if last:
+            self._close_choice(sequence)
+        return events
+
+    def _written(self, share: Share) -> list[Event]:
+        """Choose a token, and as many more as were guessed right."""
+        sequence, drafts = share.sequence, share.sequence.drafts
+        sequence.drafts = []
+        tried_count = sequence.computed_count + share.count
+        sequence.computed_count += 1
+        events: list[Event] = []
+        last, accepted_count = False, 0
+        for offset in range(share.count):
+            said, last = self._take(sequence, share.entry + offset)
+            events += said
+            if last or offset == len(drafts) or sequence.tokens[-1] != drafts[offset]:
+                break
+            accepted_count += 1
+            sequence.computed_count += 1
+        if sequence.computed_count < tried_count:
+            self._context.cut(sequence.slot or 0, sequence.computed_count)
+        ongoing = self._ongoing[sequence.task_id]
+        ongoing.drafted_count += len(drafts)
+        ongoing.accepted_count += accepted_count
+        if last:
+            self._close_choice(sequence)
+        return events
+
+    def _take(self, sequence: Sequence, entry: int) -> tuple[list[Event], bool]:
+        """Choose one token; what it shows, and whether it was the last."""
+        score = None
+        if sequence.forced:
+            token = sequence.forced.popleft()
+            sequence.sampler.accept(token)
+        elif sequence.top_count is None:
+            token = sequence.sampler.choose(self._context, entry)
+        else:
+            token, score = sequence.sampler.choose_scored(
+                self._context, entry, sequence.top_count, self._weights
+            )
+        return sequence.take(token, score, ends=self._weights.ends(token))
 
     def _close_choice(self, sequence: Sequence) -> None:
         self._release(sequence)
@@ -217,64 +286,37 @@ class LlamaEngine:
         ongoing.answer_count += sequence.generated_count
         ongoing.open_count -= 1
 
-    def _output(self, task_id: int, events: list[Event]) -> Output:
+    def _output(self, task_id: int, events: list[Event]) -> Output | None:
         ongoing = self._ongoing[task_id]
-        if ongoing.open_count:
-            return Output(id=task_id, events=events)
-        del self._ongoing[task_id]
-        return Output(id=task_id, events=[*events, ongoing.usage(time.monotonic())], last=True)
+        if not ongoing.open_count:
+            del self._ongoing[task_id]
+            return Output(id=task_id, events=[*events, ongoing.usage(time.monotonic())], last=True)
+        return Output(id=task_id, events=events) if events else None
+
+    def _learn(self, shares: list[Share], took_s: float) -> None:
+        """Remember how long it took, and for whom."""
+        counts = {True: 0, False: 0}
+        for share in shares:
+            counts[share.writes] += share.count
+            self._served_count[share.sequence.principal] += share.count
+        self._pace.note(took_s, counts[True], counts[False])
 
     def _release(self, sequence: Sequence) -> None:
-        """Give slot, KV cells and sampler back.  Waiting sequences hold only a sampler."""
+        """Give slot and sampler back.  Waiting sequences hold only a sampler."""
         if sequence.slot is not None:
-            self._context.forget(sequence.slot)
-            self._free_slots.append(sequence.slot)
             self._running.remove(sequence)
-            sequence.slot = None
+            self._slots.close(sequence)
         sequence.sampler.close()
 
-    def _give_up(self, divided: list[Share], reason: str) -> list[Answer]:
-        """End the tasks of a failed batch; the others keep their cells."""
-        failed = {share.sequence.task_id for share in divided}
-        for task_id in failed:
-            self.cancel(task_id)
-        return [
-            Refused(id=task_id, code="backend_error", message=f"decoding failed: {reason}")
-            for task_id in failed
-        ]
+    def _give_up(self, task_id: int, reason: str) -> Refused:
+        """End a task that cannot go on."""
+        self.cancel(task_id)
+        return Refused(id=task_id, code="backend_error", message=reason)
 
     def close(self) -> None:
         for task_id in list(self._ongoing):
             self.cancel(task_id)
+        self._slots.save_all(time.monotonic() + _SAVING_S)
+        self._intake.close()
         self._context.close()
         self._weights.close()
-
-
-def _context_length(settings: Settings, trained: int) -> int:
-    """Tokens of prompt and answer.
-
-    Raises:
-        EngineFailed: more than the model was trained for.
-    """
-    length = settings.context or min(trained, _DEFAULT_CONTEXT)
-    if length > trained:
-        raise EngineFailed(
-            f"{settings.path}: `context` is {length}; lower it, the model was trained for {trained} tokens"
-        )
-    return length
-
-
-def _entries(divided: list[Share]) -> list[tuple[int, int, int, bool]]:
-    """The batch's entries: token, position, slot, whether logits are wanted."""
-    entries = []
-    for share in divided:
-        sequence = share.sequence
-        slot, at = sequence.slot or 0, sequence.position
-        if sequence.next_token is not None:
-            entries.append((sequence.next_token, at, slot, True))
-            continue
-        tokens = sequence.prompt[at : at + share.count]
-        entries += [(token, at + i, slot, False) for i, token in enumerate(tokens)]
-        if share.wants_logits:
-            entries[-1] = (*entries[-1][:3], True)
-    return entries

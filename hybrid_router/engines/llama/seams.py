@@ -48,6 +48,21 @@ class Constraint(Protocol):
 class Parser(Protocol):
     """Reads one choice's text as it grows: what is said, what is thought, what is to be called."""
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes now is reasoning."""
+        ...
+
+    @property
+    def closing(self) -> str:
+        """The text that ends the reasoning."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer is over, whatever the model goes on to say."""
+        ...
+
     def feed(self, text: str) -> list[Event]:
         """Take more text; what it shows."""
         ...

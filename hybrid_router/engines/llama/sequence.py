@@ -2,87 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from hybrid_router.core.event import Event, Finish, FinishReason, Text, Usage
+from hybrid_router.core.call import Adapter
+from hybrid_router.core.event import Event, TokenScore, Usage
 from hybrid_router.engines.llama.sampler import Sampler
-from hybrid_router.engines.llama.text import TextStream
+from hybrid_router.engines.llama.seams import Constraint
+from hybrid_router.engines.llama.voice import Voice
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
+class Block:
+    """A part of a prompt that is no text: an image or a sound, computed in one piece.
+
+    Attributes:
+        start, count: its places in the sequence's tokens, where it is written as made-up negative numbers.
+        compute: computes it in the given slot, from the given position on.
+    """
+
+    start: int
+    count: int
+    compute: Callable[[int, int], None]
+
+
+@dataclass(eq=False, kw_only=True)
 class Sequence:
-    """A choice of a task, waiting (no slot), in prefill (no next token) or decoding.
+    """A choice of a task, waiting (no slot), in prefill or decoding.
 
     Attributes:
         task_id, index: which task, which of its choices.
-        prompt: token ids, those of a beginning of the answer with them.
+        leads: it is the first choice of its prompt; the others wait for it.
+        principal, space: whose it is, and with whose tokens it may share.
+        adapters: what its cells are computed with.
+        tokens: the prompt, a beginning of the answer with it, and what was chosen since.
+        prompt_count: how many of them were given.
         limit_count: tokens it may generate.
-        computed_count: prompt tokens whose KV cells exist.
-        next_token: sampled, shown, not yet computed.
+        top_count: log probabilities are wanted, of so many others at each place; None: none.
+        prompt_scores: gathers those of the prompt, if they are wanted.
+        computed_count: tokens whose KV cells exist.
+        cached_count: of those, how many were there already.
+        drafts: guesses that the step at hand tries.
+        thinking_count: tokens of reasoning it may write; None: as many as it likes.
+        tokenize: for what it is made to say.
+        forced: tokens that come next, whatever the model would say.
     """
 
     task_id: int
     index: int
-    prompt: list[int]
+    tokens: list[int]
     limit_count: int
     sampler: Sampler
-    text: TextStream
+    voice: Voice
+    leads: bool = True
+    principal: str = "local"
+    space: str = ""
+    private: bool = False
+    adapters: tuple[Adapter, ...] = ()
+    constraint: Constraint | None = None
+    top_count: int | None = None
+    prompt_scores: list[TokenScore] | None = None
+    blocks: deque[Block] = field(default_factory=deque)
     slot: int | None = None
     computed_count: int = 0
-    next_token: int | None = None
+    cached_count: int = 0
     generated_count: int = 0
+    drafts: list[int] = field(default_factory=list)
+    thinking_count: int | None = None
+    tokenize: Callable[[str], list[int]] = field(default=lambda _text: [])
+    forced: deque[int] = field(default_factory=deque)
+    prompt_count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prompt_count = len(self.tokens)
 
     @property
-    def position(self) -> int:
-        """Where the next token goes in the context."""
-        return self.computed_count if self.next_token is None else len(self.prompt) + self.generated_count - 1
+    def decoding(self) -> bool:
+        """Whether its prompt is computed and a token was chosen."""
+        return len(self.tokens) > self.prompt_count
 
-    def take(self, token: int, piece: bytes, *, ends: bool) -> list[Event]:
-        """Take the sampled token.  Returns what it shows; a `Finish` at the end if this was the last."""
+    @property
+    def missing_count(self) -> int:
+        """Tokens of the prompt that are still to be computed, up to the next block."""
+        end = self.blocks[0].start if self.blocks else self.prompt_count
+        return end - self.computed_count
+
+    def take(self, token: int, score: TokenScore | None, *, ends: bool) -> tuple[list[Event], bool]:
+        """Take the chosen token.  Returns what it shows, and whether it was the last: then with a finish."""
         if ends:
-            return self._finish(self.text.flush(), "stop")
+            return self.voice.end("stop"), True
         self.generated_count += 1
-        shown, stopped = self.text.feed(piece)
+        shown, stopped = self.voice.say(token, score)
         if stopped:
-            return self._finish(shown, "stop")
+            return shown + self.voice.end("stop", stopped=True), True
+        if self.voice.over or (self.constraint is not None and self.constraint.complete):
+            return shown + self.voice.end("stop"), True
         if self.generated_count >= self.limit_count:
-            return self._finish(shown + self.text.flush(), "length")
-        self.next_token = token
-        return [Text(shown, self.index)] if shown else []
+            return shown + self.voice.end("length"), True
+        self.tokens.append(token)
+        self._mind_the_budget()
+        return shown, False
 
-    def _finish(self, shown: str, reason: FinishReason) -> list[Event]:
-        texts: list[Event] = [Text(shown, self.index)] if shown else []
-        return [*texts, Finish(reason, self.index)]
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one sequence gets of a decode step: `count` tokens, the last with logits if `wants_logits`."""
-
-    sequence: Sequence
-    count: int
-    wants_logits: bool
-
-
-def shares(sequences: Iterable[Sequence], prefill_count: int) -> list[Share]:
-    """Divide one decode step: a token for each running sequence, the rest for prompts in order of arrival.
-
-    So a long prompt slows running answers by a bounded factor and never stalls them.
-    """
-    divided, left = [], prefill_count
-    for sequence in sequences:
-        if sequence.next_token is not None:
-            divided.append(Share(sequence, 1, wants_logits=True))
-            continue
-        missing_count = len(sequence.prompt) - sequence.computed_count
-        count = min(missing_count, left)
-        if count:
-            divided.append(Share(sequence, count, wants_logits=count == missing_count))
-            left -= count
-    return divided
+    def _mind_the_budget(self) -> None:
+        """Have the reasoning end when it is as long as it may be."""
+        if self.thinking_count is None or self.generated_count < self.thinking_count:
+            return
+        self.thinking_count = None
+        if closing := self.voice.closing:
+            self.forced += self.tokenize(closing)
 
 
 @dataclass
@@ -91,22 +121,33 @@ class Ongoing:
 
     Attributes:
         prompt_count, answer_count: tokens, those of a beginning that was given among the answer's.
+        cached_count: tokens of the prompts that were not computed again.
         open_count: choices that are not finished.
         begun_s, computing_s, first_s: on the monotonic clock: the task came, its prompt's first tokens were
             computed, its first token was chosen.
+        drafted_count, accepted_count: tokens that were guessed ahead, and those that were right.
     """
 
     begun_s: float
     prompt_count: int = 0
     sequences: list[Sequence] = field(default_factory=list)
     answer_count: int = 0
+    cached_count: int = 0
     open_count: int = 0
     computing_s: float | None = None
     first_s: float | None = None
+    drafted_count: int = 0
+    accepted_count: int = 0
 
     def usage(self, now_s: float) -> Usage:
         """What the task has cost once its last token was chosen."""
-        counted = Usage(prompt_tokens=self.prompt_count, completion_tokens=self.answer_count)
+        counted = Usage(
+            prompt_tokens=self.prompt_count,
+            completion_tokens=self.answer_count,
+            cached_tokens=min(self.cached_count, self.prompt_count),
+            drafted_tokens=self.drafted_count,
+            accepted_tokens=self.accepted_count,
+        )
         if self.computing_s is None or self.first_s is None:
             return counted
         return replace(

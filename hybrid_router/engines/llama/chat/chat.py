@@ -234,7 +234,7 @@ class _Draft:
         return tuple(marker for marker in dict.fromkeys(markers) if self._ids(marker) is not None)
 
     def _form(self) -> Form | None:
-        answer = self._answer()
+        answer = form_of(self._task.response_format)
         if self._tools and self._tools.choice == "required":
             return Form("lark", self._grammar.calls(self._tools))
         if answer is None:
@@ -253,20 +253,21 @@ class _Draft:
         thought = (self._thought.begin, self._thought.end) if self._thought and self._may_think else None
         return Grammar(self._format, self._ids, thought, self._thinks, self._begun)
 
-    def _answer(self) -> Form | None:
-        """What text must look like; None: anything."""
-        match self._task.response_format:
-            case {"type": "json_object"}:
-                return Form("json_schema", {"type": "object"})
-            case {"type": "json_schema", "json_schema": {"schema": schema}}:
-                return Form("json_schema", schema)
-            case {"type": "json_schema"}:
-                return Form("json_schema", {})
-            case {"type": "grammar", "grammar": str(grammar)}:
-                return Form("gbnf", grammar)
-            case {"type": "regex", "regex": str(pattern)}:
-                return Form("regex", pattern)
-        return None
+
+def form_of(response_format: dict[str, Any] | None) -> Form | None:
+    """What a call's text must look like; None: anything."""
+    match response_format:
+        case {"type": "json_object"}:
+            return Form("json_schema", {"type": "object"})
+        case {"type": "json_schema", "json_schema": {"schema": schema}}:
+            return Form("json_schema", schema)
+        case {"type": "json_schema"}:
+            return Form("json_schema", {})
+        case {"type": "grammar", "grammar": str(grammar)}:
+            return Form("gbnf", grammar)
+        case {"type": "regex", "regex": str(pattern)}:
+            return Form("regex", pattern)
+    return None
 
 
 def _inlined(answer: Form) -> str:

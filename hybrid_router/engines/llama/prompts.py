@@ -1,0 +1,168 @@
+"""From a task to token ids: chats, completions, texts with a gap."""
+
+from __future__ import annotations
+
+import jinja2
+from msgspec import structs
+
+from hybrid_router.core.call import Feature, Message, Operation
+from hybrid_router.engines.llama.chat.chat import Chat, form_of
+from hybrid_router.engines.llama.seams import Prompt
+from hybrid_router.engines.llama.weights import Weights
+from hybrid_router.engines.task import EngineFailed, Task, TaskRefused
+
+_INFILL = ("fim_pre", "fim_suf", "fim_mid")
+
+
+class Prompts:
+    """Writes the prompts of one model.  `length` is its context in tokens."""
+
+    def __init__(self, weights: Weights, length: int) -> None:
+        """Compile the model's template.
+
+        Raises:
+            EngineFailed: it is not valid; names the file.
+        """
+        self._weights = weights
+        self._length = length
+        self._chat = _compiled(weights)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether conversations can be rendered."""
+        return self._chat is not None
+
+    @property
+    def can(self) -> frozenset[Feature]:
+        """What this model understands beyond text."""
+        found = {Feature.SCHEMA, Feature.GRAMMAR, Feature.LOGPROBS}
+        if self._chat is not None:
+            found |= self._chat.can
+        if all(self._weights.special(mark) is not None for mark in _INFILL):
+            found.add(Feature.INFILL)
+        return frozenset(found)
+
+    def of(self, task: Task, written: list[int]) -> list[tuple[list[int], Prompt]]:
+        """Token ids of each prompt, and how its answer is read.
+
+        `written` are the answer's tokens so far.
+
+        Raises:
+            TaskRefused: no tokens, too many of them, or such as the model does not have.
+        """
+        if task.operation is Operation.CHAT:
+            prompts = [self._conversation(task, len(written))]
+        else:
+            read = Prompt("", form=form_of(task.response_format))
+            prompts = [(self._text(prompt, task, len(written)), read) for prompt in task.prompts]
+        for tokens, _ in prompts:
+            self._check(tokens, len(written))
+        return prompts
+
+    def _conversation(self, task: Task, written_count: int) -> tuple[list[int], Prompt]:
+        tokens, prompt = self._rendered(task)
+        left_out_count = 0
+        while task.truncate is not None and not self._fits(len(tokens), written_count, task):
+            left_out_count += 1
+            messages = shortened(task.messages, left_out_count, middle=task.truncate == "middle")
+            if messages is None:
+                break
+            tokens, prompt = self._rendered(structs.replace(task, messages=messages))
+        return tokens, prompt
+
+    def _rendered(self, task: Task) -> tuple[list[int], Prompt]:
+        if self._chat is None:
+            raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
+        prompt = self._chat.prepare(task, opening=task.written)
+        bos = self._weights.special_text("bos")
+        add_special = not (bos and prompt.text.startswith(bos))
+        return self._weights.tokenize(prompt.text, add_special=add_special), prompt
+
+    def _text(self, prompt: str | tuple[int, ...], task: Task, written_count: int) -> list[int]:
+        if task.suffix is not None:
+            return self._infill(prompt, task.suffix)
+        return self._plain(prompt, task, written_count)
+
+    def _plain(self, prompt: str | tuple[int, ...], task: Task, written_count: int) -> list[int]:
+        tokens = self._weights.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        if task.truncate is None or self._fits(len(tokens), written_count, task):
+            return tokens
+        room_count = max(1, self._length - written_count - self._wanted_count(task, len(tokens)))
+        if task.truncate == "oldest":
+            return tokens[-room_count:]
+        head_count = room_count // 2
+        return tokens[:head_count] + tokens[len(tokens) - (room_count - head_count) :]
+
+    def _infill(self, prefix: str | tuple[int, ...], suffix: str) -> list[int]:
+        """Prefix and suffix around the gap, as the model was trained to read them."""
+        marks = [self._weights.special(name) for name in _INFILL]
+        if any(mark is None for mark in marks):
+            raise TaskRefused(
+                "unsupported_parameter",
+                "suffix: this model has no fill-in-the-middle tokens; leave it out, or use a code model",
+                by_call=True,
+            )
+        before, behind, gap = (mark for mark in marks if mark is not None)
+        tokenize = self._weights.tokenize
+        head = [] if not (bos := self._bos()) else [bos]
+        if isinstance(prefix, str):
+            prefix = tuple(tokenize(prefix, add_special=False, read_special=False))
+        after = tokenize(suffix, add_special=False, read_special=False)
+        return [*head, before, *prefix, behind, *after, gap]
+
+    def _bos(self) -> int | None:
+        """The token that the vocabulary wants in front of every text."""
+        empty = self._weights.tokenize("", add_special=True)
+        bos = self._weights.special("bos")
+        return bos if bos in empty else None
+
+    def _wanted_count(self, task: Task, prompt_count: int) -> int:
+        """Tokens that are left for the answer when something is left out of the prompt for it."""
+        wanted_count = task.sampling.max_tokens
+        return min(wanted_count or self._length // 4, self._length // 2)
+
+    def _fits(self, prompt_count: int, written_count: int, task: Task) -> bool:
+        return prompt_count + written_count + self._wanted_count(task, prompt_count) <= self._length
+
+    def _check(self, prompt: list[int], written_count: int) -> None:
+        if not prompt:
+            raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
+        if any(not 0 <= token < self._weights.vocabulary_count for token in prompt):
+            raise TaskRefused(
+                "invalid_request_error",
+                f"the prompt holds a token id outside 0 to {self._weights.vocabulary_count - 1}",
+                by_call=True,
+            )
+        if len(prompt) + written_count >= self._length:
+            begun = f" and the answer so far {written_count}" if written_count else ""
+            raise TaskRefused(
+                "context_length_exceeded",
+                f"the prompt has {len(prompt)} tokens{begun}, this model's context is {self._length} tokens",
+                by_call=True,
+            )
+
+
+def _compiled(weights: Weights) -> Chat | None:
+    if weights.template() is None:
+        return None
+    try:
+        return Chat(weights)
+    except jinja2.TemplateError as error:
+        raise EngineFailed(f"{weights.path}: its chat template is not valid ({error})") from error
+
+
+def shortened(messages: tuple[Message, ...], count: int, *, middle: bool) -> tuple[Message, ...] | None:
+    """A conversation without `count` of its turns; None: no turn is left to go.
+
+    The system's words and the last turn stay.  The oldest go first, or those around the middle.  What a tool
+    said goes with the call it answers.
+    """
+    kept = [message for message in messages if message.role in {"system", "developer"}]
+    turns = [message for message in messages if message.role not in {"system", "developer"}]
+    if count >= len(turns):
+        return None
+    start = (len(turns) - count) // 2 if middle else 0
+    left = turns[:start] + turns[start + count :]
+    while left and left[min(start, len(left) - 1)].role in {"tool", "function"} and len(left) > 1:
+        del left[min(start, len(left) - 1)]
+    return (*kept, *left)

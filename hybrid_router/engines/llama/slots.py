@@ -1,0 +1,239 @@
+"""Who holds which KV cells: sequences that are computed, and those that are kept for the next call.
+
+A prompt is computed once.  What another sequence of the same space has computed of it is shared without
+copying; what is being computed right now is waited for; what had to leave the KV cache comes back from
+`Kept`.  The index knows every prompt from its first token on, computed or not.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from hybrid_router.engines.llama.context import Context
+from hybrid_router.engines.llama.prefix.kept import Kept
+from hybrid_router.engines.llama.prefix.radix import Radix
+from hybrid_router.engines.llama.sequence import Sequence
+
+# Fewer tokens are computed sooner than waited for, moved or stored.
+_WORTH_COUNT = 32
+_MOST_EVICTED = 4  # to bring one back
+
+
+@dataclass
+class _Retained:
+    """A sequence that nobody computes with.  `saved`: it need not be put on disk (again)."""
+
+    space: str
+    tokens: list[int]
+    private: bool
+    saved: bool = False
+
+
+class Slots:
+    """Owns the context's sequences, which it calls slots.
+
+    `live_count` of them are for running tasks.  `whole_only`: memory can neither be cut nor shared in part,
+    so that only a whole retained sequence is of use.
+    """
+
+    def __init__(
+        self, context: Context, kept: Kept, *, live_count: int, whole_only: bool, on_disk: bool = False
+    ) -> None:
+        """`on_disk`: some of what is kept outlives this process."""
+        self._context = context
+        self._kept = kept
+        self._on_disk = on_disk
+        self._live_count = live_count
+        self._whole_only = whole_only
+        self._free = deque(range(context.sequences_count))
+        self._indexes: dict[str, Radix[int]] = {}
+        self._live: dict[int, Sequence] = {}
+        self._retained: OrderedDict[int, _Retained] = OrderedDict()  # the one used longest ago first
+
+    @property
+    def free_count(self) -> int:
+        """How many more sequences may be opened."""
+        return self._live_count - len(self._live)
+
+    @property
+    def retained_count(self) -> int:
+        """How many sequences are kept in the KV cache for the next call."""
+        return len(self._retained)
+
+    def should_wait(self, sequence: Sequence) -> bool:
+        """Whether a running sequence computes what this one would have to compute again."""
+        if sequence.prompt_scores is not None or self._whole_only:
+            return False
+        ready_count, _, promised_count = self._shared(sequence)
+        return promised_count - ready_count >= _WORTH_COUNT
+
+    def _shared(self, sequence: Sequence) -> tuple[int, int | None, int]:
+        """Tokens that can be shared now, with whom, and those that can be shared once they are computed."""
+        ready_count, source, promised_count = 0, None, 0
+        index = self._indexes.get(sequence.space)
+        if index is None:
+            return 0, None, 0
+        for common_count, slot in index.matches(sequence.tokens[:-1]):
+            if common_count <= ready_count:
+                break
+            computed_count = self._computed_count(slot)
+            count = min(common_count, computed_count)
+            if self._whole_only and (slot in self._live or common_count < computed_count):
+                continue
+            promised_count = max(promised_count, common_count)
+            if count > ready_count:
+                ready_count, source = count, slot
+        return ready_count, source, promised_count
+
+    def _computed_count(self, slot: int) -> int:
+        live = self._live.get(slot)
+        return live.computed_count if live is not None else len(self._retained[slot].tokens)
+
+    def open(self, sequence: Sequence) -> None:
+        """Give a sequence a slot, with as much of its prompt as is there already."""
+        if sequence.prompt_scores is not None:  # every token is computed, for its logits
+            self._enter(sequence, self._take_slot(but=None), 0)
+            return
+        count, source, _ = self._shared(sequence)
+        slot = self._take_slot(but=source)
+        restored_count = self._restore(sequence, slot, count)
+        if restored_count:
+            count = restored_count
+        elif (count := self._share(sequence, slot)) == 0:
+            self._context.forget(slot)
+        self._enter(sequence, slot, count)
+
+    def _share(self, sequence: Sequence, slot: int) -> int:
+        """Have `slot` share what there is of a sequence's prompt; how many tokens that is."""
+        count, source, _ = self._shared(sequence)
+        if source is None:
+            return 0
+        if source in self._retained:
+            self._retained.move_to_end(source)
+        self._context.share(source, slot, count)
+        return count
+
+    def fork(self, leader: Sequence, sibling: Sequence) -> None:
+        """Give `sibling`, whose prompt is `leader`'s, a slot with all of it."""
+        slot = self._take_slot(but=leader.slot)
+        self._context.share(leader.slot or 0, slot, leader.prompt_count)
+        self._enter(sibling, slot, leader.prompt_count)
+
+    def _enter(self, sequence: Sequence, slot: int, count: int) -> None:
+        sequence.slot = slot
+        sequence.computed_count = sequence.cached_count = count
+        while sequence.blocks and sequence.blocks[0].start < count:
+            sequence.blocks.popleft()
+        self._live[slot] = sequence
+        self._index(sequence.space).insert(slot, sequence.tokens[: sequence.prompt_count])
+
+    def _index(self, space: str) -> Radix[int]:
+        return self._indexes.setdefault(space, Radix())
+
+    def _take_slot(self, but: int | None) -> int:
+        """A free slot; `but` is not taken away for it."""
+        if not self._free:
+            oldest = next(slot for slot in self._retained if slot != but)
+            self._evict(oldest)
+        return self._free.popleft()
+
+    def _restore(self, sequence: Sequence, slot: int, count: int) -> int:
+        """Bring a stored state back if it has clearly more than `count` tokens; how many there are then."""
+        found = self._kept.best(sequence.space, sequence.tokens[:-1])
+        if found is None or found.count < count + _WORTH_COUNT:
+            return 0
+        fetched = self._kept.fetch(found.key)
+        if fetched is None:
+            return 0
+        tokens, state = fetched
+        for _ in range(_MOST_EVICTED):
+            if self._context.restore(slot, state):
+                break
+            if not self.make_room():
+                return 0
+        else:
+            self._kept.drop(found.key)  # it is not for want of room
+            return 0
+        if found.count < len(tokens) and not self._context.cut(slot, found.count):
+            self._context.forget(slot)
+            return 0
+        return found.count
+
+    def close(self, sequence: Sequence, *, keep: bool = True) -> None:
+        """Take a sequence's slot back.  Its cells are kept for the next call if they may be of use."""
+        slot = sequence.slot
+        if slot is None:
+            return
+        sequence.slot = None
+        del self._live[slot]
+        index = self._index(sequence.space)
+        index.remove(slot)
+        tokens = sequence.tokens[: sequence.computed_count]
+        if not keep or len(tokens) < _WORTH_COUNT or self._is_covered(index, tokens):
+            self._free_slot(slot)
+            return
+        self._drop_beginnings(index, tokens)
+        index.insert(slot, tokens)
+        self._retained[slot] = _Retained(sequence.space, tokens, sequence.private)
+
+    def _is_covered(self, index: Radix[int], tokens: list[int]) -> bool:
+        """Whether a retained sequence has all of `tokens`."""
+        return any(
+            count == len(tokens) and slot in self._retained
+            for count, slot in index.matches(tokens)
+            if not self._whole_only or len(self._retained_tokens(slot)) == count
+        )
+
+    def _retained_tokens(self, slot: int) -> list[int]:
+        found = self._retained.get(slot)
+        return found.tokens if found is not None else []
+
+    def _drop_beginnings(self, index: Radix[int], tokens: list[int]) -> None:
+        """Free retained sequences that are beginnings of `tokens`: they have nothing of their own."""
+        if self._whole_only:
+            return
+        for count, slot in list(index.matches(tokens)):
+            if len(self._retained_tokens(slot)) == count:
+                self._forget(slot)
+
+    def _forget(self, slot: int) -> None:
+        """Let a retained sequence go."""
+        self._index(self._retained.pop(slot).space).remove(slot)
+        self._free_slot(slot)
+
+    def _free_slot(self, slot: int) -> None:
+        self._context.forget(slot)
+        self._free.append(slot)
+
+    def _evict(self, slot: int) -> None:
+        """Move a retained sequence out of the KV cache."""
+        retained = self._retained[slot]
+        self._kept.put(retained.space, retained.tokens, self._context.state(slot), private=retained.private)
+        self._forget(slot)
+
+    def make_room(self) -> bool:
+        """Move the sequence that was used longest ago out of the KV cache.  Returns whether there was one."""
+        if not self._retained:
+            return False
+        self._evict(next(iter(self._retained)))
+        return True
+
+    def save_one(self) -> bool:
+        """Write one sequence to disk, if any is to be.  Returns whether one was written."""
+        if not self._on_disk:
+            return False
+        for slot, retained in self._retained.items():
+            if not retained.saved and not retained.private:
+                retained.saved = True
+                self._kept.put(retained.space, retained.tokens, self._context.state(slot), private=False)
+                return self._kept.save_one()
+        return self._kept.save_one()
+
+    def save_all(self, until_s: float) -> None:
+        """Write what is left to disk, until the monotonic clock says `until_s`."""
+        if self._on_disk:
+            for slot, retained in reversed(self._retained.items()):
+                if not retained.saved and not retained.private:
+                    self._kept.put(retained.space, retained.tokens, self._context.state(slot), private=False)
+        self._kept.close(until_s)
