@@ -72,6 +72,12 @@ class Answer:
         return [choice["finish_reason"] for choice in self.choices if choice["finish_reason"]]
 
     @property
+    def counted(self) -> tuple[int, int]:
+        """Tokens of prompt and answer.  How many were cached depends on what was asked before."""
+        assert self.usage is not None
+        return self.usage["prompt_tokens"], self.usage["completion_tokens"]
+
+    @property
     def usage(self) -> dict[str, Any] | None:
         """The usage that was told."""
         found = [document["usage"] for document in self.documents if document.get("usage")]

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from invariants import assert_invariants
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(60)]
 
 COUNTED = "1, 2, 3, 4, 5, 6, 7,"
 NEXT = " 8, 9, 10, 11, "
-LONG = f"{PROMPT_CANARY} " + "and so on, " * 220
+LONG = "and so on, " * 220
 NO_END = {"2": -100, "0": -100}  # the model may not end its answer
 ENDLESS: dict[str, Any] = {"max_tokens": 900, "logit_bias": NO_END}
 FINISH_LINE = 5  # of the cloud's `count to 3`: the role, three tokens, the finish
@@ -50,6 +51,11 @@ def queueing(
     with stopped_at_end(started):
         started.loaded()
         yield started
+
+
+def fresh_long() -> str:
+    """A long prompt that was never computed: what was is kept."""
+    return f"{PROMPT_CANARY} {uuid4()} {LONG}"
 
 
 def short() -> dict[str, object]:
@@ -131,7 +137,7 @@ async def test_gone_in_prefill(narrow: Router, stream: bool) -> None:
     before = await narrow.quiet()
     worker = narrow.worker()
     since_s = cpu_s(worker)
-    body = completion_body("local-only", LONG, stream=stream, **ENDLESS)
+    body = completion_body("local-only", fresh_long(), stream=stream, **ENDLESS)
     async with raw_call(narrow, body, COMPLETIONS) as leaving:
         await soon(lambda: cpu_s(worker) > since_s + BUSY_CPU_S, "the worker computes")
         assert leaving.received == b""
@@ -181,7 +187,7 @@ async def test_a_neighbour_does_not_notice(queueing: Router, phase: str) -> None
     body = completion_body("local-only", COUNTED, stream=True, max_tokens=90, logit_bias=NO_END)
     alone = await ask(queueing, body, COMPLETIONS)
     before = await queueing.quiet()
-    prompt = LONG if phase == "prefill" else "2, 4, 6, 8,"
+    prompt = fresh_long() if phase == "prefill" else "2, 4, 6, 8,"
     leaver = completion_body("local-only", prompt, stream=True, **ENDLESS)
     async with raw_call(queueing, body, COMPLETIONS) as staying:
         await staying.pieces(2)
@@ -194,7 +200,7 @@ async def test_a_neighbour_does_not_notice(queueing: Router, phase: str) -> None
         together = await staying.rest()
 
     assert together.text() == alone.text()
-    assert together.usage == alone.usage
+    assert together.counted == alone.counted
     attempts = await assert_invariants(queueing, before, [together], left_count=1)
     assert outcomes(attempts) == ["cancelled", "answered"]
 
@@ -217,7 +223,7 @@ async def test_three_neighbours_do_not_notice(manifest: Path, emulator: Emulator
         together = [task.result() for task in staying]
 
         assert [answer.text() for answer in together] == [answer.text() for answer in without]
-        assert [answer.usage for answer in together] == [answer.usage for answer in without]
+        assert [answer.counted for answer in together] == [answer.counted for answer in without]
         attempts = await assert_invariants(router, before, together, left_count=1)
         assert outcomes(attempts) == ["cancelled", "answered", "answered", "answered"]
 
@@ -231,7 +237,7 @@ async def test_gone_while_loading(narrow: Router, stream: bool) -> None:
     worker = await soon(lambda: next_worker(narrow, killed), "a worker that loads")
     os.kill(worker, signal.SIGSTOP)  # it loads as long as this test needs
     try:
-        body = completion_body("local-only", LONG, stream=stream, **ENDLESS)
+        body = completion_body("local-only", fresh_long(), stream=stream, **ENDLESS)
         async with raw_call(narrow, body, COMPLETIONS) as leaving:
             while await metric(narrow, "hybrid_router_in_flight") != 1:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(POLL_S)

@@ -7,8 +7,10 @@ from collections import Counter
 
 from hybrid_router.core.event import Event, Finish, TokenScore
 from hybrid_router.engines.llama import batch
+from hybrid_router.engines.llama.adapters import Adapters
 from hybrid_router.engines.llama.batch import Share
 from hybrid_router.engines.llama.context import Context, DecodeFailed
+from hybrid_router.engines.llama.drafting import looked_up
 from hybrid_router.engines.llama.fit import settled
 from hybrid_router.engines.llama.intake import Intake
 from hybrid_router.engines.llama.keeping import kept
@@ -21,6 +23,7 @@ from hybrid_router.engines.llama.slots import Slots
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import (
     Answer,
+    EngineFailed,
     Opened,
     Output,
     Refused,
@@ -48,7 +51,9 @@ class LlamaEngine:
         self._fit = found
         prompts = Prompts(self._weights, found.context)
         self._can, self._has_template = prompts.can, prompts.has_template
-        self._intake = Intake(self._weights, prompts, settings, found.context)
+        self._adapters = Adapters(self._weights, settings.adapters)
+        self._intake = Intake(self._weights, prompts, self._adapters, settings, found.context)
+        self._draft_count = _drafts(settings, self._weights)
         whole_only = self._weights.whole_only
         retained_count = found.parallel if whole_only else _RETAINED
         self._context = Context(
@@ -109,7 +114,11 @@ class LlamaEngine:
 
     def step(self) -> list[Answer]:
         self._admit()
-        shares = batch.divide(self._running, self._pace, self._context.batch_count)
+        chosen = self._dressed_alike()
+        if not chosen:
+            return []
+        self._draft(chosen)
+        shares = batch.divide(chosen, self._pace, self._context.batch_count)
         for share in shares:
             if not share.writes:
                 ongoing = self._ongoing[share.sequence.task_id]
@@ -144,6 +153,26 @@ class LlamaEngine:
         self._running.append(sequence)
         if sequence.leads:
             self._ongoing[sequence.task_id].cached_count += sequence.cached_count
+
+    def _dressed_alike(self) -> list[Sequence]:
+        """The sequences that compute together now: those with the adapters of the one that waited longest."""
+        if not self._running:
+            return []
+        worn = self._running[0].adapters
+        chosen = [sequence for sequence in self._running if sequence.adapters == worn]
+        if len(chosen) < len(self._running):  # the others are next
+            self._running = [one for one in self._running if one.adapters != worn] + chosen
+        self._adapters.wear(self._context, worn)
+        return chosen
+
+    def _draft(self, sequences: list[Sequence]) -> None:
+        """Guess what the sequences that write will say next: what they repeat."""
+        for sequence in sequences:
+            if not sequence.decoding or sequence.forced:
+                continue
+            most_count = min(self._draft_count, sequence.limit_count - sequence.generated_count - 1)
+            if most_count > 0:
+                sequence.drafts = looked_up(sequence.tokens, most_count)
 
     def _one_by_one(self, shares: list[Share], error: DecodeFailed) -> list[Answer]:
         """Compute a failed step's sequences each by itself: the one at fault takes no other along."""
@@ -320,3 +349,16 @@ class LlamaEngine:
         self._intake.close()
         self._context.close()
         self._weights.close()
+
+
+def _drafts(settings: Settings, weights: Weights) -> int:
+    """How many tokens are guessed ahead; none where wrong guesses could not be taken back.
+
+    Raises:
+        EngineFailed: a draft model or a projector is configured, which this engine cannot use.
+    """
+    if settings.drafting.model_path is not None:
+        raise EngineFailed(f"{settings.path}: `drafting.weights` cannot be used yet; leave it out to look up")
+    if settings.projector_path is not None:
+        raise EngineFailed(f"{settings.path}: `projector` cannot be used yet; leave it out")
+    return 0 if weights.whole_only else settings.drafting.most_tokens

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from hybrid_router.core.call import Adapter
 from hybrid_router.core.event import TokenScore
+from hybrid_router.engines.llama.adapters import Adapters
 from hybrid_router.engines.llama.chain import Prototypes
 from hybrid_router.engines.llama.constraint import Constraints
 from hybrid_router.engines.llama.prompts import Prompts
@@ -22,7 +24,10 @@ from hybrid_router.engines.task import Settings, Task, TaskRefused
 class Intake:
     """Reads the tasks of one model.  `length` is its context in tokens."""
 
-    def __init__(self, weights: Weights, prompts: Prompts, settings: Settings, length: int) -> None:
+    def __init__(
+        self, weights: Weights, prompts: Prompts, adapters: Adapters, settings: Settings, length: int
+    ) -> None:
+        self._adapters = adapters
         self._constraints = Constraints(weights)
         self._prototypes = Prototypes(weights)
         self._weights = weights
@@ -59,6 +64,7 @@ class Intake:
         self, task: Task, choice: int, tokens: list[int], written: list[int], prompt: Prompt
     ) -> Sequence:
         constraint = None if prompt.form is None else self._constraints.compile(prompt.form, task.written)
+        worn = self._adapters.chosen(task.adapters)
         room_count = self._length - len(tokens)
         wanted_count = task.sampling.max_tokens
         limit_count = room_count if wanted_count is None else min(wanted_count, room_count)
@@ -83,9 +89,9 @@ class Intake:
             tokenize=partial(self._weights.tokenize, add_special=False),
             voice=self._voice(task, choice, prompt),
             principal=task.principal,
-            space=self._space(task),
+            space=self._space(task, worn),
             private=task.private,
-            adapters=task.adapters,
+            adapters=worn,
             top_count=task.top_logprobs,
             prompt_scores=gathered,
         )
@@ -94,10 +100,10 @@ class Intake:
         """Free what was made for all tasks."""
         self._prototypes.close()
 
-    def _space(self, task: Task) -> str:
+    def _space(self, task: Task, chosen: tuple[Adapter, ...]) -> str:
         """With whose tokens these may be shared: the same principal's, computed with the same adapters."""
         whose = "" if self._settings.keeping.everyone else task.principal
-        worn = "".join(f"\n{adapter.name}={adapter.scale:g}" for adapter in task.adapters)
+        worn = "".join(f"\n{adapter.name}={adapter.scale:g}" for adapter in chosen)
         return whose + worn
 
     def _voice(self, task: Task, choice: int, prompt: Prompt) -> Voice:
