@@ -39,6 +39,12 @@ def started(
         yield router
 
 
+UNENFORCED = {
+    "type": "function",
+    "function": {"name": HOME_CANARY, "strict": True, "parameters": {"type": "object", "not": {}}},
+}
+
+
 async def told_to_all(router: Router) -> dict[str, list[Answer]]:
     """Private calls of every label, each in another way, public ones, and such as fail; key → its answers."""
     answers: dict[str, list[Answer]] = {}
@@ -51,7 +57,7 @@ async def told_to_all(router: Router) -> dict[str, list[Answer]]:
     home = replace(LABELS["key"], said=HOME_CANARY)
     failing: list[dict[str, Any]] = [
         {"messages": [{"role": "user", "content": [PICTURE]}]},
-        {"tools": [{"type": "function", "function": {"name": HOME_CANARY, "parameters": {}}}]},
+        {"tools": [UNENFORCED], "tool_choice": "required"},
         {"messages": [{"role": "user", "content": f"{HOME_CANARY} " * 2_000}]},
         {"temperature": HOME_CANARY},
     ]
