@@ -33,8 +33,9 @@ def count_tokens(model_path: Path) -> Iterator[Count]:
 
 async def test_usage_is_the_tokenizers_count(router: Router, count_tokens: Count) -> None:
     """Prompt, template included, and answer are counted by the model itself; a stream says the same."""
-    before = await router.quiet()
     said = f"{PROMPT_CANARY}: where is Paris?"
+    await ask(router, chat_body("local-only", said, max_tokens=1))  # both find the prompt computed
+    before = await router.quiet()
     plain = await ask(router, chat_body("local-only", said, max_tokens=24))
     streamed = await ask(router, chat_body("local-only", said, max_tokens=24, stream=True))
 
@@ -84,6 +85,7 @@ async def test_a_stop_string_may_cross_token_borders(router: Router, stop: str |
 async def test_a_character_is_never_split(router: Router) -> None:
     """Emoji are several tokens each; every delta holds whole ones."""
     asked = chat_body("local-only", "Answer with emoji only: 🌟🎉🚀", max_tokens=24, stream=True)
+    await ask(router, asked)  # both find the prompt computed
     answer = await ask(router, asked)
 
     assert not answer.text().isascii(), f"the model was expected to answer with emoji: {answer.text()!r}"
@@ -94,6 +96,7 @@ async def test_a_character_is_never_split(router: Router) -> None:
 
 async def test_two_choices_are_two_answers(router: Router) -> None:
     """`n: 2` with a seed gives two answers, which a stream tells apart by index, the same each time."""
+    await ask(router, chat_body("local-only", "Tell a story.", max_tokens=1))  # both find it computed
     before = await router.quiet()
     asked = {"n": 2, "seed": 11, "temperature": 1.0, "max_tokens": 16}
     plain = await ask(router, chat_body("local-only", "Tell a story.") | asked)
