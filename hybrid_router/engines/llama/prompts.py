@@ -7,6 +7,7 @@ from msgspec import structs
 
 from hybrid_router.core.call import Feature, Message, Operation
 from hybrid_router.engines.llama.chat.chat import Chat, form_of
+from hybrid_router.engines.llama.passages import shortened
 from hybrid_router.engines.llama.seams import Prompt
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import EngineFailed, Task, TaskRefused
@@ -64,7 +65,7 @@ class Prompts:
         left_out_count = 0
         while task.truncate is not None and not self._fits(len(tokens), written_count, task):
             left_out_count += 1
-            messages = shortened(task.messages, left_out_count, middle=task.truncate == "middle")
+            messages = without_turns(task.messages, left_out_count, middle=task.truncate == "middle")
             if messages is None:
                 break
             tokens, prompt = self._rendered(structs.replace(task, messages=messages))
@@ -87,11 +88,8 @@ class Prompts:
         tokens = self._weights.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         if task.truncate is None or self._fits(len(tokens), written_count, task):
             return tokens
-        room_count = max(1, self._length - written_count - self._wanted_count(task, len(tokens)))
-        if task.truncate == "oldest":
-            return tokens[-room_count:]
-        head_count = room_count // 2
-        return tokens[:head_count] + tokens[len(tokens) - (room_count - head_count) :]
+        room_count = max(1, self._length - written_count - self._wanted_count(task))
+        return shortened(tokens, room_count, frozenset(), middle=task.truncate == "middle")
 
     def _infill(self, prefix: str | tuple[int, ...], suffix: str) -> list[int]:
         """Prefix and suffix around the gap, as the model was trained to read them."""
@@ -116,13 +114,13 @@ class Prompts:
         bos = self._weights.special("bos")
         return bos if bos in empty else None
 
-    def _wanted_count(self, task: Task, prompt_count: int) -> int:
+    def _wanted_count(self, task: Task) -> int:
         """Tokens that are left for the answer when something is left out of the prompt for it."""
         wanted_count = task.sampling.max_tokens
         return min(wanted_count or self._length // 4, self._length // 2)
 
     def _fits(self, prompt_count: int, written_count: int, task: Task) -> bool:
-        return prompt_count + written_count + self._wanted_count(task, prompt_count) <= self._length
+        return prompt_count + written_count + self._wanted_count(task) <= self._length
 
     def _check(self, prompt: list[int], written_count: int) -> None:
         if not prompt:
@@ -151,7 +149,7 @@ def _compiled(weights: Weights) -> Chat | None:
         raise EngineFailed(f"{weights.path}: its chat template is not valid ({error})") from error
 
 
-def shortened(messages: tuple[Message, ...], count: int, *, middle: bool) -> tuple[Message, ...] | None:
+def without_turns(messages: tuple[Message, ...], count: int, *, middle: bool) -> tuple[Message, ...] | None:
     """A conversation without `count` of its turns; None: no turn is left to go.
 
     The system's words and the last turn stay.  The oldest go first, or those around the middle.  What a tool

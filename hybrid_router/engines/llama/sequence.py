@@ -15,20 +15,6 @@ from hybrid_router.engines.llama.seams import Constraint
 from hybrid_router.engines.llama.voice import Voice
 
 
-@dataclass(frozen=True)
-class Block:
-    """A part of a prompt that is no text: an image or a sound, computed in one piece.
-
-    Attributes:
-        start, count: its places in the sequence's tokens, where it is written as made-up negative numbers.
-        compute: computes it in the given slot, from the given position on.
-    """
-
-    start: int
-    count: int
-    compute: Callable[[int, int], None]
-
-
 @dataclass(eq=False, kw_only=True)
 class Sequence:
     """A choice of a task, waiting (no slot), in prefill or decoding.
@@ -65,7 +51,6 @@ class Sequence:
     constraint: Constraint | None = None
     top_count: int | None = None
     prompt_scores: list[TokenScore] | None = None
-    blocks: deque[Block] = field(default_factory=deque)
     slot: int | None = None
     computed_count: int = 0
     cached_count: int = 0
@@ -86,9 +71,8 @@ class Sequence:
 
     @property
     def missing_count(self) -> int:
-        """Tokens of the prompt that are still to be computed, up to the next block."""
-        end = self.blocks[0].start if self.blocks else self.prompt_count
-        return end - self.computed_count
+        """Tokens of the prompt that are still to be computed."""
+        return self.prompt_count - self.computed_count
 
     def take(self, token: int, score: TokenScore | None, *, ends: bool) -> tuple[list[Event], bool]:
         """Take the chosen token.  Returns what it shows, and whether it was the last: then with a finish."""

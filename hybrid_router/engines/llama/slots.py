@@ -97,12 +97,8 @@ class Slots:
             return
         count, source, _ = self._shared(sequence)
         slot = self._take_slot(but=source)
-        restored_count = self._restore(sequence, slot, count)
-        if restored_count:
-            count = restored_count
-        elif (count := self._share(sequence, slot)) == 0:
-            self._context.forget(slot)
-        self._enter(sequence, slot, count)
+        # To make room for what is restored, what could be shared may have gone: it is looked for again.
+        self._enter(sequence, slot, self._restore(sequence, slot, count) or self._share(sequence, slot))
 
     def _share(self, sequence: Sequence, slot: int) -> int:
         """Have `slot` share what there is of a sequence's prompt; how many tokens that is."""
@@ -123,8 +119,6 @@ class Slots:
     def _enter(self, sequence: Sequence, slot: int, count: int) -> None:
         sequence.slot = slot
         sequence.computed_count = sequence.cached_count = count
-        while sequence.blocks and sequence.blocks[0].start < count:
-            sequence.blocks.popleft()
         self._live[slot] = sequence
         self._index(sequence.space).insert(slot, sequence.tokens[: sequence.prompt_count])
 

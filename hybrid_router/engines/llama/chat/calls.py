@@ -174,6 +174,22 @@ def read_arguments(source: Source, sink: Sink, name: str, ends: tuple[str, ...])
     return True
 
 
+def in_turn(
+    source: Source, call: Callable[[], Reading[bool]], last: tuple[str, ...], *, many: bool
+) -> Reading[bool]:
+    """Read one call, or as many as there are, and what may stand behind them all.  Whether there was one."""
+    called = False
+    while many or not called:
+        mark = source.mark
+        if not (yield from call()):
+            source.rewind(mark)
+            break
+        called = True
+    if called:
+        yield from close(source, last)
+    return called
+
+
 def close(source: Source, *texts: tuple[str, ...]) -> Reading[None]:
     """Read what may stand here: one of each of `texts`, with white space around."""
     for wanted in texts:
@@ -209,18 +225,9 @@ class Named:
 
     def read(self, source: Source, sink: Sink) -> Reading[bool]:
         """As `Calls.read`."""
-        called = False
-        while True:
-            mark = source.mark
-            if not (yield from self._call(source, sink)):
-                source.rewind(mark)
-                break
-            called = True
-            if not self.begin:
-                break
-        if called:
-            yield from close(source, self.last)
-        return called
+        return (
+            yield from in_turn(source, lambda: self._call(source, sink), self.last, many=bool(self.begin))
+        )
 
     def _call(self, source: Source, sink: Sink) -> Reading[bool]:
         if self.begin:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hybrid_router.engines.llama.chat.calls import close
+from hybrid_router.engines.llama.chat.calls import close, in_turn
 from hybrid_router.engines.llama.chat.json_text import parsed
 from hybrid_router.engines.llama.chat.reader import Sink
 from hybrid_router.engines.llama.chat.source import SPACE, Markers, Reading, Source
@@ -39,18 +39,7 @@ class Tagged:
 
     def read(self, source: Source, sink: Sink) -> Reading[bool]:
         """As `Calls.read`."""
-        called = False
-        while True:
-            mark = source.mark
-            if not (yield from self._call(source, sink)):
-                source.rewind(mark)
-                break
-            called = True
-            if not self.many:
-                break
-        if called:
-            yield from close(source, self.last)
-        return called
+        return (yield from in_turn(source, lambda: self._call(source, sink), self.last, many=self.many))
 
     def _call(self, source: Source, sink: Sink) -> Reading[bool]:
         name = yield from self._name(source)
