@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_router.core.call import Adapter, Operation, Sampling
 from hybrid_router.core.event import Text, Usage
-from hybrid_router.engines.llama.drafting import looked_up
+from hybrid_router.engines.llama.drafting.lookup import looked_up
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.task import (
     AdapterFile,

@@ -12,6 +12,7 @@ import pytest
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Event, Finish, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
+from hybrid_router.engines.llama.schedule import Pace
 from hybrid_router.engines.task import Keeping, Output, Settings, Task
 
 pytestmark = pytest.mark.model
@@ -89,8 +90,10 @@ def test_a_second_call_computes_only_what_is_new(asked: Asked) -> None:
     assert other.prompt_tokens - 8 <= other.cached_tokens < other.prompt_tokens
 
 
-def test_calls_that_arrive_together_wait_for_the_first(asked: Asked) -> None:
-    """The prefix is computed once, and each has the answer that it has alone."""
+@pytest.mark.parametrize("token_s", [None, 1.0], ids=["quick", "in small steps"])
+def test_calls_that_arrive_together_wait_for_the_first(asked: Asked, token_s: float | None) -> None:
+    """The prefix is computed once, also where a step computes but a few tokens of it."""
+    asked.engine._pace = Pace({}, token_s)
     questions = ["The mayor said:", "A child asked:", "The clock showed"]
     ids = [asked.begin(PREFIX + question) for question in questions]
     asked.run()

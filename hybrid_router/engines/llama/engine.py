@@ -10,7 +10,7 @@ from hybrid_router.engines.llama import batch
 from hybrid_router.engines.llama.adapters import Adapters
 from hybrid_router.engines.llama.batch import Share
 from hybrid_router.engines.llama.context import Context, DecodeFailed
-from hybrid_router.engines.llama.drafting import looked_up
+from hybrid_router.engines.llama.drafting.drafter import Drafter
 from hybrid_router.engines.llama.fit import settled
 from hybrid_router.engines.llama.intake import Intake
 from hybrid_router.engines.llama.keeping import kept
@@ -53,7 +53,9 @@ class LlamaEngine:
         self._can, self._has_template = prompts.can, prompts.has_template
         self._adapters = Adapters(self._weights, settings.adapters)
         self._intake = Intake(self._weights, prompts, self._adapters, settings, found.context)
-        self._draft_count = _drafts(settings, self._weights)
+        if settings.projector_path is not None:
+            raise EngineFailed(f"{settings.path}: `projector` cannot be used yet; leave it out")
+        self._drafter = Drafter(settings, self._weights)
         whole_only = self._weights.whole_only
         retained_count = found.parallel if whole_only else _RETAINED
         self._context = Context(
@@ -61,7 +63,7 @@ class LlamaEngine:
             settings,
             cells_count=found.context * found.parallel,
             sequences_count=min(found.parallel + retained_count, _MOST_SEQUENCES),
-            batch_count=settings.prefill_chunk + found.parallel * (1 + settings.drafting.most_tokens),
+            batch_count=settings.prefill_chunk + found.parallel * (1 + self._drafter.most_count),
         )
         self._slots = Slots(
             self._context,
@@ -117,7 +119,7 @@ class LlamaEngine:
         chosen = self._dressed_alike()
         if not chosen:
             return []
-        self._draft(chosen)
+        self._drafter.guess([sequence for sequence in chosen if sequence.decoding])
         shares = batch.divide(chosen, self._pace, self._context.batch_count)
         for share in shares:
             if not share.writes:
@@ -164,15 +166,6 @@ class LlamaEngine:
             self._running = [one for one in self._running if one.adapters != worn] + chosen
         self._adapters.wear(self._context, worn)
         return chosen
-
-    def _draft(self, sequences: list[Sequence]) -> None:
-        """Guess what the sequences that write will say next: what they repeat."""
-        for sequence in sequences:
-            if not sequence.decoding or sequence.forced:
-                continue
-            most_count = min(self._draft_count, sequence.limit_count - sequence.generated_count - 1)
-            if most_count > 0:
-                sequence.drafts = looked_up(sequence.tokens, most_count)
 
     def _one_by_one(self, shares: list[Share], error: DecodeFailed) -> list[Answer]:
         """Compute a failed step's sequences each by itself: the one at fault takes no other along."""
@@ -334,6 +327,7 @@ class LlamaEngine:
         """Give slot and sampler back.  Waiting sequences hold only a sampler."""
         if sequence.slot is not None:
             self._running.remove(sequence)
+            self._drafter.forget(sequence)
             self._slots.close(sequence)
         sequence.sampler.close()
 
@@ -347,18 +341,6 @@ class LlamaEngine:
             self.cancel(task_id)
         self._slots.save_all(time.monotonic() + _SAVING_S)
         self._intake.close()
+        self._drafter.close()
         self._context.close()
         self._weights.close()
-
-
-def _drafts(settings: Settings, weights: Weights) -> int:
-    """How many tokens are guessed ahead; none where wrong guesses could not be taken back.
-
-    Raises:
-        EngineFailed: a draft model or a projector is configured, which this engine cannot use.
-    """
-    if settings.drafting.model_path is not None:
-        raise EngineFailed(f"{settings.path}: `drafting.weights` cannot be used yet; leave it out to look up")
-    if settings.projector_path is not None:
-        raise EngineFailed(f"{settings.path}: `projector` cannot be used yet; leave it out")
-    return 0 if weights.whole_only else settings.drafting.most_tokens

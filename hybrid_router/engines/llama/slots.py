@@ -62,18 +62,28 @@ class Slots:
         return len(self._retained)
 
     def should_wait(self, sequence: Sequence) -> bool:
-        """Whether a running sequence computes what this one would have to compute again."""
-        if sequence.prompt_scores is not None or self._whole_only:
-            return False
-        ready_count, _, promised_count = self._shared(sequence)
-        return promised_count - ready_count >= _WORTH_COUNT
+        """Whether a running sequence computes what this one would have to compute again.
 
-    def _shared(self, sequence: Sequence) -> tuple[int, int | None, int]:
-        """Tokens that can be shared now, with whom, and those that can be shared once they are computed."""
-        ready_count, source, promised_count = 0, None, 0
+        Who waits, waits for the last of it: what is left then is in the next step anyway.
+        """
+        index = self._indexes.get(sequence.space)
+        if index is None or sequence.prompt_scores is not None or self._whole_only:
+            return False
+        ready_count, _ = self._shared(sequence)
+        for common_count, slot in index.matches(sequence.tokens[:-1]):
+            if common_count <= ready_count:
+                break
+            leader = self._live.get(slot)
+            if leader is not None and common_count - leader.cached_count >= _WORTH_COUNT:
+                return True
+        return False
+
+    def _shared(self, sequence: Sequence) -> tuple[int, int | None]:
+        """Tokens that can be shared now, and with whom."""
+        ready_count, source = 0, None
         index = self._indexes.get(sequence.space)
         if index is None:
-            return 0, None, 0
+            return 0, None
         for common_count, slot in index.matches(sequence.tokens[:-1]):
             if common_count <= ready_count:
                 break
@@ -81,10 +91,9 @@ class Slots:
             count = min(common_count, computed_count)
             if self._whole_only and (slot in self._live or common_count < computed_count):
                 continue
-            promised_count = max(promised_count, common_count)
             if count > ready_count:
                 ready_count, source = count, slot
-        return ready_count, source, promised_count
+        return ready_count, source
 
     def _computed_count(self, slot: int) -> int:
         live = self._live.get(slot)
@@ -95,14 +104,14 @@ class Slots:
         if sequence.prompt_scores is not None:  # every token is computed, for its logits
             self._enter(sequence, self._take_slot(but=None), 0)
             return
-        count, source, _ = self._shared(sequence)
+        count, source = self._shared(sequence)
         slot = self._take_slot(but=source)
         # To make room for what is restored, what could be shared may have gone: it is looked for again.
         self._enter(sequence, slot, self._restore(sequence, slot, count) or self._share(sequence, slot))
 
     def _share(self, sequence: Sequence, slot: int) -> int:
         """Have `slot` share what there is of a sequence's prompt; how many tokens that is."""
-        count, source, _ = self._shared(sequence)
+        count, source = self._shared(sequence)
         if source is None:
             return 0
         if source in self._retained:
