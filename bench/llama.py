@@ -56,12 +56,18 @@ def model() -> Path:
         raise BenchError(error.message) from None
 
 
-def measure(setup: Setup, names: Sequence[str]) -> Llamas:
-    """The sections of these names, one after the other.  One that fails says so in its place."""
+def measure(
+    setup: Setup, names: Sequence[str], done: Callable[[Llamas], None] = lambda _so_far: None
+) -> Llamas:
+    """The sections of these names, one after the other.  One that fails says so in its place.
+
+    `done` is told after each, since the whole takes long: the newest section is the last.
+    """
     llamas = Llamas(sections=[], rounds_count=setup.rounds_count, threads=setup.threads)
     for name in names:
         try:
             llamas.sections.append(SECTIONS[name](setup))
         except BenchError as error:
             llamas.sections.append(Section(name=name, title=name, notes=[f"Not measured: {error}"]))
+        done(llamas)
     return llamas

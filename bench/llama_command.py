@@ -12,10 +12,12 @@ import msgspec
 from rich.console import Console
 
 from bench import llama, machine
+from bench.llama_figures import block
 from bench.llama_subjects import Setup
 from bench.processes import BenchError
 from bench.progress import progress
-from bench.report import Report, markdown, show
+from bench.report import Report, llama_head, markdown_block, show_block
+from bench.routing_report import Block
 
 _WIDTH = 120
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -45,13 +47,27 @@ def main(**options: Any) -> None:
     except BenchError as error:
         raise click.ClickException(str(error)) from None
     report = Report(machine=machine.look())
-    report.llamas = llama.measure(setup, _names(options))
-    if options["json_path"] is not None:
-        options["json_path"].write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-    if options["as_markdown"]:
-        click.echo(markdown(report))
-    else:
-        show(report, Console(width=_WIDTH))
+    told = markdown_block if options["as_markdown"] else _printed
+    click.echo(report.machine.line + ("." if options["as_markdown"] else ""))
+
+    def done(llamas: llama.Llamas) -> None:
+        """Tell of the newest section, and put all figures so far into the file."""
+        if len(llamas.sections) == 1:
+            click.echo(told(llama_head(llamas)))
+        click.echo(told(block(llamas.sections[-1])))
+        report.llamas = llamas
+        if options["json_path"] is not None:
+            options["json_path"].write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+    llama.measure(setup, _names(options), done)
+
+
+def _printed(block: Block) -> str:
+    """As on a terminal."""
+    console = Console(width=_WIDTH)
+    with console.capture() as found:
+        show_block(block, console)
+    return found.get()
 
 
 def _names(options: dict[str, Any]) -> list[str]:

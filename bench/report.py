@@ -44,11 +44,16 @@ def show(report: Report, console: Console) -> None:
     """Print everything."""
     console.print(report.machine.line, soft_wrap=True, highlight=False)
     for block in blocks(report):
-        console.print(f"\n[bold]{block.title}[/bold]", highlight=False)
-        for note in block.notes:
-            console.print(note, soft_wrap=True, highlight=False, markup=False)
-        if block.rows:
-            console.print(_table(block.rows))
+        show_block(block, console)
+
+
+def show_block(block: Block, console: Console) -> None:
+    """Print a table and its notes."""
+    console.print(f"\n[bold]{block.title}[/bold]", highlight=False)
+    for note in block.notes:
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
+    if block.rows:
+        console.print(_table(block.rows))
 
 
 def _table(rows: list[list[str]]) -> Table:
@@ -62,12 +67,14 @@ def _table(rows: list[list[str]]) -> Table:
 
 def markdown(report: Report) -> str:
     """Everything, to be pasted into docs/benchmarks.md."""
-    parts = [report.machine.line + "."]
-    for block in blocks(report):
-        parts.append(f"### {block.title}")
-        parts += block.notes
-        if block.rows:
-            parts.append("\n".join(_markdown_rows(block.rows)))
+    return "\n".join([report.machine.line + ".\n", *map(markdown_block, blocks(report))])
+
+
+def markdown_block(block: Block) -> str:
+    """A table and its notes."""
+    parts = [f"### {block.title}", *block.notes]
+    if block.rows:
+        parts.append("\n".join(_markdown_rows(block.rows)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -162,16 +169,18 @@ def _gateway_notes(gateways: Gateways) -> Iterator[str]:
 
 
 def _llama_blocks(llamas: Llamas) -> Iterator[Block]:
-    yield Block("The local engine", [_llama_note(llamas)], [])
+    yield llama_head(llamas)
     yield from map(llama_figures.block, llamas.sections)
 
 
-def _llama_note(llamas: Llamas) -> str:
-    return (
+def llama_head(llamas: Llamas) -> Block:
+    """What all sections of the llama part have in common."""
+    note = (
         f"The starter model, {llamas.threads} threads; medians of {llamas.rounds_count} interleaved rounds, "
         "one subject busy at a time. Ratio: the router's figure to llama-server's in the same round, or to "
         f"{llama_figures.BARE}'s where there is no llama-server."
     )
+    return Block("The local engine", [note], [])
 
 
 def _number(value: float | None, form: str) -> str:
