@@ -22,7 +22,6 @@ from hybrid_router.config import schema
 from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBackend
 from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import Backend
-from hybrid_router.engines.task import MOST_PARALLEL
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import FileMissing, ModelFileError
 from hybrid_router.models.stamps import Stamp, stamp_of
@@ -156,7 +155,7 @@ class _Opening:
                 )
                 continue
             worker = self._worker(f"{name}/{model}", files, chosen)
-            models[model] = LocalModel(worker, room_count(chosen))
+            models[model] = LocalModel(worker, chosen.queue)
         made_from = self._opened.locals[name] = (models, missing)
         known = self._before.by_name.get(name)
         if isinstance(known, Local) and self._before.locals.get(name) == made_from:
@@ -221,8 +220,3 @@ def open_worker(
     worker = Worker(opening, on_state=on_state, on_line=on_line)
     worker.start(load=chosen.preload)
     return worker
-
-
-def room_count(chosen: schema.LocalModel) -> int:
-    """How many calls a model may hold, running and waiting."""
-    return chosen.queue + (MOST_PARALLEL if chosen.parallel == "auto" else chosen.parallel)

@@ -30,9 +30,8 @@ from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Resident
 from hybrid_router.workers.protocol import ProtocolError
-from hybrid_router.workers.worker import Worker, WorkerDown
+from hybrid_router.workers.worker import Worker, WorkerDown, WorkerFull
 
-_BUSY_RETRY_S = 1.0
 OPERATIONS = MappingProxyType(  # a model's purpose → what it can be asked
     {
         "generate": GENERATES,
@@ -45,10 +44,10 @@ _HOPED_FOR = frozenset({Feature.TOOLS, Feature.SCHEMA, Feature.GRAMMAR, Feature.
 
 
 class LocalModel(Struct, frozen=True):
-    """A worker and how many calls it may hold, running and waiting."""
+    """A worker, and how many calls may wait for a place in it."""
 
     worker: Worker
-    room_count: int
+    queue_count: int
 
 
 class Local:
@@ -101,12 +100,7 @@ class Local:
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         model = self._models[step.model]
-        child = await _child(model.worker, step)
-        if child.in_flight_count >= model.room_count:
-            raise QueueFull(
-                f"{step.name} has {child.in_flight_count} calls already; raise `queue` or try later",
-                retry_after_s=_BUSY_RETRY_S,
-            )
+        child = await _child(model, step)
         task_id, answer = _begin(child, call, step)
         try:
             async for batch in _events(answer, step):
@@ -118,11 +112,14 @@ class Local:
         await asyncio.gather(*(model.worker.close() for model in self._models.values()))
 
 
-async def _child(worker: Worker, step: Step) -> Child:
-    """The child that will answer, waiting no longer than `load_s`."""
+async def _child(model: LocalModel, step: Step) -> Child:
+    """The child that will answer, waiting no longer than `load_s`.  When a place will be free where none is
+    now is for those to say who have measured calls."""
     try:
         async with asyncio.timeout(step.timeouts.load_s):
-            return await worker.child()
+            return await model.worker.child(model.queue_count)
+    except WorkerFull as error:
+        raise QueueFull(f"{step.name} has {error.count} calls already; raise `queue` or try later") from error
     except TimeoutError as error:
         raise BackendTimeout(f"{step.name} is still loading after {step.timeouts.load_s:g} s") from error
     except WorkerDown as error:

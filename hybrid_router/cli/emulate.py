@@ -126,7 +126,7 @@ async def local_backend(weights: Path) -> Backend:
     if isinstance(state, Dead):
         await worker.close()
         raise click.ClickException(state.reason)
-    return Local({weights.stem: LocalModel(worker, app.room_count(chosen))})
+    return Local({weights.stem: LocalModel(worker, chosen.queue)})
 
 
 async def _serve_until_told(settings: Settings, weights: Path | None) -> None:

@@ -197,7 +197,7 @@ class BackendBusy(BackendError):
 
 
 class QueueFull(BackendBusy):
-    """Every place of a model on this machine is taken; one may be free the next moment."""
+    """Every place of a model on this machine is taken, and as many calls wait as may."""
 
 
 class QuotaExhausted(BackendError):

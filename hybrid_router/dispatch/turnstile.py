@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import BackendError, Benched, NoBackend, RouterError
+from hybrid_router.core.errors import BackendError, Benched, NoBackend, QueueFull, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
 from hybrid_router.dispatch import redaction
 from hybrid_router.dispatch.affinity import session
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Attempt, Record
+from hybrid_router.routing.speed import room_s
 
 OnAttempt = Callable[[Call, Record, Attempt], None]
 
@@ -113,6 +114,9 @@ class Turnstile:
     def leave(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
         if row in self._inside:
             self._inside.remove(row)
+            if isinstance(error, QueueFull) and error.retry_after_s is None:
+                load = self._backends[step.backend].load(step.model)
+                error.retry_after_s = room_s(self._knowledge.speeds.by_step.get(step.name), load)
             self._learn(call, step, row, error)
         self._on_attempt(call, self._record, row)
 

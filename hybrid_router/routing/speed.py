@@ -145,6 +145,16 @@ def predicted(
     )
 
 
+def room_s(speed: Speed | None, load: Load) -> float | None:
+    """Seconds until a call fits in that does not now: until one of those that run ends, which lets one of
+    those that wait take its place.  None: not known."""
+    if speed is None:
+        return None
+    pause_s = _between_ends_s(speed, load)
+    load_s = speed.load.at(0) if load.loading else 0.0
+    return None if pause_s is None or load_s is None else load_s + pause_s
+
+
 def answer_tokens(speed: Speed, most_tokens: int) -> float:
     """Tokens that an answer of at most so many is expected to have.
 
@@ -176,11 +186,17 @@ def _counted(speed: Speed, estimated_tokens: int) -> float:
 
 
 def _queue_s(speed: Speed, load: Load) -> float | None:
-    """Seconds until a place is free: calls end one after the other, evenly spread."""
+    """Seconds until a place is free, once those are through that wait for one already."""
+    pause_s = _between_ends_s(speed, load)
+    return None if pause_s is None else (load.waiting_count + 1) * pause_s
+
+
+def _between_ends_s(speed: Speed, load: Load) -> float | None:
+    """Seconds from one call's end to the next where all places are taken: ends are evenly spread."""
     parallel = load.parallel or 1
     line = _nearest(speed.calls, bucket(parallel))
     call_s = None if line is None else line.at(0)
-    return None if call_s is None else (load.waiting_count + 1) * call_s / parallel
+    return None if call_s is None else call_s / parallel
 
 
 def _total_s(speed: Speed, depth: int, first_s: float, most_tokens: int) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from hybrid_router.core.backend import Load
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.task import MOST_PARALLEL, Settings
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn
@@ -54,6 +54,14 @@ class WorkerDown(Exception):
         self.wait_s = wait_s
 
 
+class WorkerFull(Exception):
+    """Every place is taken, and as many calls wait as may; `count`: all of these."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} calls are there already")
+        self.count = count
+
+
 class Worker:
     """Starts children for one model, one at a time, and starts the next when one dies."""
 
@@ -74,6 +82,7 @@ class Worker:
         self._on_line = on_line
         self._wanted = asyncio.Event()
         self._child: Child | None = None
+        self._expecting_count = 0
         self._changed: asyncio.Event = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
         self.state: State = Absent()
@@ -93,25 +102,55 @@ class Worker:
         """Why calls cannot be served now; None while resident, loading or ready to load."""
         return life.why_down(self.state, asyncio.get_running_loop().time())
 
+    @property
+    def _parallel(self) -> int | None:
+        """Calls that are answered together; None: that shows once the model is open."""
+        return self.state.opened.parallel if isinstance(self.state, Resident) else self._settings.parallel
+
+    @property
+    def _count(self) -> int:
+        """Calls that are here: those that wait for the model, and those that it has."""
+        return self._expecting_count + (0 if self._child is None else self._child.in_flight_count)
+
     def load(self) -> Load:
         """How many calls run and wait here, and whether the model has to be loaded first."""
-        child, parallel = self._child, self._settings.parallel
-        if isinstance(self.state, Resident):
-            parallel = self.state.opened.parallel
-        if child is None or parallel is None:
-            return Load(parallel=parallel, loading=True)
-        count = child.in_flight_count
+        count, parallel = self._count, self._parallel
+        places = count if parallel is None else parallel
         return Load(
-            running_count=min(count, parallel), waiting_count=max(0, count - parallel), parallel=parallel
+            running_count=min(count, places),
+            waiting_count=max(0, count - places),
+            parallel=parallel,
+            loading=self._child is None,
         )
 
-    async def child(self) -> Child:
-        """The child, once its model is open; asks for a load if there is none.  The caller sets the limit.
+    async def child(self, queue_count: int | None = None) -> Child:
+        """The child, once its model is open; asks for a load if there is none.  The caller sets the limit,
+        and begins its task before it waits for anything else: until then nothing counts it.
+
+        Args:
+            queue_count: so many calls may wait for a place; None: as many as come.
 
         Raises:
+            WorkerFull: so many wait already.
             WorkerDown: it died and is not being started right now.
         """
         self._wanted.set()
+        self._check_room(queue_count, self._count)
+        self._expecting_count += 1
+        try:
+            child = await self._opened_child()
+        finally:
+            self._expecting_count -= 1
+        # How many go together may have shown only now.  They come in the order in which they came first, so
+        # those that are still expecting do not count.
+        self._check_room(queue_count, child.in_flight_count)
+        return child
+
+    def _check_room(self, queue_count: int | None, count: int) -> None:
+        if queue_count is not None and count >= queue_count + (self._parallel or MOST_PARALLEL):
+            raise WorkerFull(count)
+
+    async def _opened_child(self) -> Child:
         while True:
             if self._child is not None and not self._child.ended.done():
                 return self._child

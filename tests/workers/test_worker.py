@@ -51,13 +51,13 @@ def call(text: str = "Say hello.", *, max_tokens: int = 8) -> Call:
 class Kept:
     """A worker, what it told, and the backend on it."""
 
-    def __init__(self, settings: Settings, room_count: int = 10, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(self, settings: Settings, queue_count: int = 10, heartbeat: Heartbeat | None = None) -> None:
         self.states: list[State] = []
         self.lines: list[str] = []
         self.worker = Worker(
             settings, on_state=self.states.append, on_line=self.lines.append, heartbeat=heartbeat
         )
-        self.backend = Local({"m": LocalModel(self.worker, room_count)})
+        self.backend = Local({"m": LocalModel(self.worker, queue_count)})
 
     async def answer(self, asked: Call) -> Batch:
         return [event async for batch in self.backend.run(asked, STEP) for event in batch]
@@ -216,7 +216,7 @@ async def test_leaving_stops_the_decoding(kept: Kept) -> None:
 
 async def test_more_calls_than_there_is_room_for_are_busy(model_settings: Settings) -> None:
     """The bound is exact, and a call that ends makes room."""
-    kept = Kept(model_settings, room_count=1)
+    kept = Kept(msgspec.structs.replace(model_settings, parallel=1), queue_count=0)
     kept.worker.start(load=True)
     try:
         first = kept.backend.run(call(LONG, max_tokens=300), STEP)
