@@ -21,19 +21,17 @@ class Interrupted:
     Attributes:
         text: the one choice's text.
         text_count: pieces it came in.
-        begun: something was shown, be it only reasoning.
         prompt_scored: the scores of the prompt were shown.
         in_tool_call: a tool call was begun: nothing can go on inside its arguments.
     """
 
-    __slots__ = ("begun", "in_tool_call", "prompt_scored", "text", "text_count")
+    __slots__ = ("in_tool_call", "prompt_scored", "text", "text_count")
 
     def __init__(self, shown: Shown) -> None:
         events = [event for batch in shown for event in batch]
         texts = [event.text for event in events if isinstance(event, Text) and event.text]
         self.text = "".join(texts)
         self.text_count = len(texts)
-        self.begun = any(isinstance(event, Text | Reasoning | ToolFragment) for event in events)
         self.prompt_scored = any(isinstance(event, PromptScores) for event in events)
         self.in_tool_call = any(isinstance(event, ToolFragment) for event in events)
 
