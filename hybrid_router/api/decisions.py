@@ -15,8 +15,7 @@ from hybrid_router.api import body, responses
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.openai import chat_request, completion_request, embedding_request, rerank_request
-from hybrid_router.api.openai.endpoints import headers
-from hybrid_router.core import ids
+from hybrid_router.api.openai.endpoints import decoded
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import CallRefused, NotFound
 from hybrid_router.core.step import LeftOut, Plan, Treatment
@@ -110,16 +109,10 @@ def _call(request: web.Request, raw: bytes) -> Call:
     Raises:
         CallRefused: as there.
     """
-    exchange, path = request[EXCHANGE], request.query.get("path") or _path_for(raw)
+    path = request.query.get("path") or _path_for(raw)
     if path not in _DECODE:
         raise CallRefused(f"path: expected one of {', '.join(_DECODE)}", param="path")
-    return _DECODE[path](
-        raw,
-        call_id=ids.sibling(exchange.request_id, "explain-"),
-        principal=exchange.principal,
-        headers=headers(request),
-        path=path,
-    ).call
+    return decoded(request, raw, _DECODE[path], "explain-", path).call
 
 
 def _path_for(raw: bytes) -> str:

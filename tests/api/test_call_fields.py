@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybrid_router.api.openai import chat_request, completion_request
 from hybrid_router.core.call import Adapter, Call, Feature, Sampling
@@ -82,6 +86,19 @@ def test_every_sampler_is_read_and_checked(kind: str, name: str) -> None:
         ),
         ({"json_schema": SCHEMA}, AS_SCHEMA, Feature.SCHEMA),
         ({"guided_json": SCHEMA}, AS_SCHEMA, Feature.SCHEMA),
+        ({"guided_json": json.dumps(SCHEMA)}, AS_SCHEMA, Feature.SCHEMA),
+        ({"guided_grammar": GBNF}, {"type": "grammar", "grammar": GBNF}, Feature.GRAMMAR),
+        ({"guided_choice": ["a.b", "(c)"]}, {"type": "regex", "regex": r"a\.b|\(c\)"}, Feature.GRAMMAR),
+        ({"structured_outputs": {"json": SCHEMA}}, AS_SCHEMA, Feature.SCHEMA),
+        ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, AS_SCHEMA, Feature.SCHEMA),
+        ({"structured_outputs": {"regex": "a+"}}, {"type": "regex", "regex": "a+"}, Feature.GRAMMAR),
+        ({"structured_outputs": {"choice": ["a"]}}, {"type": "regex", "regex": "a"}, Feature.GRAMMAR),
+        ({"structured_outputs": {"grammar": GBNF}}, {"type": "grammar", "grammar": GBNF}, Feature.GRAMMAR),
+        (
+            {"structured_outputs": {"json_object": True, "disable_any_whitespace": True}},
+            {"type": "json_object"},
+            Feature.SCHEMA,
+        ),
         ({"response_format": {"type": "json_object", "schema": SCHEMA}}, AS_SCHEMA, Feature.SCHEMA),
         ({"response_format": {"type": "json_object"}}, {"type": "json_object"}, Feature.SCHEMA),
     ],
@@ -112,11 +129,115 @@ def test_a_form_has_many_names(
         ({"response_format": {"type": "json_object", "schema": 1}}, "response_format.schema"),
         ({"response_format": {"type": ["text"]}}, "response_format.type"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": "[1]"}, "guided_json"),
+        ({"guided_json": '{"a":' * 400 + "{}" + "}" * 400}, "guided_json"),
+        ({"guided_json": '{"a":' * 9999 + "{}" + "}" * 9999}, "guided_json"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": [""]}, "guided_choice[0]"),
+        ({"guided_choice": ["a" * 3000, "b" * 1095]}, "guided_choice"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"json": "x"}}, "structured_outputs.json"),
+        (
+            {"guided_regex": "a", "structured_outputs": {"json_object": True}},
+            "structured_outputs.json_object",
+        ),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
     ],
 )
 def test_a_wrong_form_is_refused_by_name(kind: str, fields: dict[str, Any], param: str) -> None:
     """Forms that are none, too long, or two at once."""
     assert refused(kind, **fields).param == param
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"guided_json": SCHEMA, "guided_whitespace_pattern": " ?"}, "guided_whitespace_pattern"),
+        ({"grammar": GBNF, "grammar_lazy": True}, "grammar_lazy"),
+        ({"grammar": GBNF, "grammar_triggers": [{"type": 0, "value": "x"}]}, "grammar_triggers"),
+        ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
+        (
+            {"structured_outputs": {"json": SCHEMA, "whitespace_pattern": " "}},
+            "structured_outputs.whitespace_pattern",
+        ),
+        (
+            {"structured_outputs": {"json": SCHEMA, "disable_additional_properties": True}},
+            "structured_outputs.disable_additional_properties",
+        ),
+        ({"structured_outputs": {"regex": "a", "sideways": 1}}, "structured_outputs"),
+    ],
+)
+def test_what_would_change_a_form_is_never_ignored(kind: str, fields: dict[str, Any], param: str) -> None:
+    """Other servers' ways of keeping to a form that are not known here are refused by name."""
+    refusal = refused(kind, **fields)
+
+    assert refusal.param == param
+    assert param.rpartition(".")[2] in refusal.message
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_harmless_values_beside_a_form_are_fine(kind: str) -> None:
+    """What asks for nothing, or for what is done anyway."""
+    outputs = {"regex": "a", "disable_fallback": True, "disable_additional_properties": False}
+    call = read(kind, structured_outputs=outputs, grammar_lazy=False, grammar_triggers=[], cache_prompt=True)
+
+    assert (call.response_format, call.extra) == ({"type": "regex", "regex": "a"}, {})
+    assert read(kind, structured_outputs={}).response_format is None
+    assert read(kind, cache_prompt=False).extra == {"cache_prompt": False}
+
+
+def test_two_forms_are_named_both() -> None:
+    """So that the client knows which to leave out."""
+    message = refused("chat", guided_regex="a", structured_outputs={"choice": ["a"]}).message
+
+    assert message == "structured_outputs.choice: not together with guided_regex"
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), min_size=1, max_size=5))
+def test_choices_are_taken_at_their_word(choices: list[str]) -> None:
+    """Whatever they are made of: each of them matches as a whole, and nothing else of theirs does."""
+    form = read("chat", guided_choice=choices).response_format
+    assert form is not None
+    pattern = re.compile(form["regex"], re.DOTALL)
+
+    for text in [*choices, *(one + other for one in choices for other in choices), ""]:
+        assert bool(pattern.fullmatch(text)) == (text in choices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "most"),
+    [
+        ("chat", {"n_predict": 5}, 5),
+        ("chat", {"n_predict": -1}, None),
+        ("chat", {"n_predict": 5, "max_tokens": 5}, 5),
+        ("chat", {"n_predict": 5, "max_completion_tokens": 5, "max_tokens": 9}, 5),
+        ("chat", {}, None),
+        ("completion", {"n_predict": 5}, 5),
+        ("completion", {"n_predict": 0}, 0),
+        ("completion", {"n_predict": -1}, None),
+        ("completion", {}, 16),
+    ],
+)
+def test_llama_servers_name_for_the_limit_is_known(
+    kind: str, fields: dict[str, int], most: int | None
+) -> None:
+    """`n_predict` is `max_tokens`; -1 lets the answer be as long as it gets."""
+    call = read(kind, **fields)
+
+    assert (call.sampling.max_tokens, call.extra) == (most, {})
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_two_limits_are_refused(kind: str) -> None:
+    """Of two that differ nobody knows which is meant; none is below -1, and a chat's is not 0."""
+    assert (
+        refused(kind, n_predict=5, max_tokens=6).message == "n_predict: not together with another max_tokens"
+    )
+    assert refused(kind, n_predict=-1, max_tokens=6).param == "n_predict"
+    assert refused(kind, n_predict=-2).param == "n_predict"
+    assert refused("chat", n_predict=0).param == "n_predict"
 
 
 def test_a_text_form_beside_a_grammar_is_no_second_one() -> None:
@@ -130,6 +251,11 @@ def test_tools_and_grammars_do_not_go_together() -> None:
     """A tool's call is written in the model's own form; a schema for the rest is fine."""
     assert refused("chat", tools=[TOOL], grammar=GBNF).param == "grammar"
     assert refused("chat", tools=[TOOL], regex="a").param == "regex"
+    assert refused("chat", tools=[TOOL], guided_choice=["a"]).param == "guided_choice"
+    assert (
+        refused("chat", tools=[TOOL], response_format={"type": "regex", "regex": "a"}).param
+        == "response_format"
+    )
     assert read("chat", tools=[TOOL], tool_choice="none", grammar=GBNF).features == {Feature.GRAMMAR}
     assert read("chat", tools=[TOOL], json_schema=SCHEMA).features == {Feature.TOOLS, Feature.SCHEMA}
 

@@ -37,6 +37,8 @@ def test_a_minimal_request_is_a_call() -> None:
     assert asked.call.sampling.max_tokens == 16
     assert not asked.echo
     assert read(max_tokens=500).call.sampling.max_tokens == 500
+    assert read(max_tokens=0).call.sampling.max_tokens == 0
+    assert refused(max_tokens=-1).param == "max_tokens"
 
 
 @pytest.mark.parametrize(

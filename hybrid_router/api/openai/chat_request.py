@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, Unpack
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.api import limits
-from hybrid_router.api.openai import form, malformed, parts, template_values
-from hybrid_router.api.openai.fields import CommonBody, TokenCount, adapters, sampling
+from hybrid_router.api.openai import form, malformed, parts, sender, template_values
+from hybrid_router.api.openai.fields import CommonBody, TokenCount, adapters, most_tokens, sampling
+from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
@@ -49,9 +48,7 @@ _DECODER = msgspec.json.Decoder(ChatBody)
 _KNOWN = frozenset(ChatBody.__struct_fields__)
 
 
-def decode(
-    body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str], path: str = ""
-) -> ChatRequest:
+def decode(body: bytes, **asker: Unpack[Sender]) -> ChatRequest:
     """Read a chat request.
 
     Raises:
@@ -59,19 +56,15 @@ def decode(
     """
     chat, extra = malformed.read(_DECODER, _KNOWN, body)
     _refuse_retired(chat)
-    tools, wanted, chosen = _tools(chat), form.wanted(chat), adapters(chat.lora)
-    if tools:
-        form.refuse_with_tools(wanted)
+    tools, chosen = _tools(chat), adapters(chat.lora)
+    wanted = form.wanted(chat, with_tools=bool(tools))
     top_logprobs = _top_logprobs(chat)
     features = parts.check(chat.messages) | form.feature(wanted) | _features(tools, top_logprobs, chosen)
     call = Call(
-        id=call_id,
         operation=Operation.CHAT,
         alias=chat.model,
         messages=chat.messages,
-        sampling=sampling(
-            chat, chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
-        ),
+        sampling=sampling(chat, _most_tokens(chat)),
         n=chat.n or 1,
         stream=bool(chat.stream),
         tools=tools,
@@ -85,12 +78,7 @@ def decode(
         template_values=template_values.read(chat.chat_template_kwargs),
         adapters=chosen,
         features=features,
-        principal=principal,
-        headers=headers,
-        path=path,
-        deadline_s=limits.deadline_s(headers),
-        max_cost_usd=limits.max_cost_usd(headers),
-        extra=extra,
+        **sender.fields(asker, extra),
     )
     return ChatRequest(call, chat.include_usage)
 
@@ -121,6 +109,11 @@ def _top_logprobs(chat: ChatBody) -> int | None:
     if chat.top_logprobs is not None and not chat.logprobs:
         raise CallRefused("top_logprobs needs logprobs: true", param="top_logprobs")
     return (chat.top_logprobs or 0) if chat.logprobs else None
+
+
+def _most_tokens(chat: ChatBody) -> int | None:
+    told = chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
+    return most_tokens(chat, told, default=None, least=1)
 
 
 def _reasoning_tokens(chat: ChatBody) -> int | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.api import limits
-from hybrid_router.api.openai import form, malformed, prompts
-from hybrid_router.api.openai.fields import CommonBody, adapters, sampling
+from hybrid_router.api.openai import form, malformed, prompts, sender
+from hybrid_router.api.openai.fields import CommonBody, adapters, most_tokens, sampling
+from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
@@ -23,6 +22,7 @@ class CompletionBody(CommonBody, frozen=True, kw_only=True):
     """The fields that a completion is made of."""
 
     prompt: prompts.Prompts
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None  # none: the prompt is only scored
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     suffix: str | None = None
@@ -41,9 +41,7 @@ _DECODER = msgspec.json.Decoder(CompletionBody)
 _KNOWN = frozenset(CompletionBody.__struct_fields__)
 
 
-def decode(
-    body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str], path: str = ""
-) -> CompletionRequest:
+def decode(body: bytes, **asker: Unpack[Sender]) -> CompletionRequest:
     """Read a completion request.
 
     Raises:
@@ -62,11 +60,10 @@ def decode(
     wanted, chosen, suffix = form.wanted(asked), adapters(asked.lora), asked.suffix or None
     needs = {Feature.LOGPROBS: scored, Feature.INFILL: suffix is not None, Feature.ADAPTERS: bool(chosen)}
     call = Call(
-        id=call_id,
         operation=Operation.COMPLETE,
         alias=asked.model,
         prompts=texts,
-        sampling=sampling(asked, DEFAULT_MAX_TOKENS if asked.max_tokens is None else asked.max_tokens),
+        sampling=sampling(asked, most_tokens(asked, asked.max_tokens, default=DEFAULT_MAX_TOKENS, least=0)),
         n=n,
         stream=bool(asked.stream),
         response_format=wanted,
@@ -76,11 +73,6 @@ def decode(
         truncate=asked.truncate,
         adapters=chosen,
         features=form.feature(wanted) | {feature for feature, is_asked in needs.items() if is_asked},
-        principal=principal,
-        headers=headers,
-        path=path,
-        deadline_s=limits.deadline_s(headers),
-        max_cost_usd=limits.max_cost_usd(headers),
-        extra=extra,
+        **sender.fields(asker, extra),
     )
     return CompletionRequest(call, asked.include_usage, echo)

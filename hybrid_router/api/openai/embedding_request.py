@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Unpack
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.api import limits
-from hybrid_router.api.openai import malformed, prompts
+from hybrid_router.api.openai import malformed, prompts, sender
 from hybrid_router.api.openai.fields import ModelName
+from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import CallRefused
 
@@ -39,9 +38,7 @@ _DECODER = msgspec.json.Decoder(EmbeddingBody)
 _KNOWN = frozenset(EmbeddingBody.__struct_fields__)
 
 
-def decode(
-    body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str], path: str = ""
-) -> EmbeddingRequest:
+def decode(body: bytes, **asker: Unpack[Sender]) -> EmbeddingRequest:
     """Read an embedding request.
 
     Raises:
@@ -52,16 +49,10 @@ def decode(
     if not all(inputs):
         raise CallRefused("input: an empty text has no direction", param="input")
     call = Call(
-        id=call_id,
         operation=Operation.EMBED,
         alias=asked.model,
         prompts=inputs,
         truncate=asked.truncate,
-        principal=principal,
-        headers=headers,
-        path=path,
-        deadline_s=limits.deadline_s(headers),
-        max_cost_usd=limits.max_cost_usd(headers),
-        extra=extra,
+        **sender.fields(asker, extra),
     )
     return EmbeddingRequest(call, asked.encoding_format == "base64", asked.dimensions)

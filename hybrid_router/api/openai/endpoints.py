@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -22,20 +24,15 @@ from hybrid_router.api.openai import (
 from hybrid_router.api.openai.chunks import ChatChunks, CompletionChunks
 from hybrid_router.core import ids
 
+T = TypeVar("T")
+
 # They prove who asks; rules, backends and logs have no use for them.
 _SECRET = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
-    raw, exchange = await body.read(request), request[EXCHANGE]
-    asked = chat_request.decode(
-        raw,
-        call_id=ids.sibling(exchange.request_id, "chatcmpl-"),
-        principal=exchange.principal,
-        headers=headers(request),
-        path=request.path,
-    )
+    asked = await _asked(request, chat_request.decode, "chatcmpl-")
     call, created_s = asked.call, int(time.time())
     if call.stream:
         chunks = ChatChunks(call, created_s, include_usage=asked.include_usage)
@@ -45,14 +42,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 async def complete(request: web.Request) -> web.StreamResponse:
     """POST /v1/completions."""
-    raw, exchange = await body.read(request), request[EXCHANGE]
-    asked = completion_request.decode(
-        raw,
-        call_id=ids.sibling(exchange.request_id, "cmpl-"),
-        principal=exchange.principal,
-        headers=headers(request),
-        path=request.path,
-    )
+    asked = await _asked(request, completion_request.decode, "cmpl-")
     call, created_s, echo = asked.call, int(time.time()), asked.echo
     if call.stream:
         chunks = CompletionChunks(call, created_s, include_usage=asked.include_usage, echo=echo)
@@ -64,28 +54,34 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 async def embed(request: web.Request) -> web.StreamResponse:
     """POST /v1/embeddings."""
-    raw, exchange = await body.read(request), request[EXCHANGE]
-    asked = embedding_request.decode(
-        raw,
-        call_id=ids.sibling(exchange.request_id, "embd-"),
-        principal=exchange.principal,
-        headers=headers(request),
-        path=request.path,
-    )
+    asked = await _asked(request, embedding_request.decode, "embd-")
     return await calls.plain(request, asked.call, lambda events: vectors.embeddings(asked, events))
 
 
 async def rerank(request: web.Request) -> web.StreamResponse:
     """POST /v1/rerank and /rerank."""
-    raw, exchange = await body.read(request), request[EXCHANGE]
-    asked = rerank_request.decode(
+    asked = await _asked(request, rerank_request.decode, "rank-")
+    return await calls.plain(request, asked.call, lambda events: vectors.ranking(asked, events))
+
+
+async def _asked(request: web.Request, decode: Callable[..., T], prefix: str) -> T:
+    return decoded(request, await body.read(request), decode, prefix, request.path)
+
+
+def decoded(request: web.Request, raw: bytes, decode: Callable[..., T], prefix: str, path: str) -> T:
+    """A request as one of the dialect's decoders reads its body; the call's id begins with `prefix`.
+
+    Raises:
+        CallRefused: for anything that is wrong with it.
+    """
+    exchange = request[EXCHANGE]
+    return decode(
         raw,
-        call_id=ids.sibling(exchange.request_id, "rank-"),
+        call_id=ids.sibling(exchange.request_id, prefix),
         principal=exchange.principal,
         headers=headers(request),
-        path=request.path,
+        path=path,
     )
-    return await calls.plain(request, asked.call, lambda events: vectors.ranking(asked, events))
 
 
 async def list_models(request: web.Request) -> web.Response:

@@ -24,6 +24,11 @@ Factor: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
 Breaker: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 Grammar: TypeAlias = Annotated[str, Meta(min_length=1, max_length=65_536)]
 Pattern: TypeAlias = Annotated[str, Meta(min_length=1, max_length=8_192)]
+MOST_CHOICE_CHARACTERS = 4096
+Choices: TypeAlias = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=MOST_CHOICE_CHARACTERS)]],
+    Meta(min_length=1, max_length=512),
+]
 AdapterName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -40,6 +45,22 @@ class Lora(Struct, frozen=True):
     scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
     id: Any = None
     path: Any = None
+
+
+class StructuredOutputs(Struct, frozen=True, forbid_unknown_fields=True):
+    """`structured_outputs` of vLLM: one form.  Below `json_object` is what would change how it is kept to:
+    there to be refused by name, unless it asks for what is done anyway."""
+
+    json: dict[str, Any] | str | None = None
+    regex: Pattern | None = None
+    choice: Choices | None = None
+    grammar: Grammar | None = None
+    json_object: bool | None = None
+    structural_tag: Any = None
+    whitespace_pattern: Any = None
+    disable_additional_properties: Any = None
+    disable_any_whitespace: bool | None = None
+    disable_fallback: bool | None = None
 
 
 class CommonBody(Struct, frozen=True, kw_only=True):
@@ -78,11 +99,18 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     regex: Pattern | None = None
     guided_regex: Pattern | None = None
     json_schema: dict[str, Any] | None = None
-    guided_json: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_choice: Choices | None = None
+    guided_grammar: Grammar | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_whitespace_pattern: Any = None
+    grammar_lazy: Any = None
+    grammar_triggers: Any = None
     lora: Annotated[list[Lora], Meta(max_length=8)] | None = None
     truncate: Literal["middle", "oldest"] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     max_tokens: TokenCount | None = None
+    n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -90,6 +118,23 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     def include_usage(self) -> bool:
         """Whether a stream ends with a usage chunk."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+def most_tokens(body: CommonBody, max_tokens: int | None, *, default: int | None, least: int) -> int | None:
+    """What bounds the answer: `max_tokens` as OpenAI's fields have it, or llama-server's `n_predict`, whose
+    -1 is no bound.  None: none.
+
+    Raises:
+        CallRefused: there are two, or no answer is so short.
+    """
+    predicted = body.n_predict
+    if predicted is None:
+        return default if max_tokens is None else max_tokens
+    if max_tokens is not None and predicted != max_tokens:
+        raise CallRefused("n_predict: not together with another max_tokens", param="n_predict")
+    if 0 <= predicted < least:
+        raise CallRefused(f"n_predict: expected at least {least}, or -1 for no limit", param="n_predict")
+    return None if predicted == -1 else predicted
 
 
 def sampling(body: CommonBody, max_tokens: int | None) -> Sampling:

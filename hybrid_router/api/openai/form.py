@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from hybrid_router.api.openai.fields import CommonBody
+import msgspec
+
+from hybrid_router.api.openai import malformed
+from hybrid_router.api.openai.fields import MOST_CHOICE_CHARACTERS, CommonBody, StructuredOutputs
 from hybrid_router.core.call import Feature
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
 _KINDS = "text, json_object, json_schema, grammar or regex"
 _LONGEST = {"grammar": 65_536, "regex": 8_192}
-_BESIDE = ("grammar", "regex", "guided_regex", "json_schema", "guided_json")
+_BESIDE: Mapping[str, str] = MappingProxyType(  # field → what it holds
+    {
+        "grammar": "grammar",
+        "guided_grammar": "grammar",
+        "regex": "regex",
+        "guided_regex": "regex",
+        "guided_choice": "choice",
+        "json_schema": "json",
+        "guided_json": "json",
+    }
+)
+_WITHIN = ("json", "regex", "choice", "grammar")  # fields of `structured_outputs`, by what they hold
+_SYNTAX = re.compile(r"[\\.^$|?*+()\[\]{}]")
+# They change what a form allows, or when it begins to hold.
+_CHANGES = ("guided_whitespace_pattern", "grammar_lazy", "grammar_triggers")
+_CHANGES_WITHIN = ("structural_tag", "whitespace_pattern", "disable_additional_properties")
 
 
-def wanted(body: CommonBody) -> dict[str, Any] | None:
+def wanted(body: CommonBody, *, with_tools: bool = False) -> dict[str, Any] | None:
     """The form as `Call.response_format` has it; None: plain text.
 
     Raises:
-        CallRefused: it is none, or there are two.
+        CallRefused: it is none, there are two, or tools do not go with it.
+        UnsupportedParameter: it is to be kept to in a way that is not known here.
     """
-    form = None if body.response_format is None else _checked(body.response_format)
-    named = [name for name in _BESIDE if getattr(body, name) is not None]
-    if form is not None:
-        named.insert(0, "response_format")
-    if len(named) > 1:
-        raise CallRefused(f"{named[1]}: not together with {named[0]}", param=named[1])
-    return form if form is not None or not named else _beside(named[0], getattr(body, named[0]))
+    _refuse_changes(body, _CHANGES)
+    given = list(_given(body))
+    if len(given) > 1:
+        (first, _), (second, _) = given[:2]
+        raise CallRefused(f"{second}: not together with {first}", param=second)
+    for name, form in given:
+        if with_tools and form["type"] in _LONGEST:
+            # A tool's call is written in the model's own form, which no grammar of a client's allows for.
+            raise UnsupportedParameter(f"{name}: not together with tools", param=name)
+        return form
+    return None
 
 
 def feature(form: dict[str, Any] | None) -> frozenset[Feature]:
@@ -35,23 +61,60 @@ def feature(form: dict[str, Any] | None) -> frozenset[Feature]:
     return frozenset({Feature.GRAMMAR if form["type"] in _LONGEST else Feature.SCHEMA})
 
 
-def refuse_with_tools(form: dict[str, Any] | None) -> None:
-    """A tool's call is written in the model's own form, which no grammar of a client's allows for.
+def _given(body: CommonBody) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every form that is asked for, with the name of its field."""
+    if body.response_format is not None and (form := _checked(body.response_format)) is not None:
+        yield "response_format", form
+    for name, kind in _BESIDE.items():
+        if (value := getattr(body, name)) is not None:
+            yield name, _form(name, kind, value)
+    if body.structured_outputs is not None:
+        yield from _given_within(body.structured_outputs)
 
-    Raises:
-        UnsupportedParameter: `form` is a grammar or a pattern.
-    """
-    if form is not None and form["type"] in _LONGEST:
-        kind = form["type"]
-        raise UnsupportedParameter(f"{kind}: not together with tools", param=kind)
+
+def _given_within(outputs: StructuredOutputs) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same of `structured_outputs`."""
+    _refuse_changes(outputs, _CHANGES_WITHIN, "structured_outputs.")
+    for kind in _WITHIN:
+        if (value := getattr(outputs, kind)) is not None:
+            name = f"structured_outputs.{kind}"
+            yield name, _form(name, kind, value)
+    if outputs.json_object:
+        yield "structured_outputs.json_object", {"type": "json_object"}
 
 
-def _beside(name: str, value: Any) -> dict[str, Any]:
-    """A field beside `response_format`, as one."""
-    if name in {"json_schema", "guided_json"}:
-        return _schema_form(value)
-    kind = "grammar" if name == "grammar" else "regex"
+def _refuse_changes(asked: CommonBody | StructuredOutputs, names: tuple[str, ...], before: str = "") -> None:
+    for name in names:
+        if getattr(asked, name):
+            raise UnsupportedParameter(
+                f"{before}{name} is not supported; leave it out", param=f"{before}{name}"
+            )
+
+
+def _form(name: str, kind: str, value: Any) -> dict[str, Any]:
+    """The value of a field as `response_format` would say it."""
+    if kind == "json":
+        return _schema_form(value if isinstance(value, dict) else _read_schema(name, value))
+    if kind == "choice":
+        return {"type": "regex", "regex": _one_of(name, value)}
     return {"type": kind, kind: value}
+
+
+def _read_schema(name: str, text: str) -> dict[str, Any]:
+    """A schema that is written as a text, which vLLM takes."""
+    try:
+        schema = msgspec.json.decode(text, type=dict[str, Any])
+        malformed.refuse_deep(schema, name)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise CallRefused(f"{name}: expected a JSON Schema, as an object or its JSON", param=name) from None
+    return schema
+
+
+def _one_of(name: str, choices: list[str]) -> str:
+    """The pattern of an answer that is one of `choices`, as it stands."""
+    if sum(map(len, choices)) + len(choices) > MOST_CHOICE_CHARACTERS:
+        raise CallRefused(f"{name}: {MOST_CHOICE_CHARACTERS} characters are accepted in all", param=name)
+    return "|".join(_SYNTAX.sub(r"\\\g<0>", choice) for choice in choices)
 
 
 def _schema_form(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +20,8 @@ REFUSED = frozenset(
         "model_path", "proxy", "template", "tokenizer",
     }
 )  # fmt: skip
+# What is done anyway; any other value is one more field that nobody knows.
+DONE_ANYWAY = MappingProxyType({"cache_prompt": True})
 MOST_EXTRA_FIELDS = 64
 MOST_LEVELS = 400  # the interpreter gives up at 1000, counted from wherever it is
 
@@ -49,7 +52,7 @@ def read(decoder: msgspec.json.Decoder[T], known: frozenset[str], body: bytes) -
     except RecursionError:
         raise CallRefused("the body is nested too deeply") from None
     if body.count(b"[") + body.count(b"{") > MOST_LEVELS:  # else it cannot be deeper than that
-        _refuse_deep(msgspec.json.decode(body))
+        refuse_deep(msgspec.json.decode(body))
     return typed, extra
 
 
@@ -59,20 +62,27 @@ def _extra(fields: dict[str, msgspec.Raw], known: frozenset[str]) -> dict[str, A
     if len(names) > MOST_EXTRA_FIELDS:
         raise CallRefused(f"the body has {len(names)} unknown fields; {MOST_EXTRA_FIELDS} are accepted")
     extra = {name: value for name in names if (value := msgspec.json.decode(fields[name])) is not None}
+    for name in extra.keys() & DONE_ANYWAY.keys():
+        if extra[name] == DONE_ANYWAY[name]:
+            del extra[name]
     for name in extra.keys() & REFUSED:
         raise UnsupportedParameter(f"{name} is not for a call to choose; leave it out", param=name)
     return extra
 
 
-def _refuse_deep(value: Any) -> None:
-    """Refuse what an encoder might stumble over later, deeper in the stack than the decoder was."""
+def refuse_deep(value: Any, param: str | None = None) -> None:
+    """Refuse what an encoder might stumble over later, deeper in the stack than the decoder was.
+
+    Raises:
+        CallRefused: it is nested too deeply.
+    """
     level = [value]
     for _ in range(MOST_LEVELS):
         insides = [inside.values() if type(inside) is dict else inside for inside in level]
         level = [value for values in insides for value in values if type(value) in _CONTAINERS]
         if not level:
             return
-    raise CallRefused(f"the body is nested more than {MOST_LEVELS} levels deep")
+    raise CallRefused(f"{param or 'the body'} is nested more than {MOST_LEVELS} levels deep", param=param)
 
 
 def _misfit(said: str) -> CallRefused:

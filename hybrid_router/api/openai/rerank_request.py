@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.api import limits
-from hybrid_router.api.openai import malformed
+from hybrid_router.api.openai import malformed, sender
 from hybrid_router.api.openai.fields import ModelName
+from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.call import Call, Operation
 
 MOST_DOCUMENTS = 1024
@@ -44,9 +43,7 @@ _DECODER = msgspec.json.Decoder(RerankBody)
 _KNOWN = frozenset(RerankBody.__struct_fields__)
 
 
-def decode(
-    body: bytes, *, call_id: str, principal: str, headers: Mapping[str, str], path: str = ""
-) -> RerankRequest:
+def decode(body: bytes, **asker: Unpack[Sender]) -> RerankRequest:
     """Read a rerank request.
 
     Raises:
@@ -54,16 +51,10 @@ def decode(
     """
     asked, extra = malformed.read(_DECODER, _KNOWN, body)
     call = Call(
-        id=call_id,
         operation=Operation.RERANK,
         alias=asked.model,
         prompts=tuple(one if isinstance(one, str) else one.text for one in asked.documents),
         query=asked.query,
-        principal=principal,
-        headers=headers,
-        path=path,
-        deadline_s=limits.deadline_s(headers),
-        max_cost_usd=limits.max_cost_usd(headers),
-        extra=extra,
+        **sender.fields(asker, extra),
     )
     return RerankRequest(call, asked.top_n, bool(asked.return_documents))

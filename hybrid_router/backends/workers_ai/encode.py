@@ -139,6 +139,7 @@ def _unknown(call: Call) -> str | None:
         "mirostat": sampling.mirostat,
         "ignore_eos": sampling.ignore_eos,
         "reasoning_budget": call.reasoning_tokens is not None,
+        "max_tokens: 0": sampling.max_tokens == 0,
     }
     return next((name for name, is_active in active.items() if is_active), None)
 

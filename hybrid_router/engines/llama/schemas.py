@@ -34,10 +34,10 @@ _DEPTH_COUNT = 50
 _COUNTED = re.compile(r"\{\s*(?:(\d+)\s*(?:,\s*(\d+)?)?|,\s*(\d+))\s*\}")
 _MOST_REMAINDERS = 10_000  # states of the automaton that counts; 30,000 take 0.2 s, a million 10 s
 
-_MAPS = ("properties", "patternProperties")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_ONES = ("additionalProperties", "items", "additionalItems")
-_PLAIN = frozenset(
+MAPS = ("properties", "patternProperties")
+LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+ONES = ("additionalProperties", "items", "additionalItems")
+PLAIN = frozenset(
     {
         "type",
         "enum",
@@ -59,7 +59,7 @@ _PLAIN = frozenset(
     }
 )
 # Keywords that assert and are not enforced, with values that assert nothing.
-_NOT_ENFORCED: Mapping[str, tuple[Any, ...]] = {
+NOT_ENFORCED: Mapping[str, tuple[Any, ...]] = {
     "not": (False,),
     "if": (),
     "uniqueItems": (False,),
@@ -73,10 +73,10 @@ _NOT_ENFORCED: Mapping[str, tuple[Any, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
 }
-_FORMATS = frozenset(
+FORMATS = frozenset(
     {"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"}
 )
-_FORMATS_NOT_ENFORCED = frozenset(
+FORMATS_NOT_ENFORCED = frozenset(
     {
         "idn-email",
         "idn-hostname",
@@ -173,7 +173,7 @@ class _Reading:
         if depth > _DEPTH_COUNT:
             raise refuse(f"the schema is nested more than {_DEPTH_COUNT} deep at {place}")
         _refuse_what_is_not_enforced(schema, place)
-        kept = {key: value for key, value in schema.items() if key in _PLAIN}
+        kept = {key: value for key, value in schema.items() if key in PLAIN}
         self._within(schema, kept, place, depth + 1)
         if isinstance(reference := schema.get("$ref"), str):
             kept["$ref"] = self._reference(reference, place)
@@ -182,13 +182,13 @@ class _Reading:
 
     def _within(self, schema: dict[str, Any], kept: dict[str, Any], place: str, depth: int) -> None:
         """The schemas that this one is made of."""
-        for key in _ONES:
+        for key in ONES:
             if key in schema:
                 kept[key] = self._one_or_more(schema[key], f"{place}/{key}", depth)
-        for key in _LISTS:
+        for key in LISTS:
             if key in schema:
                 kept[key] = self._one_or_more(schema[key], f"{place}/{key}", depth)
-        for key in _MAPS:
+        for key in MAPS:
             if key in schema and isinstance(inside := schema[key], dict):
                 kept[key] = {
                     name: self._schema(value, f"{place}/{key}/{_escaped(name)}", depth)
@@ -249,11 +249,11 @@ class _Reading:
 
     def _check_format(self, kept: dict[str, Any], place: str) -> None:
         name = kept.get("format")
-        if name in _FORMATS_NOT_ENFORCED:
+        if name in FORMATS_NOT_ENFORCED:
             raise refuse(
                 f"`format` {name!r} at {place} is not enforced; leave it out, or say it as `pattern`"
             )
-        if isinstance(name, str) and name not in _FORMATS:
+        if isinstance(name, str) and name not in FORMATS:
             del kept["format"]
 
     def _check_step(self, step: float, place: str) -> None:
@@ -268,7 +268,7 @@ class _Reading:
 
 
 def _refuse_what_is_not_enforced(schema: dict[str, Any], place: str) -> None:
-    for key, idle in _NOT_ENFORCED.items():
+    for key, idle in NOT_ENFORCED.items():
         if key in schema and schema[key] not in idle:
             if key == "if" and "then" not in schema and "else" not in schema:
                 continue
