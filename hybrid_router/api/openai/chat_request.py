@@ -145,15 +145,35 @@ def _tool_name(tool: dict[str, Any], param: str) -> str:
 
 
 def _check_choice(choice: str | dict[str, Any] | None, names: set[str]) -> None:
-    """`tool_choice` is a word, or names one of the tools."""
+    """`tool_choice` is a word, names one of the tools, or lists those that are allowed."""
     if choice is None or (isinstance(choice, str) and choice in _CHOICES):
         return
-    if isinstance(choice, str) or choice.get("type") != "function":
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if isinstance(choice, dict) and kind == "function":
+        _check_named(choice, names, "tool_choice")
+    elif isinstance(choice, dict) and kind == "allowed_tools":
+        _check_allowed(choice.get("allowed_tools"), names)
+    else:
         raise UnsupportedParameter(
-            "tool_choice: expected none, auto, required or a function's name", param="tool_choice"
+            "tool_choice: expected none, auto, required, a function's name or allowed_tools",
+            param="tool_choice",
         )
-    function = choice.get("function")
+
+
+def _check_named(choice: Any, names: set[str], param: str) -> None:
+    function = choice.get("function") if isinstance(choice, dict) else None
     if not isinstance(function, dict) or function.get("name") not in list(names):
-        raise CallRefused(
-            "tool_choice.function.name: no tool has this name", param="tool_choice.function.name"
-        )
+        raise CallRefused(f"{param}.function.name: no tool has this name", param=f"{param}.function.name")
+
+
+def _check_allowed(allowed: Any, names: set[str]) -> None:
+    """`allowed_tools` is some of the tools, and whether one of them must be called."""
+    param = "tool_choice.allowed_tools"
+    allowed = allowed if isinstance(allowed, dict) else {}
+    if allowed.get("mode") not in ("auto", "required"):
+        raise CallRefused(f"{param}.mode: expected auto or required", param=f"{param}.mode")
+    tools = allowed.get("tools")
+    if not isinstance(tools, list) or not tools:
+        raise CallRefused(f"{param}.tools: expected some of the tools", param=f"{param}.tools")
+    for i, tool in enumerate(tools):
+        _check_named(tool, names, f"{param}.tools[{i}]")
