@@ -22,14 +22,14 @@ def write(path: Path, template: str | None = TEMPLATE, **changed: Any) -> Path:
     """Write the model.  `changed` are metadata keys, `__` for `.`, that get another value, of any type."""
     writer = gguf.GGUFWriter(path, "llama")
     for key, value in {**_hyper_parameters(), **_vocabulary()}.items():
-        _add(writer, key, value)
+        add(writer, key, value)
     if template is not None:
         writer.add_chat_template(template)
     for name, value in changed.items():
         key = name.replace("__", ".")
         for stored in writer.kv_data:
             stored.pop(key, None)
-        _add(writer, key, value)
+        add(writer, key, value)
     numbers = np.random.default_rng(7)
     for name, shape in _shapes():
         writer.add_tensor(name, numbers.normal(0, 0.05, shape).astype(np.float32))
@@ -40,7 +40,8 @@ def write(path: Path, template: str | None = TEMPLATE, **changed: Any) -> Path:
     return path
 
 
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+def add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
+    """Add a metadata key, of the type that its value has."""
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):

@@ -53,7 +53,11 @@ def divide(running: Iterable[Sequence], pace: Pace, most_count: int) -> list[Sha
         if any(sequence.prompt_scores is not None for sequence in readers):
             most_count = min(most_count, _ECHO_TOKENS)
         counts = divided(readers, pace.prompt_tokens(writers_count, most_count))
-        parts += [(reader, count, False) for reader, count in zip(readers, counts, strict=True) if count]
+        parts += [
+            (reader, reader.before_pause(count), False)
+            for reader, count in zip(readers, counts, strict=True)
+            if count
+        ]
     shares, entry = [], 0
     for sequence, count, writes in parts:
         shares.append(Share(sequence, count, entry, writes))
@@ -77,4 +81,6 @@ def decode(shares: list[Share], context: Context, slots: Slots) -> None:
             for share in shares:
                 context.cut(share.sequence.slot or 0, share.sequence.computed_count)
             raise
+        for share in shares:
+            slots.keep_copy(share.sequence, share.sequence.computed_count + share.count)
         return

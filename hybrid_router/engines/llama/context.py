@@ -10,9 +10,12 @@ from typing import TypeAlias
 
 import llama_cpp as llama
 import numpy as np
+from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from hybrid_router.engines.llama.fit import CELL_TYPES
+from hybrid_router.engines.llama.media.block import Block
+from hybrid_router.engines.llama.media.projector import Projector, Vectors
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import EngineFailed, Settings
 
@@ -21,6 +24,7 @@ Entry: TypeAlias = tuple[int, int, int, bool]
 Logits: TypeAlias = NDArray[np.float32]
 
 NO_ROOM = 1
+_MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ of llama.cpp
 _FAILED_DECODE = {NO_ROOM: "no free cells in the KV cache", 2: "aborted", -1: "invalid batch"}
 _FLASH = {
     "auto": llama.LLAMA_FLASH_ATTN_TYPE_AUTO,
@@ -45,9 +49,13 @@ class Context:
 
     All sequences share one unified KV cache of `cells_count` cells.
 
+    Sliding windows: llama.cpp gives cells away that no later token of their only sequence looks back at, even
+    though another call may want to go on from an earlier place.  A cell of two sequences stays, so each
+    sequence has a shadow, which is never computed with and has its cells too.
+
     Attributes:
         handle: the library's context.
-        sequences_count: how many sequences it can tell apart.
+        sequences_count: how many sequences it can tell apart, at most as many as were asked for.
         batch_count: entries of one decode.
     """
 
@@ -59,23 +67,31 @@ class Context:
         cells_count: int,
         sequences_count: int,
         batch_count: int,
+        whole_count: int = 0,
     ) -> None:
         """Get memory for the KV cache.
+
+        `whole_count`: of an image or sound, so many vectors may have to be computed at once.
 
         Raises:
             EngineFailed: there is not enough; says what to lower.
         """
+        self._whole_only = weights.whole_only
+        self._window = 0 if weights.whole_only else weights.window
         self.cells_count = cells_count
-        self.sequences_count = sequences_count
+        self.sequences_count = min(sequences_count, _MOST_SEQUENCES // (2 if self._window else 1))
         self.batch_count = batch_count
         self._vocabulary_count = weights.vocabulary_count
+        self._guarded = [0] * self.sequences_count  # tokens that a sequence's shadow has
         params = llama.llama_context_default_params()
         params.n_ctx = cells_count
-        params.n_batch = max(batch_count, sequences_count)  # fewer, and the library ends the process
-        params.n_ubatch = min(512, params.n_batch)
-        params.n_seq_max = sequences_count
+        params.n_seq_max = self.sequences_count * (2 if self._window else 1)
+        # With fewer than there are sequences, the library ends the process.
+        params.n_batch = max(batch_count, params.n_seq_max, whole_count)
+        # Within windows all in one go: of two, the second would be given cells of the first.
+        params.n_ubatch = params.n_batch if self._window else max(min(512, params.n_batch), whole_count)
         params.kv_unified = True
-        params.swa_full = True  # all cells stay: a sequence can be shortened and shared like any other
+        params.swa_full = True  # as many cells as there are tokens; they stay, see above
         params.n_threads = params.n_threads_batch = settings.threads
         params.flash_attn_type = _FLASH[settings.flash_attention]
         params.type_k, params.type_v = CELL_TYPES[settings.key_type], CELL_TYPES[settings.value_type]
@@ -87,6 +103,7 @@ class Context:
                 "lower `context` or `parallel`"
             )
         self.memory = llama.llama_get_memory(self.handle)
+        self._vectors_count = int(params.n_batch)
         self._batch = llama.llama_batch_init(batch_count, 0, 1)
 
     def decode(self, entries: list[Entry]) -> None:
@@ -109,6 +126,42 @@ class Context:
         status = llama.llama_decode(self.handle, batch)
         if status != 0:
             raise DecodeFailed(status)
+        if self._window:
+            for sequence, end in {sequence: position + 1 for _, position, sequence, _ in entries}.items():
+                if end - self._guarded[sequence] >= self._window:
+                    self._guard(sequence, end)
+
+    def decode_block(self, projector: Projector, block: Block, vectors: Vectors, sequence: int) -> None:
+        """Compute an image or sound behind the first `block.start` tokens of a sequence.
+
+        Raises:
+            DecodeFailed: the library refused or failed; some of the block's cells may be there.
+        """
+        end = ctypes.c_int32()
+        status = mtmd.mtmd_helper_decode_image_chunk(
+            projector.handle,
+            self.handle,
+            block.chunk.handle,
+            vectors.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+            block.start,
+            sequence,
+            self._vectors_count,
+            ctypes.byref(end),
+            mtmd.mtmd_helper_post_decode_callback(0),
+            None,
+        )
+        if status != 0:
+            raise DecodeFailed(status)
+        if self._window:
+            self._guard(sequence, block.end)
+
+    def _guard(self, sequence: int, end: int) -> None:
+        """Let a sequence's shadow have its first `end` tokens."""
+        llama.llama_memory_seq_cp(self.memory, sequence, self._shadow(sequence), self._guarded[sequence], end)
+        self._guarded[sequence] = end
+
+    def _shadow(self, sequence: int) -> int:
+        return self.sequences_count + sequence
 
     def logits(self, entry: int) -> Logits:
         """The logits of the last batch's entry `entry`: a view of the library's memory, writable, good until
@@ -117,17 +170,41 @@ class Context:
         return np.ctypeslib.as_array(found, shape=(self._vocabulary_count,))
 
     def share(self, source: int, target: int, count: int) -> None:
-        """Let `target`, which is empty, have the first `count` tokens of `source`, without copying."""
-        llama.llama_memory_seq_cp(self.memory, source, target, 0, count)
+        """Let `target`, which is empty, have the first `count` tokens of `source`, without copying.
+
+        Where memory is of use as a whole only, these must be all that `source` has.
+        """
+        llama.llama_memory_seq_cp(self.memory, source, target, 0, -1 if self._whole_only else count)
+        if self._window:
+            self._guard(target, count)
+
+    def reaches(self, sequence: int, count: int) -> bool:
+        """Whether one could go on behind the first `count` tokens of `sequence`: whether those are still
+        there that sliding windows look back at."""
+        if not self._window:
+            return True
+        oldest = llama.llama_memory_seq_pos_min(self.memory, sequence)
+        return bool(oldest <= max(0, count - self._window))
+
+    def restores(self, count: int, length: int) -> bool:
+        """Whether one could go on behind the first `count` tokens of a state of `length`: llama.cpp leaves
+        out of it what the sliding windows of the next token do not look back at."""
+        return not self._window or length <= self._window or count == length
 
     def cut(self, sequence: int, count: int) -> bool:
         """Keep the first `count` tokens of a sequence.  Returns whether that was possible; if not, nothing
         has changed."""
+        if self._guarded[sequence] > count:
+            llama.llama_memory_seq_rm(self.memory, self._shadow(sequence), count, -1)
+            self._guarded[sequence] = count
         return bool(llama.llama_memory_seq_rm(self.memory, sequence, count, -1))
 
     def forget(self, sequence: int) -> None:
         """Free the KV cells that no other sequence has."""
         llama.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+        if self._window:
+            llama.llama_memory_seq_rm(self.memory, self._shadow(sequence), -1, -1)
+            self._guarded[sequence] = 0
 
     def state(self, sequence: int) -> bytes:
         """A sequence's memory, for `restore`."""

@@ -57,7 +57,7 @@ class LlamaEngine:
             raise EngineFailed(f"{settings.path}: `projector` cannot be used yet; leave it out")
         self._drafter = Drafter(settings, self._weights)
         whole_only = self._weights.whole_only
-        retained_count = found.parallel if whole_only else _RETAINED
+        retained_count = 2 * found.parallel if whole_only else _RETAINED
         self._context = Context(
             self._weights,
             settings,

@@ -31,6 +31,7 @@ class Sequence:
         prompt_scores: gathers those of the prompt, if they are wanted.
         computed_count: tokens whose KV cells exist.
         cached_count: of those, how many were there already.
+        pause_count: when so many are computed, a copy of what it remembers is kept; 0: none is.
         drafts: guesses that the step at hand tries.
         thinking_count: tokens of reasoning it may write; None: as many as it likes.
         tokenize: for what it is made to say.
@@ -54,6 +55,7 @@ class Sequence:
     slot: int | None = None
     computed_count: int = 0
     cached_count: int = 0
+    pause_count: int = 0
     generated_count: int = 0
     drafts: list[int] = field(default_factory=list)
     thinking_count: int | None = None
@@ -73,6 +75,11 @@ class Sequence:
     def missing_count(self) -> int:
         """Tokens of the prompt that are still to be computed."""
         return self.prompt_count - self.computed_count
+
+    def before_pause(self, count: int) -> int:
+        """`count` tokens of the prompt, or fewer: those until a copy is to be kept."""
+        left_count = self.pause_count - self.computed_count
+        return min(count, left_count) if left_count > 0 else count
 
     def take(self, token: int, score: TokenScore | None, *, ends: bool) -> tuple[list[Event], bool]:
         """Take the chosen token.  Returns what it shows, and whether it was the last: then with a finish."""

@@ -18,6 +18,8 @@ from hybrid_router.engines.llama.sequence import Sequence
 # Fewer tokens are computed sooner than waited for, moved or stored.
 _WORTH_COUNT = 32
 _MOST_EVICTED = 4  # to bring one back
+# Tokens that templates write to begin an answer: a prompt that repeats the conversation has others there.
+_OPENING_COUNT = 8
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Slots:
             count = min(common_count, computed_count)
             if self._whole_only and (slot in self._live or common_count < computed_count):
                 continue
-            if count > ready_count:
+            if count > ready_count and self._context.reaches(slot, count):
                 ready_count, source = count, slot
         return ready_count, source
 
@@ -129,6 +131,9 @@ class Slots:
         sequence.slot = slot
         sequence.computed_count = sequence.cached_count = count
         self._live[slot] = sequence
+        before_count = sequence.prompt_count - _OPENING_COUNT
+        if self._whole_only and before_count - count >= _WORTH_COUNT:
+            sequence.pause_count = before_count
         self._index(sequence.space).insert(slot, sequence.tokens[: sequence.prompt_count])
 
     def _index(self, space: str) -> Radix[int]:
@@ -146,7 +151,8 @@ class Slots:
         found = self._kept.best(sequence.space, sequence.tokens[:-1])
         if found is None or found.count < count + _WORTH_COUNT:
             return 0
-        fetched = self._kept.fetch(found.key)
+        usable = self._context.restores(found.count, found.length)
+        fetched = self._kept.fetch(found.key) if usable else None
         if fetched is None:
             return 0
         tokens, state = fetched
@@ -162,6 +168,25 @@ class Slots:
             self._context.forget(slot)
             return 0
         return found.count
+
+    def keep_copy(self, sequence: Sequence, computed_count: int) -> None:
+        """Keep what a sequence remembers of its prompt, if so many computed tokens are where it pauses.
+
+        Where only a whole sequence is of use, prompt and answer are of none to whoever wants the answer
+        again, or another one.
+        """
+        slot = sequence.slot
+        if slot is None or computed_count != sequence.pause_count:
+            return
+        sequence.pause_count = 0
+        tokens = sequence.tokens[:computed_count]
+        index = self._index(sequence.space)
+        if self._is_covered(index, tokens) or not (self._free or self._retained):
+            return
+        copy = self._take_slot(but=None)
+        self._context.share(slot, copy, computed_count)
+        index.insert(copy, tokens)
+        self._retained[copy] = _Retained(sequence.space, tokens, sequence.private)
 
     def close(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Take a sequence's slot back.  Its cells are kept for the next call if they may be of use."""
