@@ -26,7 +26,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from hybrid_router.core import errors
-from hybrid_router.observe.rows import AttemptLike, CallLike
+from hybrid_router.observe.rows import AttemptLike, CallLike, UsageLike
 
 Labels: TypeAlias = tuple[str, ...]
 Read: TypeAlias = Callable[[], Mapping[Labels, float]]
@@ -88,6 +88,54 @@ class Histogram:
             yield bound, so_far
 
 
+class Work:
+    """What models did: tokens as they counted them, and how long that took where an engine measured it."""
+
+    def __init__(self) -> None:
+        self._prompt: Counter[Labels] = Counter()
+        self._answer: Counter[Labels] = Counter()
+        self._drafted: Counter[Labels] = Counter()
+        self._queue = Histogram(FIRST_TOKEN_S)
+        self._prefill = Histogram(FIRST_TOKEN_S)
+        self._decode = Histogram(ATTEMPT_S)
+
+    def note(self, where: Labels, usage: UsageLike) -> None:
+        """Count an answer; `where`: backend and model."""
+        self._prompt[*where, "cached"] += usage.cached_tokens
+        self._prompt[*where, "computed"] += max(0, usage.prompt_tokens - usage.cached_tokens)
+        self._answer[where] += usage.completion_tokens
+        if usage.drafted_tokens:
+            self._drafted[*where, "accepted"] += usage.accepted_tokens
+            self._drafted[*where, "rejected"] += max(0, usage.drafted_tokens - usage.accepted_tokens)
+        for histogram, took_s in (
+            (self._queue, usage.queue_s),
+            (self._prefill, usage.prefill_s),
+            (self._decode, usage.decode_s),
+        ):
+            if took_s is not None:
+                histogram.note(where, took_s)
+
+    def told(self) -> Iterator[Metric]:
+        """All of it."""
+        where = "backend", "model"
+        yield _counter(
+            "hybrid_router_prompt_tokens_total",
+            "Tokens of answered prompts, by whether they were computed or found.",
+            (*where, "source"),
+            self._prompt,
+        )
+        yield _counter("hybrid_router_completion_tokens_total", "Tokens of answers.", where, self._answer)
+        yield _counter(
+            "hybrid_router_drafted_tokens_total",
+            "Tokens that were guessed ahead, by whether they were right.",
+            (*where, "result"),
+            self._drafted,
+        )
+        yield self._queue.told("hybrid_router_queue_seconds", "How long calls waited for a place.")
+        yield self._prefill.told("hybrid_router_prefill_seconds", "How long prompts were computed.")
+        yield self._decode.told("hybrid_router_decode_seconds", "How long answers were written.")
+
+
 class Metrics:
     """Counts calls, attempts, refusals and reloads, and watches what others count.
 
@@ -106,6 +154,7 @@ class Metrics:
         self._taken_up_s = time.time()
         self._first_token = Histogram(FIRST_TOKEN_S)
         self._whole = Histogram(ATTEMPT_S)
+        self._work = Work()
         self._aliases: set[str] = set()
         self._errors = {kind.code for kind in _kinds(errors.RouterError)} | _AT_THE_CLIENT
         self._watched: dict[str, Watched] = {}
@@ -128,6 +177,8 @@ class Metrics:
             self._first_token.note(where, attempt.first_event_s - attempt.started_s)
         if attempt.ended_s is not None:
             self._whole.note(where, attempt.ended_s - attempt.started_s)
+        if attempt.usage is not None:
+            self._work.note(where, attempt.usage)
 
     def refused(self, refused: EndedLike) -> None:
         """A request was turned away before it was a call.  Fits `OnRefusal`."""
@@ -205,6 +256,7 @@ class Metrics:
             "hybrid_router_first_token_seconds", "From an attempt's start to its first token."
         )
         yield self._whole.told("hybrid_router_attempt_seconds", "From an attempt's start to its end.")
+        yield from self._work.told()
         yield from self._of_reloads()
         for watched in self._watched.values():
             family = _counter if watched.kind == "counter" else _gauge

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hybrid_router.api.answers import Ended, Refused
 from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.event import Usage
 from hybrid_router.dispatch.record import Attempt
 from hybrid_router.observe.metrics import ATTEMPT_S, FIRST_TOKEN_S, Labels, Metrics
 
@@ -98,6 +99,36 @@ def test_an_attempt_is_counted_and_timed(metrics: Metrics) -> None:
     assert value(metrics, "hybrid_router_first_token_seconds_sum", **where) == pytest.approx(0.2)
     assert value(metrics, "hybrid_router_attempt_seconds_count", **where) == 2
     assert value(metrics, "hybrid_router_attempt_seconds_sum", **where) == pytest.approx(4.0)
+
+
+def test_what_a_model_did_is_counted(metrics: Metrics) -> None:
+    """Tokens computed, found and written, and the engine's own times: each answer adds its own."""
+    measured = Usage(
+        prompt_tokens=100, completion_tokens=20, cached_tokens=60, queue_s=0.5, prefill_s=2.0, decode_s=4.0
+    )
+    for _ in range(2):
+        metrics.attempt(call(), None, attempt(usage=measured))
+    metrics.attempt(call(), None, attempt(usage=Usage(prompt_tokens=7, completion_tokens=3)))
+    metrics.attempt(call(), None, attempt(outcome="broken", usage=None))
+
+    where = {"backend": "local", "model": "smollm2"}
+    assert value(metrics, "hybrid_router_prompt_tokens_total", **where, source="computed") == 2 * 40 + 7
+    assert value(metrics, "hybrid_router_prompt_tokens_total", **where, source="cached") == 2 * 60
+    assert value(metrics, "hybrid_router_completion_tokens_total", **where) == 2 * 20 + 3
+    for name, seconds in (("queue", 0.5), ("prefill", 2.0), ("decode", 4.0)):
+        assert value(metrics, f"hybrid_router_{name}_seconds_count", **where) == 2
+        assert value(metrics, f"hybrid_router_{name}_seconds_sum", **where) == pytest.approx(2 * seconds)
+
+
+def test_guesses_are_counted_by_their_worth(metrics: Metrics) -> None:
+    """Those that were right and those that were not; a model that guesses nothing has no such number."""
+    metrics.attempt(call(), None, attempt(usage=Usage(7, 3)))
+    assert value(metrics, "hybrid_router_drafted_tokens_total") is None
+    metrics.attempt(call(), None, attempt(usage=Usage(7, 9, drafted_tokens=8, accepted_tokens=5)))
+
+    name, where = "hybrid_router_drafted_tokens_total", {"backend": "local", "model": "smollm2"}
+    assert value(metrics, name, **where, result="accepted") == 5
+    assert value(metrics, name, **where, result="rejected") == 3
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.0101, 0.2, 60.0, 61.0])
