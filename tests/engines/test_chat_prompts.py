@@ -256,16 +256,34 @@ def test_a_refusal_of_the_template_is_heard() -> None:
 
 
 def test_parts_are_joined_and_media_marked() -> None:
-    """Where there is a projector, its marker stands for an image; else images are refused by name."""
+    """Where there is a projector, a mark of its own stands for an image; else it is refused by name."""
     message = Message(
         role="user", content=[TextPart("a"), ImagePart({"url": "data:x"}), TextPart("b"), RefusalPart("c")]
     )
-    seeing = Chat(File(PLAIN), media_marker="<__media__>")
+    seeing = Chat(File(PLAIN), media=True)
+    prompts = [seeing.prepare(task(message)) for _ in range(2)]
 
-    assert "a<__media__>bc" in seeing.prepare(task(message)).text
+    marks = [next(iter(prompt.media)) for prompt in prompts]
+    assert all(f"a{mark}bc" in prompt.text for mark, prompt in zip(marks, prompts, strict=True))
+    assert marks[0] != marks[1]
     with pytest.raises(TaskRefused, match="no projector") as refused:
         Chat(File(PLAIN)).prepare(task(message))
     assert refused.value.by_call
+
+
+def test_a_template_that_wants_lists_gets_lists() -> None:
+    """Those made for images often render nothing else; what is said must not vanish."""
+    listing = (
+        "{% for m in messages %}<{{ m.role }}>{% for line in m.content %}"
+        "{% if line.type == 'text' %}{{ line.text }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    message = Message(role="user", content=[TextPart("a"), ImagePart({"url": "data:x"}), TextPart("b")])
+
+    prompt = Chat(File(listing), media=True).prepare(
+        task(Message(role="system", content="Be brief."), message)
+    )
+
+    assert prompt.text == f"<system>Be brief.<user>a{next(iter(prompt.media))}b"
 
 
 def test_reasoning_is_read_where_the_template_knows_it() -> None:

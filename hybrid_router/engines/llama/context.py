@@ -10,9 +10,12 @@ from typing import TypeAlias
 
 import llama_cpp as llama
 import numpy as np
+from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from hybrid_router.engines.llama.fit import CELL_TYPES
+from hybrid_router.engines.llama.media.block import Block
+from hybrid_router.engines.llama.media.projector import Projector, Vectors
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import EngineFailed, Settings
 
@@ -64,8 +67,11 @@ class Context:
         cells_count: int,
         sequences_count: int,
         batch_count: int,
+        whole_count: int = 0,
     ) -> None:
         """Get memory for the KV cache.
+
+        `whole_count`: of an image or sound, so many vectors may have to be computed at once.
 
         Raises:
             EngineFailed: there is not enough; says what to lower.
@@ -81,7 +87,7 @@ class Context:
         params.n_ctx = cells_count
         params.n_seq_max = self.sequences_count * (2 if self._window else 1)
         # With fewer than there are sequences, the library ends the process.
-        params.n_batch = max(batch_count, params.n_seq_max)
+        params.n_batch = max(batch_count, params.n_seq_max, whole_count)
         # Within windows all in one go: of two, the second would be given cells of the first.
         params.n_ubatch = params.n_batch if self._window else max(min(512, params.n_batch), whole_count)
         params.kv_unified = True
@@ -97,6 +103,7 @@ class Context:
                 "lower `context` or `parallel`"
             )
         self.memory = llama.llama_get_memory(self.handle)
+        self._vectors_count = int(params.n_batch)
         self._batch = llama.llama_batch_init(batch_count, 0, 1)
 
     def decode(self, entries: list[Entry]) -> None:
@@ -123,6 +130,30 @@ class Context:
             for sequence, end in {sequence: position + 1 for _, position, sequence, _ in entries}.items():
                 if end - self._guarded[sequence] >= self._window:
                     self._guard(sequence, end)
+
+    def decode_block(self, projector: Projector, block: Block, vectors: Vectors, sequence: int) -> None:
+        """Compute an image or sound behind the first `block.start` tokens of a sequence.
+
+        Raises:
+            DecodeFailed: the library refused or failed; some of the block's cells may be there.
+        """
+        end = ctypes.c_int32()
+        status = mtmd.mtmd_helper_decode_image_chunk(
+            projector.handle,
+            self.handle,
+            block.chunk.handle,
+            vectors.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+            block.start,
+            sequence,
+            self._vectors_count,
+            ctypes.byref(end),
+            mtmd.mtmd_helper_post_decode_callback(0),
+            None,
+        )
+        if status != 0:
+            raise DecodeFailed(status)
+        if self._window:
+            self._guard(sequence, block.end)
 
     def _guard(self, sequence: int, end: int) -> None:
         """Let a sequence's shadow have its first `end` tokens."""

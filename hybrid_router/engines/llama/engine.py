@@ -14,6 +14,8 @@ from hybrid_router.engines.llama.drafting.drafter import Drafter
 from hybrid_router.engines.llama.fit import settled
 from hybrid_router.engines.llama.intake import Intake
 from hybrid_router.engines.llama.keeping import kept
+from hybrid_router.engines.llama.media.blocks import BlockFailed, Blocks
+from hybrid_router.engines.llama.media.projector import Projector
 from hybrid_router.engines.llama.opening import fitted
 from hybrid_router.engines.llama.prompts import Prompts
 from hybrid_router.engines.llama.schedule import Pace, in_line
@@ -23,7 +25,6 @@ from hybrid_router.engines.llama.slots import Slots
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.task import (
     Answer,
-    EngineFailed,
     Opened,
     Output,
     Refused,
@@ -49,12 +50,11 @@ class LlamaEngine:
         _, found = fitted(settings)
         self._weights = Weights(settings.path, settled(settings.offload, found), checked=True)
         self._fit = found
-        prompts = Prompts(self._weights, found.context)
+        projector = self._projector(settings)
+        prompts = Prompts(self._weights, found.context, projector)
         self._can, self._has_template = prompts.can, prompts.has_template
         self._adapters = Adapters(self._weights, settings.adapters)
         self._intake = Intake(self._weights, prompts, self._adapters, settings, found.context)
-        if settings.projector_path is not None:
-            raise EngineFailed(f"{settings.path}: `projector` cannot be used yet; leave it out")
         self._drafter = Drafter(settings, self._weights)
         whole_only = self._weights.whole_only
         retained_count = 2 * found.parallel if whole_only else _RETAINED
@@ -64,6 +64,7 @@ class LlamaEngine:
             cells_count=found.context * found.parallel,
             sequences_count=min(found.parallel + retained_count, _MOST_SEQUENCES),
             batch_count=settings.prefill_chunk + found.parallel * (1 + self._drafter.most_count),
+            whole_count=0 if projector is None else projector.whole_count,
         )
         self._slots = Slots(
             self._context,
@@ -72,11 +73,19 @@ class LlamaEngine:
             whole_only=whole_only,
             on_disk=settings.keeping.folder is not None,
         )
+        self._blocks = None if projector is None else Blocks(projector, self._context, self._slots)
         self._pace = Pace({})
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._ongoing: dict[int, Ongoing] = {}
         self._served_count: Counter[str] = Counter()
+
+    def _projector(self, settings: Settings) -> Projector | None:
+        """What reads images and sound, if the model has it."""
+        if settings.projector_path is None:
+            return None
+        on_gpu = settings.offload.layers != 0
+        return Projector(settings.projector_path, self._weights, settings, on_gpu=on_gpu)
 
     def opened(self) -> Opened:
         """What the model is."""
@@ -119,8 +128,13 @@ class LlamaEngine:
         chosen = self._dressed_alike()
         if not chosen:
             return []
-        self._drafter.guess([sequence for sequence in chosen if sequence.decoding])
+        answers = [] if self._blocks is None else self._seen(self._blocks, chosen)
+        chosen = [sequence for sequence in chosen if sequence.slot is not None]
+        # Made-up tokens are nothing to guess from.
+        self._drafter.guess([one for one in chosen if one.decoding and not one.blocks])
         shares = batch.divide(chosen, self._pace, self._context.batch_count)
+        if not shares:
+            return answers
         for share in shares:
             if not share.writes:
                 ongoing = self._ongoing[share.sequence.task_id]
@@ -129,10 +143,24 @@ class LlamaEngine:
         try:
             batch.decode(shares, self._context, self._slots)
         except DecodeFailed as error:
-            return self._one_by_one(shares, error)
-        answers = self._advanced(shares)
+            return answers + self._one_by_one(shares, error)
+        answers += self._advanced(shares)
         self._learn(shares, time.monotonic() - begun_s)
         return answers
+
+    def _seen(self, blocks: Blocks, chosen: list[Sequence]) -> list[Answer]:
+        """Go on with images and sound; the refusal of a task that has one that cannot be computed."""
+        for sequence in chosen:
+            if sequence.block is not None:
+                ongoing = self._ongoing[sequence.task_id]
+                ongoing.computing_s = ongoing.computing_s or time.monotonic()
+        try:
+            sequence_seen = blocks.compute(chosen, self._running)
+        except BlockFailed as failed:
+            return [self._give_up(failed.sequence.task_id, str(failed))]
+        if sequence_seen is None:
+            blocks.wait(self._running)
+        return []
 
     def idle(self) -> bool:
         """Do a little that is useful later.  Returns whether there was anything to do."""
@@ -154,7 +182,7 @@ class LlamaEngine:
         """A sequence has got its slot."""
         self._running.append(sequence)
         if sequence.leads:
-            self._ongoing[sequence.task_id].cached_count += sequence.cached_count
+            self._ongoing[sequence.task_id].cached_count += sequence.cached_tokens_count
 
     def _dressed_alike(self) -> list[Sequence]:
         """The sequences that compute together now: those with the adapters of the one that waited longest."""
@@ -342,5 +370,7 @@ class LlamaEngine:
         self._slots.save_all(time.monotonic() + _SAVING_S)
         self._intake.close()
         self._drafter.close()
+        if self._blocks is not None and not self._blocks.close():
+            return  # a thread computes yet: the process's end frees what it uses
         self._context.close()
         self._weights.close()

@@ -11,7 +11,7 @@ from hybrid_router.core.event import TokenScore
 from hybrid_router.engines.llama.adapters import Adapters
 from hybrid_router.engines.llama.chain import Prototypes
 from hybrid_router.engines.llama.constraint import Constraints
-from hybrid_router.engines.llama.prompts import Prompts
+from hybrid_router.engines.llama.prompts import Given, Prompts
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.seams import Prompt
 from hybrid_router.engines.llama.sequence import Ongoing, Sequence
@@ -44,7 +44,7 @@ class Intake:
         ongoing = Ongoing(begun_s=time.monotonic())
         written = tokens_of(task.written, self._weights) if task.written else []
         prompts = self._prompts.of(task, written)
-        ongoing.prompt_count = sum(len(tokens) for tokens, _ in prompts)
+        ongoing.prompt_count = sum(given.tokens_count for given in prompts)
         ongoing.open_count = len(prompts) * task.n
         ongoing.answer_count = len(written) * ongoing.open_count
         limit_count = task.sampling.max_tokens
@@ -52,20 +52,18 @@ class Intake:
             return ongoing
         try:
             for choice in range(ongoing.open_count):
-                tokens, prompt = prompts[choice // task.n]
-                ongoing.sequences.append(self._sequence(task, choice, tokens, written, prompt))
+                ongoing.sequences.append(self._sequence(task, choice, prompts[choice // task.n], written))
         except TaskRefused:
             for sequence in ongoing.sequences:
                 sequence.sampler.close()
             raise
         return ongoing
 
-    def _sequence(
-        self, task: Task, choice: int, tokens: list[int], written: list[int], prompt: Prompt
-    ) -> Sequence:
+    def _sequence(self, task: Task, choice: int, given: Given, written: list[int]) -> Sequence:
+        prompt = given.prompt
         constraint = None if prompt.form is None else self._constraints.compile(prompt.form, task.written)
         worn = self._adapters.chosen(task.adapters)
-        room_count = self._length - len(tokens)
+        room_count = self._length - given.tokens_count
         wanted_count = task.sampling.max_tokens
         limit_count = room_count if wanted_count is None else min(wanted_count, room_count)
         gathered: list[TokenScore] | None = [] if task.echo and task.top_logprobs is not None else None
@@ -73,7 +71,8 @@ class Intake:
             task_id=task.id,
             index=choice,
             leads=choice % task.n == 0,
-            tokens=tokens + written,
+            tokens=given.tokens + written,
+            blocks=given.blocks,
             limit_count=limit_count - len(written),
             sampler=Sampler(
                 task.sampling,
@@ -81,7 +80,7 @@ class Intake:
                 self._weights,
                 written,
                 constraint,
-                prompt=tokens,
+                prompt=given.text,
                 prototypes=self._prototypes,
             ),
             constraint=constraint,

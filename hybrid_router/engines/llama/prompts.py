@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from itertools import zip_longest
+
 import jinja2
 from msgspec import structs
 
-from hybrid_router.core.call import Feature, Message, Operation
+from hybrid_router.core.call import Feature, ImagePart, Message, Operation, Part
 from hybrid_router.engines.llama.chat.chat import Chat, form_of
+from hybrid_router.engines.llama.media.block import Block, tokens_count
+from hybrid_router.engines.llama.media.projector import Projector
+from hybrid_router.engines.llama.media.sources import MOST_PIXELS, Medium, Picture, medium_of, refused
 from hybrid_router.engines.llama.passages import shortened
 from hybrid_router.engines.llama.seams import Prompt
 from hybrid_router.engines.llama.weights import Weights
@@ -15,10 +22,29 @@ from hybrid_router.engines.task import EngineFailed, Task, TaskRefused
 _INFILL = ("fim_pre", "fim_suf", "fim_mid")
 
 
+@dataclass(frozen=True)
+class Given:
+    """A prompt as it is computed, and how its answer is read."""
+
+    tokens: list[int]
+    prompt: Prompt
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def tokens_count(self) -> int:
+        """What it takes of the context."""
+        return tokens_count(self.blocks, len(self.tokens))
+
+    @property
+    def text(self) -> list[int]:
+        """The tokens that are words."""
+        return [token for token in self.tokens if token >= 0] if self.blocks else self.tokens
+
+
 class Prompts:
     """Writes the prompts of one model.  `length` is its context in tokens."""
 
-    def __init__(self, weights: Weights, length: int) -> None:
+    def __init__(self, weights: Weights, length: int, projector: Projector | None = None) -> None:
         """Compile the model's template.
 
         Raises:
@@ -26,7 +52,8 @@ class Prompts:
         """
         self._weights = weights
         self._length = length
-        self._chat = _compiled(weights)
+        self._projector = projector
+        self._chat = _compiled(weights, media=projector is not None)
 
     @property
     def has_template(self) -> bool:
@@ -39,45 +66,53 @@ class Prompts:
         found = {Feature.SCHEMA, Feature.GRAMMAR, Feature.LOGPROBS}
         if self._chat is not None:
             found |= self._chat.can
+            found |= frozenset() if self._projector is None else self._projector.can
         if all(self._weights.special(mark) is not None for mark in _INFILL):
             found.add(Feature.INFILL)
         return frozenset(found)
 
-    def of(self, task: Task, written: list[int]) -> list[tuple[list[int], Prompt]]:
+    def of(self, task: Task, written: list[int]) -> list[Given]:
         """Token ids of each prompt, and how its answer is read.
 
         `written` are the answer's tokens so far.
 
         Raises:
-            TaskRefused: no tokens, too many of them, or such as the model does not have.
+            TaskRefused: no tokens, too many of them, or such as the model does not have; or an image or sound
+                that cannot be read.
         """
         if task.operation is Operation.CHAT:
             prompts = [self._conversation(task, len(written))]
         else:
             read = Prompt("", form=form_of(task.response_format))
-            prompts = [(self._text(prompt, task, len(written)), read) for prompt in task.prompts]
-        for tokens, _ in prompts:
-            self._check(tokens, len(written))
+            prompts = [Given(self._text(prompt, task, len(written)), read) for prompt in task.prompts]
+        for given in prompts:
+            self._check(given, len(written))
         return prompts
 
-    def _conversation(self, task: Task, written_count: int) -> tuple[list[int], Prompt]:
-        tokens, prompt = self._rendered(task)
+    def _conversation(self, task: Task, written_count: int) -> Given:
+        media = _Media()
+        given = self._rendered(task, media, blank=task.truncate is not None)
         left_out_count = 0
-        while task.truncate is not None and not self._fits(len(tokens), written_count, task):
+        while task.truncate is not None and not self._fits(given.tokens_count, written_count, task):
             left_out_count += 1
             messages = without_turns(task.messages, left_out_count, middle=task.truncate == "middle")
             if messages is None:
                 break
-            tokens, prompt = self._rendered(structs.replace(task, messages=messages))
-        return tokens, prompt
+            task = structs.replace(task, messages=messages)
+            given = self._rendered(task, media, blank=True)
+        return self._rendered(task, media) if task.truncate is not None and given.blocks else given
 
-    def _rendered(self, task: Task) -> tuple[list[int], Prompt]:
+    def _rendered(self, task: Task, media: _Media, *, blank: bool = False) -> Given:
         if self._chat is None:
             raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
         prompt = self._chat.prepare(task, opening=task.written)
         bos = self._weights.special_text("bos")
         add_special = not (bos and prompt.text.startswith(bos))
-        return self._weights.tokenize(prompt.text, add_special=add_special), prompt
+        if not prompt.media or self._projector is None:
+            return Given(self._weights.tokenize(prompt.text, add_special=add_special), prompt)
+        parts = media.placed(prompt, self._projector)
+        read = self._projector.read(parts, add_special=add_special, blank=blank)
+        return Given(read.tokens, prompt, read.blocks)
 
     def _text(self, prompt: str | tuple[int, ...], task: Task, written_count: int) -> list[int]:
         if task.suffix is not None:
@@ -122,29 +157,79 @@ class Prompts:
     def _fits(self, prompt_count: int, written_count: int, task: Task) -> bool:
         return prompt_count + written_count + self._wanted_count(task) <= self._length
 
-    def _check(self, prompt: list[int], written_count: int) -> None:
-        if not prompt:
+    def _check(self, given: Given, written_count: int) -> None:
+        if not given.tokens:
             raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
-        if any(not 0 <= token < self._weights.vocabulary_count for token in prompt):
+        if given.blocks and given.blocks[-1].end == len(given.tokens) and not written_count:
+            raise refused("the prompt ends in an image or sound; this model needs words behind it")
+        if any(not 0 <= token < self._weights.vocabulary_count for token in given.text):
             raise TaskRefused(
                 "invalid_request_error",
                 f"the prompt holds a token id outside 0 to {self._weights.vocabulary_count - 1}",
                 by_call=True,
             )
-        if len(prompt) + written_count >= self._length:
+        if given.tokens_count + written_count >= self._length:
             begun = f" and the answer so far {written_count}" if written_count else ""
             raise TaskRefused(
                 "context_length_exceeded",
-                f"the prompt has {len(prompt)} tokens{begun}, this model's context is {self._length} tokens",
+                f"the prompt has {given.tokens_count} tokens{begun}, "
+                f"this model's context is {self._length} tokens",
                 by_call=True,
             )
 
 
-def _compiled(weights: Weights) -> Chat | None:
+class _Media:
+    """The images and sound of one call, each read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, Medium] = {}
+        self._pixels_count = 0
+
+    def placed(self, prompt: Prompt, projector: Projector) -> list[str | Medium]:
+        """The prompt's text and media in turn, wherever the template put them."""
+        marks = re.compile("|".join(map(re.escape, prompt.media)))
+        found = marks.findall(prompt.text)
+        if len(found) != len(prompt.media) or set(found) != set(prompt.media):
+            raise TaskRefused(
+                "template_failed", "the model's chat template leaves images out, or shows them twice"
+            )
+        parts: list[str | Medium] = []
+        for text, mark in zip_longest(marks.split(prompt.text), found):
+            parts += [text] if text else []
+            parts += [self._medium(prompt.media[mark], len(self._read) + 1, projector)] if mark else []
+        return parts
+
+    def _medium(self, part: Part, number: int, projector: Projector) -> Medium:
+        known = self._read.get(id(part))
+        if known is not None:
+            return known
+        name = _named(part, number, projector)
+        medium = self._read[id(part)] = medium_of(part, name)
+        if isinstance(medium, Picture):
+            self._pixels_count += medium.width * medium.height
+            if self._pixels_count > MOST_PIXELS:
+                raise refused(f"the images together have over {MOST_PIXELS // 1_000_000} million pixels")
+        return medium
+
+
+def _named(part: Part, number: int, projector: Projector) -> str:
+    """What to call a part; refuse what the projector cannot read."""
+    image = isinstance(part, ImagePart)
+    if (Feature.IMAGES if image else Feature.AUDIO) not in projector.can:
+        wanted, instead = ("images", "sound") if image else ("sound", "images")
+        raise TaskRefused(
+            "unsupported_parameter",
+            f"messages: this model's projector takes {instead}, not {wanted}",
+            by_call=True,
+        )
+    return f"image {number}" if image else f"sound {number}"
+
+
+def _compiled(weights: Weights, *, media: bool) -> Chat | None:
     if weights.template() is None:
         return None
     try:
-        return Chat(weights)
+        return Chat(weights, media=media)
     except jinja2.TemplateError as error:
         raise EngineFailed(f"{weights.path}: its chat template is not valid ({error})") from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_router.core.call import Part
 from hybrid_router.core.event import Event, FinishReason
 
 
@@ -86,6 +87,7 @@ class Prompt:
         form: what the answer must look like; None: anything.
         visible: special tokens that the parser wants to see, as they are written.
         stops: texts behind which nothing of this answer can come.
+        media: what stands in the text for an image or sound → the part of the conversation.
     """
 
     text: str
@@ -93,3 +95,4 @@ class Prompt:
     form: Form | None = None
     visible: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
+    media: Mapping[str, Part] = field(default_factory=dict)

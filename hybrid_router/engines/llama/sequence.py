@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from hybrid_router.core.call import Adapter
 from hybrid_router.core.event import Event, TokenScore, Usage
+from hybrid_router.engines.llama.media import block as media
+from hybrid_router.engines.llama.media.block import Block
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.seams import Constraint
 from hybrid_router.engines.llama.voice import Voice
@@ -24,7 +26,9 @@ class Sequence:
         leads: it is the first choice of its prompt; the others wait for it.
         principal, space: whose it is, and with whose tokens it may share.
         adapters: what its cells are computed with.
-        tokens: the prompt, a beginning of the answer with it, and what was chosen since.
+        tokens: the prompt, a beginning of the answer with it, and what was chosen since.  Negative ones stand
+            for places in `blocks`: nothing but an index of prefixes may look at them.
+        blocks: images and sound in the prompt, in order.
         prompt_count: how many of them were given.
         limit_count: tokens it may generate.
         top_count: log probabilities are wanted, of so many others at each place; None: none.
@@ -49,6 +53,7 @@ class Sequence:
     space: str = ""
     private: bool = False
     adapters: tuple[Adapter, ...] = ()
+    blocks: tuple[Block, ...] = ()
     constraint: Constraint | None = None
     top_count: int | None = None
     prompt_scores: list[TokenScore] | None = None
@@ -73,8 +78,31 @@ class Sequence:
 
     @property
     def missing_count(self) -> int:
-        """Tokens of the prompt that are still to be computed."""
-        return self.prompt_count - self.computed_count
+        """Tokens of the prompt that can be computed now: up to the next image or sound."""
+        ahead = self.block_ahead
+        return (self.prompt_count if ahead is None else ahead.start) - self.computed_count
+
+    @property
+    def block_ahead(self) -> Block | None:
+        """The next image or sound that is still to be computed."""
+        if not self.blocks:
+            return None
+        return next((block for block in self.blocks if block.start >= self.computed_count), None)
+
+    @property
+    def block(self) -> Block | None:
+        """The image or sound that comes right now."""
+        ahead = self.block_ahead
+        return ahead if ahead is not None and ahead.start == self.computed_count else None
+
+    def whole(self, count: int) -> int:
+        """`count` tokens, or fewer: those before the image or sound that they would end in."""
+        return media.whole(self.blocks, count)
+
+    @property
+    def cached_tokens_count(self) -> int:
+        """KV cells of the tokens that were there already."""
+        return media.tokens_count(self.blocks, self.cached_count)
 
     def before_pause(self, count: int) -> int:
         """`count` tokens of the prompt, or fewer: those until a copy is to be kept."""

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from hybrid_router.engines.llama.context import Context
-from hybrid_router.engines.llama.prefix.kept import Kept
+from hybrid_router.engines.llama.prefix.kept import Kept, Key
 from hybrid_router.engines.llama.prefix.radix import Radix
 from hybrid_router.engines.llama.sequence import Sequence
 
@@ -72,7 +72,8 @@ class Slots:
         if index is None or sequence.prompt_scores is not None or self._whole_only:
             return False
         ready_count, _ = self._shared(sequence)
-        for common_count, slot in index.matches(sequence.tokens[:-1]):
+        for matched_count, slot in index.matches(sequence.tokens[:-1]):
+            common_count = sequence.whole(matched_count)
             if common_count <= ready_count:
                 break
             leader = self._live.get(slot)
@@ -90,7 +91,7 @@ class Slots:
             if common_count <= ready_count:
                 break
             computed_count = self._computed_count(slot)
-            count = min(common_count, computed_count)
+            count = sequence.whole(min(common_count, computed_count))
             if self._whole_only and (slot in self._live or common_count < computed_count):
                 continue
             if count > ready_count and self._context.reaches(slot, count):
@@ -148,11 +149,11 @@ class Slots:
 
     def _restore(self, sequence: Sequence, slot: int, count: int) -> int:
         """Bring a stored state back if it has clearly more than `count` tokens; how many there are then."""
-        found = self._kept.best(sequence.space, sequence.tokens[:-1])
-        if found is None or found.count < count + _WORTH_COUNT:
+        stored = self._stored(sequence, count)
+        if stored is None:
             return 0
-        usable = self._context.restores(found.count, found.length)
-        fetched = self._kept.fetch(found.key) if usable else None
+        found_count, key = stored
+        fetched = self._kept.fetch(key)
         if fetched is None:
             return 0
         tokens, state = fetched
@@ -162,12 +163,22 @@ class Slots:
             if not self.make_room():
                 return 0
         else:
-            self._kept.drop(found.key)  # it is not for want of room
+            self._kept.drop(key)  # it is not for want of room
             return 0
-        if found.count < len(tokens) and not self._context.cut(slot, found.count):
+        if found_count < len(tokens) and not self._context.cut(slot, found_count):
             self._context.forget(slot)
             return 0
-        return found.count
+        return found_count
+
+    def _stored(self, sequence: Sequence, count: int) -> tuple[int, Key] | None:
+        """A stored state that is worth bringing back, and how many of its tokens are of use."""
+        found = self._kept.best(sequence.space, sequence.tokens[:-1])
+        if found is None:
+            return None
+        found_count = sequence.whole(found.count)
+        if found_count < count + _WORTH_COUNT or not self._context.restores(found_count, found.length):
+            return None
+        return found_count, found.key
 
     def keep_copy(self, sequence: Sequence, computed_count: int) -> None:
         """Keep what a sequence remembers of its prompt, if so many computed tokens are where it pauses.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
 
-from hybrid_router.core.call import Feature
+from hybrid_router.core.call import Feature, Part
 from hybrid_router.engines.llama.chat.formats import (
     FUNCTIONARY,
     GENERIC,
@@ -27,6 +28,7 @@ from hybrid_router.engines.llama.chat.messages import (
     Taste,
     folded,
     instructed,
+    listed,
     one_by_one,
     plain,
     taste_of,
@@ -67,12 +69,12 @@ class Chat:
 
     Attributes:
         can: what answers may hold beyond text.
-        media_marker: what stands for an image or sound in the prompt; None: there is no projector.
+        media: images or sound may be in the prompt.
     """
 
     can = frozenset({Feature.TOOLS})
 
-    def __init__(self, vocabulary: Vocabulary, *, media_marker: str | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, media: bool = False) -> None:
         """Compile the file's templates.
 
         Raises:
@@ -83,7 +85,7 @@ class Chat:
         if source is None:
             raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
         self._vocabulary = vocabulary
-        self.media_marker = media_marker
+        self.media = media
         self._voices = [_Way(vocabulary, source)]
         tool_source = vocabulary.template("tool_use")
         if tool_source is not None and tool_source != source:
@@ -100,19 +102,34 @@ class Chat:
         tools = tools_of(task)
         way = self._voices[-1 if tools else 0]
         values = values_of(task, way.format)
-        conversation = plain(task.messages, way.taste, way.format.script, self.media_marker)
+        marks = _Marks()
+        conversation = plain(task.messages, way.taste, way.format.script, marks if self.media else None)
         if tools and way.taste.tools:
             values["tools"] = list(tools.documents)
         elif tools:
             conversation = instructed(conversation, tools.documents)
         text = way.render(conversation, values)
-        return _Draft(way, self._id, task, tools=tools, text=text, opening=opening).prompt()
+        prompt = _Draft(way, self._id, task, tools=tools, text=text, opening=opening).prompt()
+        return replace(prompt, media=marks.parts)
 
     def _id(self, text: str) -> int | None:
         tokens = self._vocabulary.tokenize(text, add_special=False)
         if len(tokens) != 1 or self._vocabulary.shown_piece(tokens[0]) != text.encode():
             return None
         return tokens[0]
+
+
+class _Marks:
+    """Stands for images and sound in one prompt.  Nobody can write what it writes: it is drawn anew."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {}
+        self._secret = secrets.token_hex(16)
+
+    def __call__(self, part: Part) -> str:
+        mark = f"<media-{self._secret}-{len(self.parts)}>"
+        self.parts[mark] = part
+        return mark
 
 
 class _Way:
@@ -145,7 +162,7 @@ class _Way:
         if self._format is HARMONY:  # shows one call of a turn, and says nothing about the others
             messages = one_by_one(messages)
         try:
-            return self._template.render(messages, values)
+            return self._written(messages, values)
         except TaskRefused as refused:
             if refused.code != "template_refused":
                 raise
@@ -155,9 +172,12 @@ class _Way:
                     return text
             raise
 
+    def _written(self, messages: list[Plain], values: dict[str, Any]) -> str:
+        return self._template.render(listed(messages) if self.taste.listed else messages, values)
+
     def _rendered(self, messages: list[Plain] | None, values: dict[str, Any]) -> str | None:
         try:
-            return None if messages is None else self._template.render(messages, values)
+            return None if messages is None else self._written(messages, values)
         except TaskRefused:
             return None
 

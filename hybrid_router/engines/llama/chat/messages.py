@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hybrid_router.core.call import FunctionCall, Message, RefusalPart, TextPart, ToolCall
+from hybrid_router.core.call import FunctionCall, Message, Part, RefusalPart, TextPart, ToolCall
 from hybrid_router.engines.llama.chat.formats import Script
 from hybrid_router.engines.llama.chat.json_text import parsed
 from hybrid_router.engines.task import TaskRefused
 
 Plain = dict[str, Any]
+Mark = Callable[[Part], str]
+Render = Callable[[list[Plain], dict[str, Any]], str]
 _SHORT_ID_CHARS = 9
 
 
@@ -28,6 +30,7 @@ class Taste:
         null_content: a message of tool calls alone has no content; else an empty one.
         short_ids: ids of calls have nine letters and digits.
         thinking_key: reasoning of earlier turns is called `thinking` and excludes content beside calls.
+        listed: content is a list of parts; else a text.
     """
 
     tools: bool = True
@@ -36,21 +39,24 @@ class Taste:
     null_content: bool = False
     short_ids: bool = False
     thinking_key: bool = False
+    listed: bool = False
 
 
-def plain(
-    messages: Iterable[Message], taste: Taste, script: Script | None, media_marker: str | None
-) -> list[Plain]:
-    """The conversation as a template's variable.  `script`: how calls are written that it does not render.
+def plain(messages: Iterable[Message], taste: Taste, script: Script | None, mark: Mark | None) -> list[Plain]:
+    """The conversation as a template's variable.
+
+    Args:
+        script: how calls are written that the template does not render.
+        mark: what to write in place of an image or sound.
 
     Raises:
-        TaskRefused: it holds an image or sound, and there is no marker for one.
+        TaskRefused: it holds an image or sound, and none can be read.
     """
     names: dict[str, str] = {}
     written = []
     for message in messages:
         names.update((call.id, call.function.name) for call in message.tool_calls or ())
-        written.append(_plain(message, taste, names, media_marker))
+        written.append(_plain(message, taste, names, mark))
     if taste.calls or script is None or not any(map(_about_calls, written)):
         return written
     return _told(written, script, results=not taste.tools)
@@ -60,8 +66,8 @@ def _about_calls(message: Plain) -> bool:
     return message["role"] == "tool" or "tool_calls" in message
 
 
-def _plain(message: Message, taste: Taste, names: dict[str, str], media_marker: str | None) -> Plain:
-    content = _content(message, media_marker)
+def _plain(message: Message, taste: Taste, names: dict[str, str], mark: Mark | None) -> Plain:
+    content = _content(message, mark)
     out: Plain = {"role": _ROLES.get(message.role, message.role), "content": content}
     if message.role in {"tool", "function"}:
         name = message.name or names.get(message.tool_call_id or "")
@@ -84,7 +90,7 @@ def _plain(message: Message, taste: Taste, names: dict[str, str], media_marker: 
 _ROLES = {"developer": "system", "function": "tool"}
 
 
-def _content(message: Message, media_marker: str | None) -> str:
+def _content(message: Message, mark: Mark | None) -> str:
     """Text parts joined; a marker where an image or sound belongs."""
     if message.content is None or isinstance(message.content, str):
         return message.content or ""
@@ -94,14 +100,14 @@ def _content(message: Message, media_marker: str | None) -> str:
             pieces.append(part.text)
         elif isinstance(part, RefusalPart):
             pieces.append(part.refusal)
-        elif media_marker is None:
+        elif mark is None:
             raise TaskRefused(
                 "unsupported_parameter",
                 "messages: this model reads text only; it has no projector for images, sound or files",
                 by_call=True,
             )
         else:
-            pieces.append(media_marker)
+            pieces.append(mark(part))
     return "".join(pieces)
 
 
@@ -197,11 +203,42 @@ def one_by_one(messages: list[Plain]) -> list[Plain]:
     return out
 
 
-def taste_of(source: str, render: Callable[[list[Plain], dict[str, Any]], str]) -> Taste:
+def listed(messages: Iterable[Plain]) -> list[Plain]:
+    """Contents as lists of one text each."""
+    return [
+        {**message, "content": [{"type": "text", "text": message["content"]}]}
+        if isinstance(message["content"], str)
+        else message
+        for message in messages
+    ]
+
+
+def taste_of(source: str, render: Render) -> Taste:
     """Find out what a template wants, from its words and by trying.
 
     `render` may raise `TaskRefused`.
     """
+    if _wants_lists(render):
+        found = _textual_taste(source, lambda messages, values: render(listed(messages), values))
+        return replace(found, listed=True)
+    return _textual_taste(source, render)
+
+
+def _wants_lists(render: Render) -> bool:
+    """Whether what is said is only rendered from a list of parts, as some templates for images have it."""
+    said = [{"role": "user", "content": _PROBE_WORD}]
+    return not _renders(render, said) and _renders(render, listed(said))
+
+
+def _renders(render: Render, messages: list[Plain]) -> bool:
+    try:
+        return _PROBE_WORD in render(messages, {})
+    except TaskRefused:
+        return False
+
+
+def _textual_taste(source: str, render: Render) -> Taste:
+    """What a template wants beside."""
     short_ids = "length != 9" in source or "length!=9" in source
     thinking_key = "message.thinking" in source or 'message["thinking"]' in source
     wants_null = "content is not none" in _squeezed(source)
@@ -213,7 +250,7 @@ def taste_of(source: str, render: Callable[[list[Plain], dict[str, Any]], str]) 
     return replace(taste, calls=False)
 
 
-def takes_tools(render: Callable[[list[Plain], dict[str, Any]], str]) -> bool:
+def takes_tools(render: Render) -> bool:
     """Whether the rendered text changes when there are tools."""
     turns = [{"role": "user", "content": "hello"}]
     try:
@@ -235,7 +272,7 @@ def _candidates(taste: Taste) -> Iterable[Taste]:
             yield replace(taste, null_content=null_content, parsed_arguments=parsed_arguments)
 
 
-def _suits(taste: Taste, render: Callable[[list[Plain], dict[str, Any]], str]) -> bool:
+def _suits(taste: Taste, render: Render) -> bool:
     """Whether the template renders a call, with arguments as JSON."""
     try:
         text = render(plain(_PROBE, taste, None, None), {"tools": [_PROBE_TOOL]})
@@ -244,6 +281,7 @@ def _suits(taste: Taste, render: Callable[[list[Plain], dict[str, Any]], str]) -
     return "pr0be" in text and "'pr0be'" not in text and '\\"pr0be' not in text
 
 
+_PROBE_WORD = "pr0be"
 _PROBE_TOOL = {
     "type": "function",
     "function": {
