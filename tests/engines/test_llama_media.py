@@ -282,7 +282,7 @@ def test_choices_share_one_picture(asked: Asked) -> None:
 def test_calls_that_show_the_same_wait_for_the_first(asked: Asked) -> None:
     """The picture is encoded and computed once."""
     encoded = counted(asked.engine)
-    parts = [TextPart("some words before the picture that make it worth waiting"), image("blue")]
+    parts: list[Part] = [TextPart("some words before the picture that make it worth waiting"), image("blue")]
     ids = [
         asked.begin(asked.task(Message(role="user", content=[*parts, TextPart(last)])))
         for last in ("a", "b", "c")
@@ -472,3 +472,17 @@ def test_sound_is_heard(asked: Asked) -> None:
     assert asked.usage(again).cached_tokens == asked.usage(again).prompt_tokens - 1
     assert asked.usage(low).prompt_tokens > tiny_projector.SOUND_TOKENS
     assert "takes sound, not images" in asked.no(image("blue")).message
+
+
+def test_nothing_of_a_text_is_logged(asked: Asked, capfd: pytest.CaptureFixture[str]) -> None:
+    """The library would write every prompt with a picture to standard error, where logs go."""
+    asked.say(TextPart("my secret diary"), image("blue"))
+
+    assert "secret" not in "".join(capfd.readouterr())
+
+
+@every_kind
+@pytest.mark.parametrize("size", [(2, 2), (2, 390), (390, 2), (1000, 7), (33, 31)])
+def test_odd_shapes_are_read(asked: Asked, size: tuple[int, int]) -> None:
+    """Whatever is let through does not end the process."""
+    assert asked.usage(asked.say(image("blue", size))).completion_tokens > 0

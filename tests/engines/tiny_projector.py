@@ -30,7 +30,8 @@ def write(path: Path, kind: str = "mlp", width: int = WIDTH, **changed: Any) -> 
     """Write a projector for a model of `width`.
 
     `kind`: "mlp" (LLaVA's: a token for each patch), "gemma3" (so too; they attend to each other),
-    "qwen2vl_merger" (rows and columns have places of their own), "ultravox" (sound).  `changed` are metadata
+    "qwen2vl_merger" (rows and columns have places of their own), "idefics3" (with words of its own around
+    them), "ultravox" (sound).  `changed` are metadata
     keys, `__` for `.`, that get another value.
     """
     sound = kind == "ultravox"
@@ -141,8 +142,9 @@ def _keys(width: int, kind: str, *, sound: bool) -> dict[str, Any]:
     return {
         **keys,
         "clip.vision.image_size": IMAGE,
+        "clip.vision.preproc_image_size": 4 * IMAGE,
         "clip.vision.patch_size": _patch(kind),
-        "clip.vision.projector.scale_factor": 1,
+        "clip.vision.projector.scale_factor": 2 if kind == "idefics3" else 1,
         "clip.vision.image_mean": [0.5, 0.5, 0.5],
         "clip.vision.image_std": [0.5, 0.5, 0.5],
     }
@@ -179,6 +181,8 @@ def _shapes(width: int, kind: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     if kind == "gemma3":
         yield "mm.input_projection.weight", (WIDTH, width)
         yield "mm.soft_emb_norm.weight", (WIDTH,)
+    elif kind == "idefics3":
+        yield "mm.model.fc.weight", (width, 4 * WIDTH)
     else:
         yield "mm.0.weight", (WIDTH, WIDTH)
         yield "mm.0.bias", (WIDTH,)
