@@ -151,9 +151,7 @@ class Drafting(Struct, frozen=True, kw_only=True):
     ] = 0
     weights: Annotated[
         Name | None,
-        Doc(
-            "Entry of models/manifest.yaml: a small model of the same vocabulary. Default: the prompt's own."
-        ),
+        Doc("Entry of models/manifest.yaml: a small model of the same vocabulary. Default: look-up alone."),
     ] = None
 
 

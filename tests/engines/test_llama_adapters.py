@@ -1,4 +1,4 @@
-"""LoRA adapters and looked-up drafts, on the real starter model."""
+"""LoRA adapters, on the real starter model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import pytest
 
 from hybrid_router.core.call import Adapter, Operation, Sampling
 from hybrid_router.core.event import Text, Usage
-from hybrid_router.engines.llama.drafting.lookup import looked_up
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.task import (
     AdapterFile,
-    Drafting,
     EngineFailed,
     Output,
     Refused,
@@ -121,25 +119,3 @@ def test_an_adapter_of_another_model_is_named(model_settings: Settings, tmp_path
 
     with pytest.raises(EngineFailed, match=r"wide\.gguf"):
         LlamaEngine(settings)
-
-
-def test_looking_up_finds_what_followed_last_time() -> None:
-    """The latest place, the longest run; nothing where nothing repeats."""
-    assert looked_up([1, 2, 3, 4, 9, 8, 7, 1, 2, 3, 4], 2) == [9, 8]
-    assert looked_up([1, 2, 5, 5, 1, 2, 6, 6, 1, 2], 2) == [6, 6]
-    assert looked_up([1, 2, 3, 4, 5, 6], 2) == []
-    assert looked_up([300, 1, 2, 7, 256, 1, 2], 0) == []
-
-
-def test_guessing_ahead_changes_no_word(model_settings: Settings) -> None:
-    """The greedy answer is the same; guesses that are right save steps, and usage tells of them."""
-    listed = "apples, pears, plums, figs, " * 5
-    plain = LlamaEngine(model_settings)
-    eager = LlamaEngine(msgspec.structs.replace(model_settings, drafting=Drafting(most_tokens=4)))
-    without, _ = run(plain, complete(1, prompt=listed))
-    guessed, (usage,) = run(eager, complete(1, prompt=listed))
-    plain.close()
-    eager.close()
-
-    assert guessed == without
-    assert 0 < usage.accepted_tokens <= usage.drafted_tokens

@@ -55,7 +55,7 @@ class LlamaEngine:
         self._can, self._has_template = prompts.can, prompts.has_template
         self._adapters = Adapters(self._weights, settings.adapters)
         self._intake = Intake(self._weights, prompts, self._adapters, settings, found.context)
-        self._drafter = Drafter(settings, self._weights)
+        self._drafter = Drafter(settings, self._weights, found)
         whole_only = self._weights.whole_only
         retained_count = 2 * found.parallel if whole_only else _RETAINED
         self._context = Context(

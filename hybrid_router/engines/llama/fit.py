@@ -81,11 +81,19 @@ class Fit:
     cells_bytes: int
 
 
-def fit(settings: Settings, model: Outline, machine: Machine, *, beside_bytes: int = 0) -> Fit:
+def fit(
+    settings: Settings,
+    model: Outline,
+    machine: Machine,
+    *,
+    beside_bytes: int = 0,
+    beside_cell_bytes: int = 0,
+) -> Fit:
     """Decide what the settings leave open.
 
     Args:
         beside_bytes: files that are loaded beside the model: adapters, a projector, a draft model.
+        beside_cell_bytes: what a draft model keeps of each token.
 
     Raises:
         EngineFailed: a setting is impossible for this model or machine; names the file and the setting.
@@ -93,7 +101,7 @@ def fit(settings: Settings, model: Outline, machine: Machine, *, beside_bytes: i
     context = _context(settings, model)
     _check_cells(settings, model)
     machine = replace(machine, devices=_used(settings, machine.devices))
-    fitting = _Fitting(settings, model, machine, context, beside_bytes)
+    fitting = _Fitting(settings, model, machine, context, beside=(beside_bytes, beside_cell_bytes))
     parallel = settings.parallel or fitting.parallel()
     layers = fitting.layers(parallel)
     fitting.check_memory(parallel, layers)
@@ -146,14 +154,21 @@ class _Fitting:
     """One model's sizes against one machine's."""
 
     def __init__(
-        self, settings: Settings, model: Outline, machine: Machine, context: int, beside_bytes: int
+        self,
+        settings: Settings,
+        model: Outline,
+        machine: Machine,
+        context: int,
+        *,
+        beside: tuple[int, int],
     ) -> None:
+        """`beside`: bytes of files beside the model, and of what they keep of a token."""
         self._settings = settings
         self._model = model
         self._machine = machine
         self._devices = machine.devices
         self._context = context
-        self._beside_bytes = beside_bytes
+        self._beside_bytes, self._beside_cell_bytes = beside
         self._cells = [
             _numbers_bytes(key, settings.key_type) + _numbers_bytes(value, settings.value_type)
             for key, value in model.cells
@@ -171,7 +186,7 @@ class _Fitting:
                 if self.layers(count) == self._all_layers:
                     return count
         most = min(MOST_PARALLEL, max(_PARALLEL_PER_THREAD, _PARALLEL_PER_THREAD * self._settings.threads))
-        each = self.cell_bytes * self._context
+        each = (self.cell_bytes + self._beside_cell_bytes) * self._context
         budget = _MEMORY_SHARE * (self._machine.free_bytes - self._model.size_bytes - self._beside_bytes)
         return most if not each else max(1, min(most, int(budget // each)))
 
@@ -186,7 +201,9 @@ class _Fitting:
 
     def check_memory(self, parallel: int, layers: int) -> None:
         """Refuse what would push everybody else out of memory, this process first of all."""
-        needed = sum(self._cells[: self._all_layers - max(layers, 1)]) * self._context * parallel
+        here = sum(self._cells[: self._all_layers - max(layers, 1)])
+        here += 0 if layers else self._beside_cell_bytes  # a draft model is where any of the layers are
+        needed = here * self._context * parallel
         there = self._machine.free_bytes + self._machine.swap_bytes
         if needed > there:
             raise EngineFailed(
@@ -198,12 +215,13 @@ class _Fitting:
     def _holds(self, count: int, parallel: int) -> bool:
         """Whether the last `count` layers fit the GPUs as llama.cpp would spread them."""
         needed = zip(self._devices, self._needed(count, parallel), strict=True)
-        return all(not there or there <= self._room(device) for device, there in needed)
+        return all(not there or there <= self._room(device, parallel) for device, there in needed)
 
-    def _room(self, device: Device) -> float:
+    def _room(self, device: Device, parallel: int) -> float:
         computing = _COMPUTED_COUNT * 4 * (self._model.vocabulary_count + 16 * self._model.width)
         main = self._devices[min(self._settings.offload.main, len(self._devices) - 1)]
-        return device.free_bytes - _MARGIN_BYTES - computing - (self._beside_bytes if device == main else 0)
+        beside = self._beside_bytes + self._beside_cell_bytes * self._context * parallel
+        return device.free_bytes - _MARGIN_BYTES - computing - (beside if device == main else 0)
 
     def _needed(self, count: int, parallel: int) -> list[float]:
         """Bytes of weights and KV cells on each GPU."""

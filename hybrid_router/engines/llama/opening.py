@@ -17,7 +17,10 @@ def fitted(settings: Settings) -> tuple[Outline, Fit]:
     model = outline(settings.path, gguf.read(settings.path))
     beside_bytes = sum(gguf.read(path).size_bytes for path in _beside(settings))
     there = machine.look(with_devices=settings.offload.layers != 0)
-    return model, fit(settings, model, there, beside_bytes=beside_bytes)
+    drafting = settings.drafting.model_path
+    beside_cell_bytes = _cell_bytes(drafting) if drafting else 0
+    found = fit(settings, model, there, beside_bytes=beside_bytes, beside_cell_bytes=beside_cell_bytes)
+    return model, found
 
 
 def checked(path: str, *, vocabulary_only: bool = False) -> None:
@@ -29,6 +32,11 @@ def checked(path: str, *, vocabulary_only: bool = False) -> None:
     found = gguf.read(path)
     if not vocabulary_only:
         outline(path, found)
+
+
+def _cell_bytes(path: str) -> int:
+    """What a draft model keeps of a token: two bytes a number."""
+    return 2 * sum(key + value for key, value in outline(path, gguf.read(path)).cells)
 
 
 def _beside(settings: Settings) -> list[str]:
