@@ -23,7 +23,7 @@ from hybrid_router.engines.task import Keeping, Output, Settings, Task
 
 KINDS = ("mamba", "jamba", "gemma3")
 WHOLE_ONLY = frozenset({"mamba", "jamba"})
-LETTERS = tuple(range(tiny_kinds.TOKENS.index("▁a"), len(tiny_kinds.TOKENS)))
+LETTERS = tuple(range(tiny_kinds.TOKENS.index("▁a"), tiny_kinds.TOKENS.index(tiny_kinds.MARKS[0])))
 Tokens = tuple[int, ...]
 
 

@@ -40,6 +40,7 @@ TOKENS = (
     *(f"<0x{byte:02X}>" for byte in range(256)),
     *(f"▁{letter}" for letter in _LETTERS),
     *(first + second for first in _LETTERS for second in ("", *_LETTERS)),
+    *(MARKS := ("<before>", "<behind>", "<gap>")),
 )
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
 
@@ -91,7 +92,7 @@ def _vocabulary() -> dict[str, Any]:
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": list(TOKENS),
         "tokenizer.ggml.scores": [-float(index) for index in range(len(TOKENS))],
-        "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([1] * (len(TOKENS) - 259))],
+        "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([1] * (len(TOKENS) - 262)), 3, 3, 3],
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
     }
