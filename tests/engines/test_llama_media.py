@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import tiny_kinds
 import tiny_projector
 from PIL import Image
 
@@ -486,3 +487,44 @@ def test_nothing_of_a_text_is_logged(asked: Asked, capfd: pytest.CaptureFixture[
 def test_odd_shapes_are_read(asked: Asked, size: tuple[int, int]) -> None:
     """Whatever is let through does not end the process."""
     assert asked.usage(asked.say(image("blue", size))).completion_tokens > 0
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "jamba"])
+@pytest.mark.parametrize("after", ["", " and some words behind it"])
+def test_models_of_other_memories_see_too(
+    files: Callable[[str], Files], kind: str, after: str, tmp_path: Path
+) -> None:
+    """Sliding windows and recurrent layers: what is found says what is computed anew."""
+    model = tiny_kinds.write(tmp_path, kind)
+    settings = files("gemma3").settings(path=str(model), context=400, parallel=2)
+    parts: list[Part] = [ASKS, image("blue"), TextPart(after)]
+    engine = LlamaEngine(settings)
+    asked = Asked(engine)
+    cold, warm, other = asked.say(*parts), asked.say(*parts), asked.say(ASKS, image("red"))
+    engine.close()
+
+    assert asked.usage(warm).cached_tokens > 0
+    assert asked.scores(warm) == pytest.approx(asked.scores(cold), abs=1e-2)
+    assert asked.scores(other) != pytest.approx(asked.scores(cold), abs=1e-2)
+
+
+@pytest.mark.model
+def test_a_real_model_sees(model_settings: Settings, tmp_path: Path) -> None:
+    """The starter model with a random projector: other pictures, other words; text alone is as before."""
+    projector = tiny_projector.write(tmp_path / "mmproj.gguf", width=576)
+    engine = LlamaEngine(model_settings)
+    blind = Asked(engine)
+    plain = blind.scores(blind.say(ASKS))
+    engine.close()
+
+    engine = LlamaEngine(msgspec.structs.replace(model_settings, projector_path=str(projector)))
+    asked = Asked(engine)
+    text, blue, red, again = (
+        asked.say(ASKS, *pictures) for pictures in ([], [image("blue")], [image("red")], [image("blue")])
+    )
+    engine.close()
+
+    assert asked.scores(text) == pytest.approx(plain, abs=1e-3)
+    assert asked.scores(blue) != pytest.approx(asked.scores(red), abs=1e-3)
+    assert asked.usage(blue).prompt_tokens == asked.usage(text).prompt_tokens + 16
+    assert asked.usage(again).cached_tokens == asked.usage(again).prompt_tokens - 1

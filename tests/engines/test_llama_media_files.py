@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hybrid_router.core.call import AudioPart, FilePart, ImagePart
-from hybrid_router.engines.llama.media.block import made_up
+from hybrid_router.engines.llama.media.block import Block, Chunk, made_up, tokens_count, whole
 from hybrid_router.engines.llama.media.sounds import checked_sound
 from hybrid_router.engines.llama.media.sources import Picture, medium_of
 from hybrid_router.engines.task import TaskRefused
@@ -249,8 +249,8 @@ def test_sounds_of_a_known_length_are_let_through() -> None:
 @given(st.binary(max_size=80), st.integers(0, 60))
 def test_no_sound_does_more_than_be_refused(noise: bytes, at: int) -> None:
     """Whatever is written over a file."""
-    for whole in (wav(seconds=0.1), flac(44100, 44100), mp3(3)):
-        content = bytearray(whole)
+    for sound in (wav(seconds=0.1), flac(44100, 44100), mp3(3)):
+        content = bytearray(sound)
         content[at : at + len(noise)] = noise
         with suppress(TaskRefused):
             assert checked_sound(bytes(content), "sound 1")
@@ -265,3 +265,21 @@ def test_made_up_tokens_are_no_tokens(key: bytes, count: int) -> None:
     assert all(-(2**31) <= number < 0 for number in made)
     assert made == made_up(key, count)
     assert made[:2] != made_up(key + b"x", 2)
+
+
+def block(start: int, positions_count: int, tokens_count: int) -> Block:
+    return Block(b"key", start, positions_count, tokens_count, Chunk(None))
+
+
+def test_nothing_ends_within_a_picture() -> None:
+    """What would is as long as what comes before it."""
+    blocks = (block(4, 3, 9), block(7, 2, 2))
+
+    assert [whole(blocks, count) for count in range(11)] == [0, 1, 2, 3, 4, 4, 4, 7, 7, 9, 10]
+
+
+def test_cells_are_counted_of_whole_pictures() -> None:
+    """Those that take more cells than places, too."""
+    blocks = (block(4, 3, 9), block(7, 2, 2))
+
+    assert [tokens_count(blocks, count) for count in (4, 7, 9, 12)] == [4, 13, 15, 18]

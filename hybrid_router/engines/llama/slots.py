@@ -132,7 +132,7 @@ class Slots:
         sequence.slot = slot
         sequence.computed_count = sequence.cached_count = count
         self._live[slot] = sequence
-        before_count = sequence.prompt_count - _OPENING_COUNT
+        before_count = sequence.whole(sequence.prompt_count - _OPENING_COUNT)
         if self._whole_only and before_count - count >= _WORTH_COUNT:
             sequence.pause_count = before_count
         self._index(sequence.space).insert(slot, sequence.tokens[: sequence.prompt_count])

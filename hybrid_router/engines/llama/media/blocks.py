@@ -65,6 +65,7 @@ class Blocks:
                     continue
                 raise BlockFailed(sequence, f"decoding an image or sound failed: {error}") from None
             sequence.computed_count = block.end
+            self._slots.keep_copy(sequence, block.end)
             return True
 
     def wait(self, running: Iterable[Sequence]) -> None:
