@@ -17,7 +17,9 @@ from msgspec.structs import replace
 
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Event, Text, Usage
+from hybrid_router.engines.llama import gguf
 from hybrid_router.engines.llama.engine import LlamaEngine
+from hybrid_router.engines.llama.outline import outline
 from hybrid_router.engines.llama.sequence import Sequence
 from hybrid_router.engines.task import Keeping, Output, Settings, Task
 
@@ -171,6 +173,19 @@ def test_the_library_says_what_a_model_is(model: Model) -> None:
 
     assert weights.whole_only == (model.kind in WHOLE_ONLY)
     assert weights.window == (tiny_kinds.WINDOW if model.kind == "gemma3" else 0)
+
+
+def test_what_a_sequence_takes_is_known_before(model: Model) -> None:
+    """From the header alone: no less than the library's own copy of it, but for its few words of length."""
+    model.ask(text(100, 1), answer_count=1)
+    context, found = model.engine._context, outline(model.settings.path, gguf.read(model.settings.path))
+    (slot,) = (slot for slot, kept in model.engine._slots._retained.items() if len(kept.tokens) == 100)
+    numbers_count = sum(key + value for key, value in found.cells)
+
+    taken_bytes = 4 * 100 * numbers_count + found.state_bytes
+
+    assert bool(found.state_bytes) == (model.kind in WHOLE_ONLY)
+    assert len(context.state(slot)) <= taken_bytes + 100 * 24 + 512
 
 
 def test_calls_together_read_as_if_alone(model: Model) -> None:

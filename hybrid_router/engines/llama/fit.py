@@ -22,6 +22,7 @@ _USUAL_CONTEXT = 4096
 _PARALLEL_PER_THREAD = 2
 _MEMORY_SHARE = 0.5  # of what is free beside the weights: other models and programs want some too
 _COMPUTED_COUNT = 512  # tokens that are computed in one go at most
+_STATES_COUNT = 3  # of recurrent layers, for each call at a time: its own, and two that are kept
 _MARGIN_BYTES = 512 * 2**20  # of a GPU's memory: its driver, its kernels, the desktop
 _GIB = 2**30
 
@@ -169,6 +170,7 @@ class _Fitting:
         self._devices = machine.devices
         self._context = context
         self._beside_bytes, self._beside_cell_bytes = beside
+        self._state_bytes = _STATES_COUNT * model.state_bytes
         self._cells = [
             _numbers_bytes(key, settings.key_type) + _numbers_bytes(value, settings.value_type)
             for key, value in model.cells
@@ -186,7 +188,7 @@ class _Fitting:
                 if self.layers(count) == self._all_layers:
                     return count
         most = min(MOST_PARALLEL, max(_PARALLEL_PER_THREAD, _PARALLEL_PER_THREAD * self._settings.threads))
-        each = (self.cell_bytes + self._beside_cell_bytes) * self._context
+        each = (self.cell_bytes + self._beside_cell_bytes) * self._context + self._state_bytes
         budget = _MEMORY_SHARE * (self._machine.free_bytes - self._model.size_bytes - self._beside_bytes)
         return most if not each else max(1, min(most, int(budget // each)))
 
@@ -203,7 +205,7 @@ class _Fitting:
         """Refuse what would push everybody else out of memory, this process first of all."""
         here = sum(self._cells[: self._all_layers - max(layers, 1)])
         here += 0 if layers else self._beside_cell_bytes  # a draft model is where any of the layers are
-        needed = here * self._context * parallel
+        needed = (here * self._context + (0 if layers else self._state_bytes)) * parallel
         there = self._machine.free_bytes + self._machine.swap_bytes
         if needed > there:
             raise EngineFailed(
@@ -221,6 +223,7 @@ class _Fitting:
         computing = _COMPUTED_COUNT * 4 * (self._model.vocabulary_count + 16 * self._model.width)
         main = self._devices[min(self._settings.offload.main, len(self._devices) - 1)]
         beside = self._beside_bytes + self._beside_cell_bytes * self._context * parallel
+        computing += self._state_bytes * parallel
         return device.free_bytes - _MARGIN_BYTES - computing - (beside if device == main else 0)
 
     def _needed(self, count: int, parallel: int) -> list[float]:

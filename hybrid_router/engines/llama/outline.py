@@ -14,6 +14,7 @@ from hybrid_router.engines.task import EngineFailed
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS; more than that and llama.cpp ends the process
 _MOST_WIDTH = 1 << 20
 _MOST_TOKENS = 1 << 31
+_STATE_BYTES = 4  # of each number that a recurrent layer keeps
 _LAYER = re.compile(r"blk\.(\d{1,4})\.", re.ASCII)
 # Files of one model that llama.cpp opens beside another, and what says so.
 _ADAPTER, _PROJECTOR = "adapter", "clip"
@@ -38,6 +39,7 @@ class Outline:
         vocabulary_count: its tokens.
         pooling: `llama_pooling_type` of the metadata; None: it says nothing.
         has_template: whether there is a chat template.
+        state_bytes: of what recurrent layers keep of one sequence, however long; 0: there are none.
     """
 
     architecture: str
@@ -54,6 +56,7 @@ class Outline:
     vocabulary_count: int
     pooling: int | None = None
     has_template: bool = False
+    state_bytes: int = 0
 
 
 def outline(path: str, gguf: Gguf) -> Outline:
@@ -96,6 +99,7 @@ class _Reading:
             vocabulary_count=self._vocabulary_count(),
             pooling=self._pooling(),
             has_template=bool(self._gguf.metadata.get("tokenizer.chat_template")),
+            state_bytes=layers_count * self._state_count(width) * _STATE_BYTES,
         )
 
     def _check_kind(self) -> None:
@@ -145,6 +149,28 @@ class _Reading:
         if len(said) != layers_count:
             return [max(full, sliding)] * layers_count
         return [sliding if slides else full for slides in said]
+
+    def _state_count(self, width: int) -> int:
+        """Numbers that a recurrent layer keeps of a sequence, as if every layer were one.
+
+        Source: `n_embd_r` and `n_embd_s` of llama_hparams.
+        """
+        heads_count = max(self._by_layer("attention.head_count", default=0))
+        inner, state, groups, kernel, short, wkv, kda = (
+            self._own(name, least=0, most=_MOST_WIDTH, default=0)
+            for name in (
+                "ssm.inner_size",
+                "ssm.state_size",
+                "ssm.group_count",
+                "ssm.conv_kernel",
+                "shortconv.l_cache",
+                "wkv.head_size",
+                "kda.head_dim",
+            )
+        )
+        count = inner * state + kernel * (inner + 2 * groups * state) + short * width
+        count += (wkv + 2) * width if wkv else 0
+        return count + kda * heads_count * (kda + 3 * max(kernel, 4))
 
     def _vocabulary_count(self) -> int:
         tokens = self._gguf.metadata.get("tokenizer.ggml.tokens")
