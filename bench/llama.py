@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from bench.llama_drafting import drafting
 from bench.llama_figures import Section
 from bench.llama_forms import schemas, tools
 from bench.llama_reuse import prefix, turns
@@ -30,6 +31,7 @@ SECTIONS: Mapping[str, Callable[[Setup], Section]] = {
     "same": same,
     "schemas": schemas,
     "tools": tools,
+    "drafting": drafting,
     LEAK: leaks,
 }
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 import jsonschema
 import msgspec
 import pytest
-from shallow_gguf import shallow
 
+from bench.llama_shallow import shallow
 from hybrid_router.core.call import Message, Operation, Sampling
 from hybrid_router.core.event import Event, Finish, Text, Usage
 from hybrid_router.engines.llama.context import Context, DecodeFailed, Entry

@@ -1,4 +1,4 @@
-"""The starter model with only its first layers: a draft model of the same vocabulary.
+"""A model with only its first layers: a draft model of the same vocabulary.
 
 Written by hand: the gguf library takes seconds for so large a vocabulary.
 """
