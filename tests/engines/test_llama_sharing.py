@@ -195,6 +195,25 @@ def test_a_new_process_goes_on_where_the_old_one_ended(model_settings: Settings,
     assert private.cached_tokens == 0
 
 
+def test_a_private_call_keeps_nobody_elses_prompt_from_the_disk(
+    model_settings: Settings, tmp_path: Path
+) -> None:
+    """Though it has the same beginning, which need not be kept twice in the KV cache."""
+    keeping = Keeping(folder=str(tmp_path / "prefixes"), disk_bytes=2**30)
+    settings = msgspec.structs.replace(model_settings, keeping=keeping)
+    first = LlamaEngine(settings)
+    asked = Asked(first)
+    asked.ask(PREFIX)
+    asked.ask(PREFIX + "Between us:", private=True)
+    first.close()
+
+    second = LlamaEngine(settings)
+    after = Asked(second).ask(PREFIX)
+    second.close()
+
+    assert after.cached_tokens == after.prompt_tokens - 1
+
+
 def test_nothing_is_lost_over_many_cancelled_calls(asked: Asked) -> None:
     """Every slot and every sequence is accounted for, whoever leaves when."""
     for number in range(60):

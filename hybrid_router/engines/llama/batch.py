@@ -10,7 +10,7 @@ from hybrid_router.engines.llama.schedule import Pace, divided
 from hybrid_router.engines.llama.sequence import Sequence
 from hybrid_router.engines.llama.slots import Slots
 
-_ECHO_TOKENS = 64  # of a prompt whose every token's logits are wanted: each takes memory
+ECHO_TOKENS = 64  # of a prompt whose every token's logits are wanted: each takes memory
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def divide(running: Iterable[Sequence], pace: Pace, most_count: int) -> list[Sha
     if readers:
         most_count -= writers_count
         if any(sequence.prompt_scores is not None for sequence in readers):
-            most_count = min(most_count, _ECHO_TOKENS)
+            most_count = min(most_count, ECHO_TOKENS)
         counts = divided(readers, pace.prompt_tokens(writers_count, most_count))
         parts += [
             (reader, reader.before_pause(count), False)

@@ -67,11 +67,15 @@ class Context:
         cells_count: int,
         sequences_count: int,
         batch_count: int,
+        outputs_count: int = 0,
         whole_count: int = 0,
     ) -> None:
         """Get memory for the KV cache.
 
-        `whole_count`: of an image or sound, so many vectors may have to be computed at once.
+        Args:
+            outputs_count: entries of one decode whose logits may be wanted; 0: of all.  They take memory, a
+                number for every token of the vocabulary.
+            whole_count: of an image or sound, so many vectors may have to be computed at once.
 
         Raises:
             EngineFailed: there is not enough; says what to lower.
@@ -90,6 +94,7 @@ class Context:
         params.n_batch = max(batch_count, params.n_seq_max, whole_count)
         # Within windows all in one go: of two, the second would be given cells of the first.
         params.n_ubatch = params.n_batch if self._window else max(min(512, params.n_batch), whole_count)
+        params.n_outputs_max = outputs_count
         params.kv_unified = True
         params.swa_full = True  # as many cells as there are tokens; they stay, see above
         params.n_threads = params.n_threads_batch = settings.threads

@@ -58,12 +58,14 @@ class LlamaEngine:
         self._drafter = Drafter(settings, self._weights, found)
         whole_only = self._weights.whole_only
         retained_count = 2 * found.parallel if whole_only else _RETAINED
+        writers_count = found.parallel * (1 + self._drafter.most_count)
         self._context = Context(
             self._weights,
             settings,
             cells_count=found.context * found.parallel,
             sequences_count=min(found.parallel + retained_count, _MOST_SEQUENCES),
-            batch_count=settings.prefill_chunk + found.parallel * (1 + self._drafter.most_count),
+            batch_count=settings.prefill_chunk + writers_count,
+            outputs_count=writers_count + max(found.parallel, batch.ECHO_TOKENS),
             whole_count=0 if projector is None else projector.whole_count,
         )
         self._slots = Slots(

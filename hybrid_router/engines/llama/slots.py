@@ -192,7 +192,7 @@ class Slots:
         sequence.pause_count = 0
         tokens = sequence.tokens[:computed_count]
         index = self._index(sequence.space)
-        if self._is_covered(index, tokens) or not (self._free or self._retained):
+        if self._is_covered(index, tokens, sequence) or not (self._free or self._retained):
             return
         copy = self._take_slot(but=None)
         self._context.share(slot, copy, computed_count)
@@ -209,31 +209,37 @@ class Slots:
         index = self._index(sequence.space)
         index.remove(slot)
         tokens = sequence.tokens[: sequence.computed_count]
-        if not keep or len(tokens) < _WORTH_COUNT or self._is_covered(index, tokens):
+        if not keep or len(tokens) < _WORTH_COUNT or self._is_covered(index, tokens, sequence):
             self._free_slot(slot)
             return
-        self._drop_beginnings(index, tokens)
+        self._drop_beginnings(index, tokens, sequence)
         index.insert(slot, tokens)
         self._retained[slot] = _Retained(sequence.space, tokens, sequence.private)
 
-    def _is_covered(self, index: Radix[int], tokens: list[int]) -> bool:
-        """Whether a retained sequence has all of `tokens`."""
-        return any(
-            count == len(tokens) and slot in self._retained
-            for count, slot in index.matches(tokens)
-            if not self._whole_only or len(self._retained_tokens(slot)) == count
-        )
+    def _is_covered(self, index: Radix[int], tokens: list[int], sequence: Sequence) -> bool:
+        """Whether a retained sequence has all of `tokens`, and outlives this process if `sequence` would."""
+        for count, slot in index.matches(tokens):
+            if count < len(tokens):
+                return False
+            retained = self._retained.get(slot)
+            if retained is None or (self._whole_only and len(retained.tokens) > count):
+                continue
+            if not self._on_disk or sequence.private or not retained.private:
+                return True
+        return False
 
-    def _retained_tokens(self, slot: int) -> list[int]:
-        found = self._retained.get(slot)
-        return found.tokens if found is not None else []
+    def _drop_beginnings(self, index: Radix[int], tokens: list[int], sequence: Sequence) -> None:
+        """Free retained sequences that are beginnings of `tokens`: they have nothing of their own.
 
-    def _drop_beginnings(self, index: Radix[int], tokens: list[int]) -> None:
-        """Free retained sequences that are beginnings of `tokens`: they have nothing of their own."""
+        Those stay that are to be put on disk, where the longer one may not go.
+        """
         if self._whole_only:
             return
         for count, slot in list(index.matches(tokens)):
-            if len(self._retained_tokens(slot)) == count:
+            retained = self._retained.get(slot)
+            if retained is None or len(retained.tokens) != count:
+                continue
+            if not self._on_disk or retained.private or not sequence.private:
                 self._forget(slot)
 
     def _forget(self, slot: int) -> None:
