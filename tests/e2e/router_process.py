@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 T = TypeVar("T")
 
 WITHIN_S = 15.0
+READY_WITHIN_S = 60.0  # a machine that is busy loads slowly; one that is ready is not waited for
 POLL_S = 0.01
 ACCOUNT = "e" * 32
 TOKEN = "canary-token-5fd1c0ffee"
@@ -135,7 +136,11 @@ class Process:
             assert self.popen.poll() is None, f"it ended with {self.popen.returncode}: {self.log_text}"
             return self._ready.search(self.said)
 
-        return eventually(look, f"ready line; log: {self.log_text}")
+        with contextlib.ExitStack() as otherwise:
+            otherwise.callback(self.stop)  # nobody else has it while a constructor waits
+            found = eventually(look, f"ready line; log: {self._err}", READY_WITHIN_S)
+            otherwise.pop_all()
+            return found
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this process alone."""
