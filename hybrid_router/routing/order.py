@@ -14,6 +14,7 @@ from hybrid_router.routing.ledger import NEURON_USD
 from hybrid_router.routing.speed import Speed, predicted
 
 _MOST_TOKENS = 4096  # of an answer that nobody limits
+_OVERFLOW = 1.5  # an estimate this far beyond the context is no slip of the estimate
 _STAYING_FACTOR = 1.1  # a conversation stays where it is cached for an answer that takes a tenth longer
 
 
@@ -31,6 +32,8 @@ def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Ste
     most_tokens = _most_tokens(step, call, facts, decided)
     if speed is not None:
         expected = _expected(name, speed, facts, decided, most_tokens)
+        if _late(expected, decided) and (speed.doubted or _overflows(call, context, decided)):
+            expected = None
     if rate is not None:
         neurons = ledger.most(rate, call, decided.prompt_tokens, most_tokens)
         expected = _priced(expected or Prediction(), neurons)
@@ -49,16 +52,25 @@ def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
     return _MOST_TOKENS if context is None else max(1, context - decided.prompt_tokens)
 
 
-def _expected(name: str, speed: Speed, facts: Facts, decided: Plan, most_tokens: int) -> Prediction | None:
-    """What the step takes.  A doubted prediction is no reason to leave it out: then none is made.
-
-    Nothing is read of a prompt that does not fit, so that one is no later than one that fills the context.
-    """
+def _expected(name: str, speed: Speed, facts: Facts, decided: Plan, most_tokens: int) -> Prediction:
+    """What the step takes: a prompt that does not fit is no later than one that fills the context."""
     prompt_tokens = min(decided.prompt_tokens, facts.contexts.get(name, decided.prompt_tokens))
     load, cached_tokens = facts.loads.get(name, IDLE), facts.cached.get(name, 0)
-    expected = predicted(speed, load, prompt_tokens, cached_tokens, most_tokens)
-    late = expected.first_token_s is not None and expected.first_token_s > decided.total_s
-    return None if late and speed.doubted else expected
+    return predicted(speed, load, prompt_tokens, cached_tokens, most_tokens)
+
+
+def _late(expected: Prediction | None, decided: Plan) -> bool:
+    """Whether the prediction would leave the step out.  One that cannot be relied on may not."""
+    return (
+        expected is not None
+        and expected.first_token_s is not None
+        and expected.first_token_s > decided.total_s
+    )
+
+
+def _overflows(call: Call, context: int | None, decided: Plan) -> bool:
+    """Whether the prompt is far too long for the model, which will say so at once, whatever its speed."""
+    return context is not None and call.truncate is None and decided.prompt_tokens > _OVERFLOW * context
 
 
 def _priced(expected: Prediction, neurons: float) -> Prediction:

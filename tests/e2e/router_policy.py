@@ -9,9 +9,10 @@ from pathlib import Path
 from router_process import free_port
 
 CLOUD_MODEL = "@cf/meta/llama-3.2-1b-instruct"
+PATIENT = "{ connect: 5s, load: 60s, first_token: 120s, between_tokens: 60s, total: 300s }"
 ALIASES = """
 aliases:
-  local-only: { try: local/smollm2 }
+  local-only: { try: local/smollm2, timeouts: PATIENT }
   local-first: { try: [local/smollm2, cloudflare/MODEL] }
   cloud-only: { try: cloudflare/MODEL }
   native-only: { try: native/MODEL }
@@ -103,4 +104,4 @@ backends:
     type: workers_ai
     base_url: http://127.0.0.1:{free_port()}/client/v4
     {account}
-{ALIASES.replace("MODEL", CLOUD_MODEL).replace("WAITS", waits)}"""
+{ALIASES.replace("MODEL", CLOUD_MODEL).replace("WAITS", waits).replace("PATIENT", PATIENT)}"""

@@ -147,6 +147,23 @@ def test_what_was_not_measured_for_long_leaves_no_step_out() -> None:
     assert unsure.predicted is None
 
 
+@pytest.mark.parametrize(
+    ("context", "truncate", "refused_at_once"),
+    [(66, None, True), (67, None, False), (66, "oldest", False), (None, None, False)],
+)
+def test_what_surely_overflows_is_not_left_out_as_late(
+    context: int | None, truncate: Any, refused_at_once: bool
+) -> None:
+    """A prompt half as long again as the context is for the model to refuse, however slow it is; one that may
+    fit, or is cut to fit, is late."""
+    contexts = {} if context is None else {"a/m": context}
+    facts = Facts(contexts=contexts, speeds={"a/m": speed(90.0, 95.0)})
+
+    (got,) = with_predictions([step("a")], asking(truncate=truncate), facts, DECIDED)
+
+    assert (got.predicted is None) == refused_at_once
+
+
 # The fastest first
 
 
