@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bench.llama_client import Said
 from bench.llama_forms import schema
 from bench.llama_joiners import by_id, by_index, by_name
-from bench.llama_same import Parting, parting
+from bench.llama_same import Parting, parting, shifted
 
 ROOT = Path(__file__).parents[1]
 SUBJECTS = {"router", "engine alone", "Llama"}
@@ -112,12 +112,21 @@ def test_a_parting_is_found_with_its_gap() -> None:
     assert parting(expected, unscored) == Parting(place=1, theirs="red", gap=0.25)  # the nearer tie of two
 
 
+def test_gaps_are_compared_as_long_as_texts_agree() -> None:
+    """How much a batch changes them, though it changes no word: behind a parting nothing can be compared."""
+    expected = said([(b"a ", 0.0, -3.0), (b"red", -0.5, -0.75), (b" fox", -0.1, -2.0)])
+    other = said([(b"a ", -0.25, -3.0), (b"red", -0.5, -1.25), (b" cat", 0.0, -9.0)])
+
+    assert shifted(expected, expected) == 0
+    assert shifted(expected, other) == 0.5
+
+
 def said(tokens: list[tuple[bytes, float, float]], *, scored: bool = True) -> Said:
     """A stream of these tokens, each with the two best logarithms of its place."""
     chunks = []
     for token, best, next_best in tokens:
         choice: dict[str, Any] = {"delta": {"content": token.decode()}}
-        top = [{"logprob": best}, {"logprob": next_best}]
+        top = [{"bytes": list(token), "logprob": best}, {"bytes": [63], "logprob": next_best}]
         if scored:
             choice["logprobs"] = {"content": [{"bytes": list(token), "top_logprobs": top}]}
         chunks.append({"choices": [choice]})
