@@ -117,7 +117,8 @@ def test_a_form_has_many_names(
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"grammar": ""}, "grammar"),
+        ({"structured_outputs": {"grammar": ""}}, "structured_outputs.grammar"),
+        ({"response_format": {"type": "grammar", "grammar": ""}}, "response_format.grammar"),
         ({"grammar": 1}, "grammar"),
         ({"regex": ""}, "regex"),
         ({"regex": "a" * 8193}, "regex"),
@@ -214,16 +215,21 @@ def test_choices_are_taken_at_their_word(choices: list[str]) -> None:
         ("chat", {"n_predict": 5, "max_tokens": 5}, 5),
         ("chat", {"n_predict": 5, "max_completion_tokens": 5, "max_tokens": 9}, 5),
         ("chat", {}, None),
+        ("chat", {"max_tokens": -1}, None),
+        ("chat", {"max_completion_tokens": -1, "max_tokens": 9}, None),
+        ("chat", {"max_tokens": -1, "n_predict": -1}, None),
+        ("completion", {"max_tokens": -1}, None),
+        ("completion", {"max_tokens": 0}, 0),
         ("completion", {"n_predict": 5}, 5),
         ("completion", {"n_predict": 0}, 0),
         ("completion", {"n_predict": -1}, None),
         ("completion", {}, 16),
     ],
 )
-def test_llama_servers_name_for_the_limit_is_known(
+def test_the_limit_is_as_clients_of_local_servers_write_it(
     kind: str, fields: dict[str, int], most: int | None
 ) -> None:
-    """`n_predict` is `max_tokens`; -1 lets the answer be as long as it gets."""
+    """`n_predict` is `max_tokens`; -1 in either lets the answer be as long as it gets."""
     call = read(kind, **fields)
 
     assert (call.sampling.max_tokens, call.extra) == (most, {})
@@ -238,6 +244,36 @@ def test_two_limits_are_refused(kind: str) -> None:
     assert refused(kind, n_predict=-1, max_tokens=6).param == "n_predict"
     assert refused(kind, n_predict=-2).param == "n_predict"
     assert refused("chat", n_predict=0).param == "n_predict"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_whole_number_may_have_a_point(kind: str) -> None:
+    """2.0 is 2 where a whole number is wanted, and stays what it is where any JSON goes."""
+    asked = {"max_tokens": 2.0, "n": 1.0, "seed": -3.0, "temperature": 1.0, "unknown": {"deep": 2.0}}
+    sampling = read(kind, **asked).sampling
+
+    assert (sampling.max_tokens, sampling.seed, sampling.temperature) == (2, -3, 1.0)
+    assert read(kind, **asked).extra == {"unknown": {"deep": 2.0}}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    "fields", [{"stop": ""}, {"stop": []}, {"grammar": ""}, {"guided_grammar": ""}, {"logit_bias": []}]
+)
+def test_an_empty_field_is_none(kind: str, fields: dict[str, Any]) -> None:
+    """Clients that send every field of theirs leave those empty that nobody filled in."""
+    assert read(kind, **fields) == read(kind)
+    assert read(kind, **fields, regex="a").response_format == {"type": "regex", "regex": "a"}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_bias_may_be_written_as_pairs(kind: str) -> None:
+    """As llama-server has it: `false` bans a token as OpenAI's -100 does."""
+    assert read(kind, logit_bias=[[5, 1.5], [6, -2], [7, False]]).sampling.logit_bias == {
+        5: 1.5,
+        6: -2.0,
+        7: -100.0,
+    }
 
 
 def test_a_text_form_beside_a_grammar_is_no_second_one() -> None:

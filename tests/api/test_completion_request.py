@@ -38,7 +38,7 @@ def test_a_minimal_request_is_a_call() -> None:
     assert not asked.echo
     assert read(max_tokens=500).call.sampling.max_tokens == 500
     assert read(max_tokens=0).call.sampling.max_tokens == 0
-    assert refused(max_tokens=-1).param == "max_tokens"
+    assert refused(max_tokens=-2).param == "max_tokens"
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,11 @@ def test_a_minimal_request_is_a_call() -> None:
         (["a", ""], ("a", "")),
         ([1, 2, 3], ((1, 2, 3),)),
         ([[1], [2, 3]], ((1,), (2, 3))),
+        ([[1], "a", [2, 3]], ((1,), "a", (2, 3))),
     ],
 )
-def test_prompts_take_four_forms(prompt: Any, prompts: tuple[Any, ...]) -> None:
-    """A text, texts, tokens, or lists of tokens."""
+def test_prompts_take_five_forms(prompt: Any, prompts: tuple[Any, ...]) -> None:
+    """A text, texts, tokens, lists of tokens, or texts and such lists."""
     call = read(prompt=prompt, n=2).call
 
     assert call.prompts == prompts
@@ -59,7 +60,7 @@ def test_prompts_take_four_forms(prompt: Any, prompts: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", [[], [[]], ["a", 1], [1, "a"], [[1], "a"], [[1], []], [-1], [1.5], None, {}, ["a"] * 129]
+    "prompt", [[], [[]], ["a", 1], [1, "a"], [[1], 2], [[1], []], [-1], [1.5], None, {}, ["a"] * 129]
 )
 def test_other_prompts_are_refused(prompt: Any) -> None:
     """Empty, mixed, negative: a 400 that points at the prompt."""
@@ -102,6 +103,8 @@ def test_logprobs_are_a_feature() -> None:
     assert read(logprobs=2).call.features == {Feature.LOGPROBS}
     assert read(logprobs=2).call.top_logprobs == 2
     assert read().call.top_logprobs is None
+    assert read(logprobs=True).call.top_logprobs == 1
+    assert read(logprobs=False).call == read().call
     assert read().call.features == frozenset()
     assert refused(logprobs=6).param == "logprobs"
 
@@ -134,10 +137,10 @@ def test_a_prompt_is_scored_only_if_both_are_asked_for() -> None:
     )
 )
 def test_any_prompt_is_read_or_refused(prompt: Any) -> None:
-    """For arbitrary JSON as prompt: prompts of one kind, or a `CallRefused`."""
+    """For arbitrary JSON as prompt: texts and lists of tokens, or a `CallRefused`."""
     try:
         prompts = read(prompt=prompt).call.prompts
     except CallRefused:
         return
     assert prompts
-    assert len({type(item) for item in prompts}) == 1
+    assert all(isinstance(item, str) or (item and type(item) is tuple) for item in prompts)

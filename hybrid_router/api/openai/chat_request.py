@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from hybrid_router.api.openai import form, malformed, parts, sender, template_values
-from hybrid_router.api.openai.fields import CommonBody, TokenCount, adapters, most_tokens, sampling
+from hybrid_router.api.openai.fields import CommonBody, TokenLimit, adapters, most_tokens, sampling
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
@@ -22,7 +22,7 @@ class ChatBody(CommonBody, frozen=True, kw_only=True):
     """The fields that a chat call is made of."""
 
     messages: Annotated[tuple[Message, ...], Meta(min_length=1)]
-    max_completion_tokens: TokenCount | None = None
+    max_completion_tokens: TokenLimit | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -112,8 +112,8 @@ def _top_logprobs(chat: ChatBody) -> int | None:
 
 
 def _most_tokens(chat: ChatBody) -> int | None:
-    told = chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
-    return most_tokens(chat, told, default=None, least=1)
+    name = "max_tokens" if chat.max_completion_tokens is None else "max_completion_tokens"
+    return most_tokens(chat, name, default=None, least=1)
 
 
 def _reasoning_tokens(chat: ChatBody) -> int | None:

@@ -22,9 +22,8 @@ class CompletionBody(CommonBody, frozen=True, kw_only=True):
     """The fields that a completion is made of."""
 
     prompt: prompts.Prompts
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None  # none: the prompt is only scored
     echo: bool | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    logprobs: bool | Annotated[int, Meta(ge=0, le=5)] | None = None
     suffix: str | None = None
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
 
@@ -54,7 +53,8 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> CompletionRequest:
         raise UnsupportedParameter("best_of: choices are not compared; ask for n of them", param="best_of")
     if n * len(texts) > MOST_CHOICES:
         raise CallRefused(f"n: {n} of {len(texts)} prompts are more than {MOST_CHOICES} choices", param="n")
-    echo, scored = bool(asked.echo), asked.logprobs is not None
+    echo, top_logprobs = bool(asked.echo), _top_logprobs(asked.logprobs)
+    scored = top_logprobs is not None
     if echo and not scored and not all(isinstance(text, str) for text in texts):
         raise UnsupportedParameter("echo of token ids needs logprobs, which bring their text", param="echo")
     wanted, chosen, suffix = form.wanted(asked), adapters(asked.lora), asked.suffix or None
@@ -63,11 +63,11 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> CompletionRequest:
         operation=Operation.COMPLETE,
         alias=asked.model,
         prompts=texts,
-        sampling=sampling(asked, most_tokens(asked, asked.max_tokens, default=DEFAULT_MAX_TOKENS, least=0)),
+        sampling=sampling(asked, most_tokens(asked, "max_tokens", default=DEFAULT_MAX_TOKENS, least=0)),
         n=n,
         stream=bool(asked.stream),
         response_format=wanted,
-        top_logprobs=asked.logprobs,
+        top_logprobs=top_logprobs,
         echo=echo and scored,
         suffix=suffix,
         truncate=asked.truncate,
@@ -76,3 +76,10 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> CompletionRequest:
         **sender.fields(asker, extra),
     )
     return CompletionRequest(call, asked.include_usage, echo)
+
+
+def _top_logprobs(logprobs: bool | int | None) -> int | None:
+    """How many others are scored beside each token.  The truth values that chats have mean one, and none."""
+    if isinstance(logprobs, bool):
+        return 1 if logprobs else None
+    return logprobs

@@ -12,17 +12,21 @@ from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 ModelName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 Fraction: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
-TokenCount: TypeAlias = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+# At most so many tokens; -1, as llama-server and Ollama write it, is no limit.
+TokenLimit: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 TokenId: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Bias: TypeAlias = Annotated[float, Meta(ge=-100, le=100)]
 # OpenAI takes four; editors send more, and every stop string costs a little at each token.
 LONGEST_STOP = 1024
 StopText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=LONGEST_STOP)]
 StopList: TypeAlias = Annotated[list[StopText], Meta(max_length=64)]
+_BAN = -100.0
 # So far back, in tokens: 0 not at all, -1 the whole context.
 Reach: TypeAlias = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Factor: TypeAlias = Annotated[float, Meta(ge=0, le=100)]
 Breaker: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 Grammar: TypeAlias = Annotated[str, Meta(min_length=1, max_length=65_536)]
+GrammarOrNone: TypeAlias = Annotated[str, Meta(max_length=65_536)]  # an empty one is none
 Pattern: TypeAlias = Annotated[str, Meta(min_length=1, max_length=8_192)]
 MOST_CHOICE_CHARACTERS = 4096
 Choices: TypeAlias = Annotated[
@@ -80,7 +84,7 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | StopList | None = None
-    logit_bias: dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: dict[TokenId, Bias] | list[tuple[TokenId, Bias | bool]] | None = None
     typical_p: Fraction | None = None
     repeat_last_n: Reach | None = None
     dry_multiplier: Factor | None = None
@@ -95,13 +99,13 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     mirostat_eta: Factor | None = None
     ignore_eos: bool | None = None
     response_format: dict[str, Any] | None = None
-    grammar: Grammar | None = None
+    grammar: GrammarOrNone | None = None
     regex: Pattern | None = None
     guided_regex: Pattern | None = None
     json_schema: dict[str, Any] | None = None
     guided_json: dict[str, Any] | str | None = None
     guided_choice: Choices | None = None
-    guided_grammar: Grammar | None = None
+    guided_grammar: GrammarOrNone | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_whitespace_pattern: Any = None
     grammar_lazy: Any = None
@@ -109,8 +113,8 @@ class CommonBody(Struct, frozen=True, kw_only=True):
     lora: Annotated[list[Lora], Meta(max_length=8)] | None = None
     truncate: Literal["middle", "oldest"] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    max_tokens: TokenCount | None = None
-    n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    max_tokens: TokenLimit | None = None
+    n_predict: TokenLimit | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -120,21 +124,21 @@ class CommonBody(Struct, frozen=True, kw_only=True):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
-def most_tokens(body: CommonBody, max_tokens: int | None, *, default: int | None, least: int) -> int | None:
-    """What bounds the answer: `max_tokens` as OpenAI's fields have it, or llama-server's `n_predict`, whose
-    -1 is no bound.  None: none.
+def most_tokens(body: CommonBody, name: str, *, default: int | None, least: int) -> int | None:
+    """What bounds the answer: the field `name`, or llama-server's `n_predict`; -1 is no bound.  None: none.
 
     Raises:
         CallRefused: there are two, or no answer is so short.
     """
-    predicted = body.n_predict
-    if predicted is None:
-        return default if max_tokens is None else max_tokens
-    if max_tokens is not None and predicted != max_tokens:
+    told, predicted = getattr(body, name), body.n_predict
+    for field, count in ((name, told), ("n_predict", predicted)):
+        if count is not None and 0 <= count < least:
+            raise CallRefused(f"{field}: expected at least {least}, or -1 for no limit", param=field)
+    if told is None:
+        told = default if predicted is None else predicted
+    elif predicted is not None and predicted != told:
         raise CallRefused("n_predict: not together with another max_tokens", param="n_predict")
-    if 0 <= predicted < least:
-        raise CallRefused(f"n_predict: expected at least {least}, or -1 for no limit", param="n_predict")
-    return None if predicted == -1 else predicted
+    return None if told == -1 else told
 
 
 def sampling(body: CommonBody, max_tokens: int | None) -> Sampling:
@@ -151,7 +155,7 @@ def sampling(body: CommonBody, max_tokens: int | None) -> Sampling:
         repeat_penalty=body.repetition_penalty if body.repeat_penalty is None else body.repeat_penalty,
         seed=body.seed,
         stop=_stops(body.stop),
-        logit_bias=body.logit_bias or {},
+        logit_bias=_biases(body.logit_bias),
         typical_p=body.typical_p,
         repeat_last_n=body.repeat_last_n,
         dry_multiplier=body.dry_multiplier,
@@ -195,11 +199,28 @@ def adapters(lora: list[Lora] | None) -> tuple[Adapter, ...]:
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    """`stop` as a tuple.  An empty string would stop everything at once, so it is refused."""
-    if stop is None:
-        return ()
+    """`stop` as a tuple; an empty text is none.
+
+    Raises:
+        CallRefused: it is too long.
+    """
     if isinstance(stop, list):
         return tuple(stop)
-    if not 1 <= len(stop) <= LONGEST_STOP:
-        raise CallRefused(f"stop: expected a text of 1 to {LONGEST_STOP} characters", param="stop")
+    if not stop:
+        return ()
+    if len(stop) > LONGEST_STOP:
+        raise CallRefused(f"stop: expected a text of at most {LONGEST_STOP} characters", param="stop")
     return (stop,)
+
+
+def _biases(given: dict[int, float] | list[tuple[int, float | bool]] | None) -> dict[int, float]:
+    """`logit_bias` as OpenAI has it, or as llama-server's pairs, whose `false` bans a token.
+
+    Raises:
+        CallRefused: a bias is `true`.
+    """
+    if not isinstance(given, list):
+        return given or {}
+    if any(bias is True for _, bias in given):
+        raise CallRefused("logit_bias: expected a number, or false to ban a token", param="logit_bias")
+    return {token: _BAN if bias is False else bias for token, bias in given}

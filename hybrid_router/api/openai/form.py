@@ -66,7 +66,8 @@ def _given(body: CommonBody) -> Iterator[tuple[str, dict[str, Any]]]:
     if body.response_format is not None and (form := _checked(body.response_format)) is not None:
         yield "response_format", form
     for name, kind in _BESIDE.items():
-        if (value := getattr(body, name)) is not None:
+        value = getattr(body, name)
+        if value is not None and (value or kind != "grammar"):  # an empty grammar is none
             yield name, _form(name, kind, value)
     if body.structured_outputs is not None:
         yield from _given_within(body.structured_outputs)

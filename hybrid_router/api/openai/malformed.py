@@ -27,6 +27,8 @@ MOST_LEVELS = 400  # the interpreter gives up at 1000, counted from wherever it 
 
 _ABSENT = "Object missing required field `"
 _CONTAINERS = frozenset({dict, list})
+_ANYTHING = msgspec.json.Decoder(dict[str, Any])
+_MOST_WHOLE = 2**53  # beyond it, a number with a point does not say which whole one it is
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -37,7 +39,7 @@ def read(decoder: msgspec.json.Decoder[T], known: frozenset[str], body: bytes) -
         CallRefused: whatever is wrong with it; `param` names the field, as `messages[0].role`.
     """
     try:
-        typed = decoder.decode(body)
+        typed = _typed(decoder, body)
         fields = _FIELDS.decode(body)
         extra = {} if fields.keys() <= known else _extra(fields, known)
     except msgspec.ValidationError as error:
@@ -54,6 +56,23 @@ def read(decoder: msgspec.json.Decoder[T], known: frozenset[str], body: bytes) -
     if body.count(b"[") + body.count(b"{") > MOST_LEVELS:  # else it cannot be deeper than that
         refuse_deep(msgspec.json.decode(body))
     return typed, extra
+
+
+def _typed(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode `body`; where a number should be whole, 2.0 is 2, as some clients write it."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+        fields = _ANYTHING.decode(body)
+        whole = {name: int(value) for name, value in fields.items() if _is_whole(value)}
+        return decoder.decode(msgspec.json.encode(fields | whole))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a number that is written with a point could be written without."""
+    return isinstance(value, float) and value.is_integer() and abs(value) <= _MOST_WHOLE
 
 
 def _extra(fields: dict[str, msgspec.Raw], known: frozenset[str]) -> dict[str, Any]:

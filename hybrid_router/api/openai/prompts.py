@@ -14,10 +14,10 @@ Prompts: TypeAlias = str | list[str | TokenId | Tokens]
 
 
 def read(given: str | list[Any], name: str, most: int) -> tuple[str | tuple[int, ...], ...]:
-    """The prompts: one text, texts, one list of token ids, or lists of them; at most `most`.
+    """The prompts: one text, one list of token ids, or a list of such; at most `most`.
 
     Raises:
-        CallRefused: there is none, too many, or kinds are mixed; `name` is the field's.
+        CallRefused: there is none, too many, or single token ids among others; `name` is the field's.
     """
     if isinstance(given, str):
         return (given,)
@@ -25,11 +25,10 @@ def read(given: str | list[Any], name: str, most: int) -> tuple[str | tuple[int,
         raise CallRefused(f"{name}: expected a text or tokens", param=name)
     if all(isinstance(item, int) for item in given):
         return (tuple(given),)
-    kind = type(given[0])
-    if kind is int or any(type(item) is not kind for item in given):
-        raise CallRefused(f"{name}: texts, token ids and lists of token ids do not mix", param=name)
+    if any(isinstance(item, int) for item in given):
+        raise CallRefused(f"{name}: token ids do not mix with texts; put them in a list", param=name)
     if len(given) > most:
         raise CallRefused(f"{name}: at most {most} are accepted", param=name)
-    if not all(given) and kind is list:
+    if [] in given:
         raise CallRefused(f"{name}: a list of token ids is empty", param=name)
-    return tuple(given) if kind is str else tuple(tuple(tokens) for tokens in given)
+    return tuple(item if isinstance(item, str) else tuple(item) for item in given)
