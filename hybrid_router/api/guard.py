@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from hybrid_router.api import responses
+from hybrid_router.api import lost, responses
 from hybrid_router.api.address import host_name
 from hybrid_router.api.exchange import EXCHANGE, ON_REFUSAL, Exchange
 from hybrid_router.api.generation import Current
@@ -110,7 +110,7 @@ def middleware(current: Current) -> Middleware:
             missed = request.match_info.http_exception
             if missed is None:
                 return await handler(request)
-            raise _missed(missed)
+            raise _missed(missed, request)
         except RouterError as error:
             if not exchange.told:
                 request.app[ON_REFUSAL](refused(request, error))
@@ -145,9 +145,10 @@ def _is_preflight(request: web.Request, exchange: Exchange) -> bool:
     )
 
 
-def _missed(missed: web.HTTPException) -> RouterError:
+def _missed(missed: web.HTTPException, request: web.Request) -> RouterError:
     """No such path, or not by this method."""
     if not isinstance(missed, web.HTTPMethodNotAllowed):
-        return NotFound("there is nothing at this address; docs/api.md lists what there is")
+        known = {resource.canonical for resource in request.app.router.resources()}
+        return NotFound(lost.advice(request.path, printable(request.host), known))
     allowed = ", ".join(sorted(missed.allowed_methods))
     return MethodNotAllowed(f"this address takes {allowed}", detail=allowed)

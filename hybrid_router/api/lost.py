@@ -1,0 +1,45 @@
+"""What to say where there is nothing: most who are lost miss a `/v1`, or know another server's addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+_BASE = "/v1"
+_NOTHING = "there is nothing at this address; docs/api.md lists what there is"
+_ELSEWHERE: Mapping[str, str] = MappingProxyType(  # another server's address → what there is instead
+    {
+        "/completion": "use POST /v1/completions",
+        "/infill": "use POST /v1/completions with `suffix`",
+        "/embedding": "use POST /v1/embeddings",
+        "/reranking": "use POST /v1/rerank",
+        "/v1/reranking": "use POST /v1/rerank",
+        "/props": "GET /v1/models names the models, router.yaml says how they run",
+        "/slots": "GET /metrics counts what runs",
+        "/tokenize": "an answer's `usage` counts its tokens",
+        "/detokenize": "`logprobs` bring the bytes of tokens",
+        "/apply-template": "POST /v1/chat/completions applies the model's template",
+        "/lora-adapters": "router.yaml names adapters, `lora` chooses them",
+        "/api/chat": "use POST /v1/chat/completions",
+        "/api/generate": "use POST /v1/completions",
+        "/api/embed": "use POST /v1/embeddings",
+        "/api/embeddings": "use POST /v1/embeddings",
+        "/api/tags": "use GET /v1/models",
+        "/v1/responses": "use POST /v1/chat/completions",
+        "/v1/messages": "use POST /v1/chat/completions",
+    }
+)
+
+
+def advice(path: str, host: str, known: Collection[str]) -> str:
+    """What a client is told that asked for `path`; `known` are the addresses that there are."""
+    asked = path.rstrip("/")
+    if asked in _ELSEWHERE:
+        return f"{asked} is not offered here: {_ELSEWHERE[asked]}"
+    if asked in known:
+        return f"did you mean {asked}, without the slash at its end?"
+    if asked.startswith(_BASE * 2) and asked.removeprefix(_BASE) in known:
+        return f"did you mean {asked.removeprefix(_BASE)}? set the base URL to http://{host}, without {_BASE}"
+    if _BASE + asked in known:
+        return f"did you mean {_BASE}{asked}? set the base URL to http://{host}{_BASE}"
+    return _NOTHING
