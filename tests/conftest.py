@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -14,6 +14,9 @@ from router_policy import place_model, policy
 from router_process import Emulator, Router, stopped_at_end
 
 from hybrid_router.engines.task import Settings
+
+if TYPE_CHECKING:
+    from sampled import Place
 
 # How long an example takes says how busy the machine is, not whether the promise holds.
 settings.register_profile("router", deadline=None)
@@ -42,6 +45,23 @@ def model_settings(model_path: Path) -> Settings:
         threads=1,
         prefill_chunk=64,
     )
+
+
+@pytest.fixture(scope="session")
+def opened_place(model_settings: Settings) -> Iterator[Place]:
+    """The starter model, opened once for all tests of samplers."""
+    from sampled import open_place  # noqa: PLC0415 - other rooms' tests import no inference library
+
+    with open_place(model_settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(opened_place: Place) -> Iterator[Place]:
+    """Behind a prompt that leaves much open."""
+    opened_place.read("My favourite city is")
+    yield opened_place
+    opened_place.prototypes.close()
 
 
 @pytest.fixture(scope="session")
