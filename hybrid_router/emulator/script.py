@@ -112,12 +112,17 @@ def functions(call: Call) -> dict[str, dict[str, Any]]:
 
 def chosen_tool(call: Call) -> dict[str, Any] | None:
     """The tool the answer calls: a forced one, or one whose name the last user message holds."""
-    named = functions(call)
-    if not named or call.tool_choice == "none":
+    named, choice = functions(call), call.tool_choice
+    match choice:
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}:
+            allowed = [tool["function"]["name"] for tool in tools]
+            named = {name: function for name, function in named.items() if name in allowed}
+            choice = mode
+    if not named or choice == "none":
         return None
-    if isinstance(call.tool_choice, dict):
-        return named.get(call.tool_choice.get("function", {}).get("name"))
-    if call.tool_choice == "required":
+    if isinstance(choice, dict):
+        return named.get(choice.get("function", {}).get("name"))
+    if choice == "required":
         return next(iter(named.values()))
     if _after_tool(call):
         return None

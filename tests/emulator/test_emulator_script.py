@@ -35,6 +35,12 @@ SCHEMAS: list[dict[str, Any]] = [
 ]
 
 
+def allowed(mode: str, name: str) -> dict[str, Any]:
+    """A choice of one tool."""
+    tools = [{"type": "function", "function": {"name": name}}]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def chat(text: str, **more: Any) -> Call:
     """A call with one user message."""
     messages = (Message(role="user", content=text),)
@@ -167,10 +173,14 @@ def test_the_earliest_stop_string_ends_the_text() -> None:
         ("please use second", "auto", "second"),
         ("please use second", "none", None),
         ("anything", None, None),
+        ("please use first", allowed("required", "second"), "second"),
+        ("please use second", allowed("auto", "second"), "second"),
+        ("please use first", allowed("auto", "second"), None),
     ],
 )
 def test_a_tool_is_called_when_forced_or_named(text: str, choice: Any, called: str | None) -> None:
-    """`tool_choice` forces a tool, a tool's name in the prompt asks for it, `none` forbids all."""
+    """`tool_choice` forces a tool, a tool's name in the prompt asks for it, `none` forbids all; of
+    `allowed_tools` those alone are called."""
     tools = ({"type": "function", "function": {"name": "first"}}, {"name": "second", "parameters": {}})
 
     found = expected(chat(text, tools=tools, tool_choice=choice))
