@@ -198,9 +198,9 @@ def named(refused: Refused, step: Step, *, started: bool) -> RouterError:
     if refused.code == PREFILL_REFUSED:
         return PrefillRefused(f"{step.name}: {refused.message}")
     if refused.code == ContextOverflow.code:
-        return ContextOverflow(refused.message)
+        return ContextOverflow(refused.message, param=refused.param)
     if refused.code == UnsupportedParameter.code:
-        return NotAble(f"{step.name}: {refused.message}")
+        return NotAble(f"{step.name}: {refused.message}", param=refused.param)
     if refused.by_call:
-        return CallRefused(refused.message, code=refused.code)
+        return CallRefused(refused.message, code=refused.code, param=refused.param)
     return BackendError(f"{step.name}: {refused.message}", code=refused.code)

@@ -56,13 +56,15 @@ class Output(Struct, frozen=True, kw_only=True, array_like=True, tag="o"):
 class Refused(Struct, frozen=True, kw_only=True, array_like=True, tag="x"):
     """A task that ends without an answer.
 
-    `code` is one of core/errors.py, or `PREFILL_REFUSED`; `by_call`: the call is at fault, not the engine.
+    `code` is one of core/errors.py, or `PREFILL_REFUSED`; `by_call`: the call is at fault, not the engine;
+    `param`: the field that is.
     """
 
     id: int
     code: str
     message: str
     by_call: bool = False
+    param: str | None = None
 
 
 Answer: TypeAlias = Output | Refused
@@ -162,11 +164,18 @@ class EngineFailed(Exception):
 class TaskRefused(Exception):
     """One task cannot be done; others are unaffected."""
 
-    def __init__(self, code: str, message: str, *, by_call: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, by_call: bool = False, param: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.by_call = by_call
+        self.param = param
+
+    def told(self, task_id: int) -> Refused:
+        """It as an answer."""
+        return Refused(
+            id=task_id, code=self.code, message=self.message, by_call=self.by_call, param=self.param
+        )
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""Texts with a gap: `suffix`, on a tiny model whose vocabulary has the tokens for it."""
+"""Texts with a gap, and prompts at the context's end, on a tiny model whose vocabulary has the tokens."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import tiny_kinds
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
 
 from hybrid_router.core.call import Feature, Operation, Sampling
 from hybrid_router.core.event import Event, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
+from hybrid_router.engines.llama.prompts import around_gap
 from hybrid_router.engines.task import Output, Refused, Settings, Task
 
 BOS = 1
@@ -103,12 +107,60 @@ def test_marks_in_the_text_are_words(engine: LlamaEngine) -> None:
     assert answer == said(engine, asked((BOS, BEFORE, *before, BEHIND, *behind, GAP), None))
 
 
-@pytest.mark.parametrize("truncate", [None, "oldest", "middle"])
-def test_too_long_a_text_around_the_gap_is_refused(engine: LlamaEngine, truncate: str | None) -> None:
+def test_too_long_a_text_around_the_gap_is_refused(engine: LlamaEngine) -> None:
     """By name, so that a larger context may take it: nothing near the gap is left out unseen."""
-    task = asked("word " * 40, "more " * 40, truncate=truncate)
+    answer = refused(engine, asked("word " * 40, "more " * 40))
 
-    assert refused(engine, task).code == "context_length_exceeded"
+    assert (answer.code, answer.param) == ("context_length_exceeded", "prompt")
+
+
+@pytest.mark.parametrize("truncate", ["oldest", "middle"])
+def test_what_is_nearest_to_the_gap_stays(engine: LlamaEngine, truncate: str) -> None:
+    """Where `truncate` allows it, the prefix loses its beginning and the suffix its end, and the prompt with
+    the answer that is wanted fills the context."""
+    before, behind = words(engine, "word " * 80), words(engine, "more " * 80)
+    room = 128 - 12 - 4  # the answer; what begins every text, and three marks
+    kept = (BOS, BEFORE, *before[-(room - room // 4) :], BEHIND, *behind[: room // 4], GAP)
+
+    answer = said(engine, asked("word " * 80, "more " * 80, truncate))
+
+    assert min(len(before), len(behind)) > room
+    assert answer == said(engine, asked(kept, None))
+    assert answer[1] == 128 - 12
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 20))
+def test_the_room_around_a_gap_is_used(ahead_count: int, after_count: int, room: int) -> None:
+    """Nothing is left out while there is room for it; what is kept lies at the gap."""
+    ahead, after = list(range(ahead_count)), list(range(after_count))
+
+    left, right = around_gap(ahead, after, room)
+
+    assert len(left) + len(right) == min(room, ahead_count + after_count)
+    assert left == ahead[ahead_count - len(left) :]
+    assert right == after[: len(right)]
+
+
+@pytest.mark.parametrize(("count", "fits"), [(127, True), (128, True), (129, False)])
+def test_a_prompt_that_is_only_scored_may_fill_the_context(
+    engine: LlamaEngine, count: int, fits: bool
+) -> None:
+    """Nothing follows it, so it needs no room behind; with `truncate` it is cut to all that there is."""
+    tokens = (BOS, *(words(engine, "the harbour") * count)[: count - 1])
+    only = structs.replace(asked(tokens, None), sampling=Sampling(max_tokens=0), echo=True, top_logprobs=0)
+
+    if fits:
+        assert said(engine, only) == ("", count)
+    else:
+        assert refused(engine, only).code == "context_length_exceeded"
+        assert said(engine, structs.replace(only, truncate="oldest")) == ("", 128)
+
+
+def test_a_prompt_at_fault_is_named(engine: LlamaEngine) -> None:
+    """None at all, and tokens that the model does not have, point at the field."""
+    for tokens in ((), (1, 10**6)):
+        answer = refused(engine, asked(tokens, None))
+        assert (answer.code, answer.by_call, answer.param) == ("invalid_request_error", True, "prompt")
 
 
 def test_a_model_without_the_tokens_says_so(tmp_path: Path) -> None:

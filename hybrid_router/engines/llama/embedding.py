@@ -137,7 +137,7 @@ class EmbeddingEngine:
         try:
             found = self._passages.of(task)
         except TaskRefused as no:
-            return [Refused(id=task.id, code=no.code, message=no.message, by_call=no.by_call)]
+            return [no.told(task.id)]
         self._ongoing[task.id] = _Ongoing(
             waiting=deque(_Passage(task.id, index, tokens) for index, tokens in enumerate(found)),
             prompt_count=sum(map(len, found)),

@@ -109,7 +109,7 @@ class LlamaEngine:
         try:
             ongoing = self._intake.read(task)
         except TaskRefused as no:
-            return [Refused(id=task.id, code=no.code, message=no.message, by_call=no.by_call)]
+            return [no.told(task.id)]
         if not ongoing.sequences:
             ends: list[Event] = [Finish("length", index) for index in range(ongoing.open_count)]
             return [Output(id=task.id, events=[*ends, ongoing.usage(time.monotonic())], last=True)]
@@ -228,7 +228,7 @@ class LlamaEngine:
                 task_id = share.sequence.task_id
                 shown.pop(task_id, None)
                 self.cancel(task_id)
-                failed.append(Refused(id=task_id, code=no.code, message=no.message, by_call=no.by_call))
+                failed.append(no.told(task_id))
         outputs = [self._output(task_id, events) for task_id, events in shown.items()]
         return [*failed, *(output for output in outputs if output is not None)]
 

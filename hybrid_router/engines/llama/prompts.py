@@ -86,7 +86,7 @@ class Prompts:
             read = Prompt("", form=form_of(task.response_format))
             prompts = [Given(self._text(prompt, task, len(written)), read) for prompt in task.prompts]
         for given in prompts:
-            self._check(given, len(written))
+            self._check(given, len(written), task)
         return prompts
 
     def _conversation(self, task: Task, written_count: int) -> Given:
@@ -116,17 +116,19 @@ class Prompts:
 
     def _text(self, prompt: str | tuple[int, ...], task: Task, written_count: int) -> list[int]:
         if task.suffix is not None:
-            return self._infill(prompt, task.suffix)
+            return self._infill(prompt, task.suffix, task, written_count)
         return self._plain(prompt, task, written_count)
 
     def _plain(self, prompt: str | tuple[int, ...], task: Task, written_count: int) -> list[int]:
         tokens = self._weights.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
         if task.truncate is None or self._fits(len(tokens), written_count, task):
             return tokens
-        room_count = max(1, self._length - written_count - self._wanted_count(task))
+        room_count = self._room_count(task, written_count)
         return shortened(tokens, room_count, frozenset(), middle=task.truncate == "middle")
 
-    def _infill(self, prefix: str | tuple[int, ...], suffix: str) -> list[int]:
+    def _infill(
+        self, prefix: str | tuple[int, ...], suffix: str, task: Task, written_count: int
+    ) -> list[int]:
         """Prefix and suffix around the gap, as the model was trained to read them."""
         marks = [self._weights.special(name) for name in _INFILL]
         if any(mark is None for mark in marks):
@@ -134,14 +136,21 @@ class Prompts:
                 "unsupported_parameter",
                 "suffix: this model has no fill-in-the-middle tokens; leave it out, or use a code model",
                 by_call=True,
+                param="suffix",
             )
         before, behind, gap = (mark for mark in marks if mark is not None)
         tokenize = self._weights.tokenize
         head = [] if not (bos := self._bos()) else [bos]
         if isinstance(prefix, str):
             prefix = tuple(tokenize(prefix, add_special=False, read_special=False))
-        after = tokenize(suffix, add_special=False, read_special=False)
-        return [*head, before, *prefix, behind, *after, gap]
+        ahead, after = list(prefix), tokenize(suffix, add_special=False, read_special=False)
+        marks_count = len(head) + len(_INFILL)
+        if task.truncate is not None and not self._fits(
+            len(ahead) + len(after) + marks_count, written_count, task
+        ):
+            room_count = self._room_count(task, written_count) - marks_count
+            ahead, after = around_gap(ahead, after, max(0, room_count))
+        return [*head, before, *ahead, behind, *after, gap]
 
     def _bos(self) -> int | None:
         """The token that the vocabulary wants in front of every text."""
@@ -152,14 +161,19 @@ class Prompts:
     def _wanted_count(self, task: Task) -> int:
         """Tokens that are left for the answer when something is left out of the prompt for it."""
         wanted_count = task.sampling.max_tokens
-        return min(wanted_count or self._length // 4, self._length // 2)
+        return min(self._length // 4 if wanted_count is None else wanted_count, self._length // 2)
+
+    def _room_count(self, task: Task, written_count: int) -> int:
+        """Tokens that are left for the prompt then."""
+        return max(1, self._length - written_count - self._wanted_count(task))
 
     def _fits(self, prompt_count: int, written_count: int, task: Task) -> bool:
         return prompt_count + written_count + self._wanted_count(task) <= self._length
 
-    def _check(self, given: Given, written_count: int) -> None:
+    def _check(self, given: Given, written_count: int, task: Task) -> None:
+        param = "messages" if task.operation is Operation.CHAT else "prompt"
         if not given.tokens:
-            raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True)
+            raise TaskRefused("invalid_request_error", "the prompt is empty", by_call=True, param=param)
         if given.blocks and given.blocks[-1].end == len(given.tokens) and not written_count:
             raise refused("the prompt ends in an image or sound; this model needs words behind it")
         if any(not 0 <= token < self._weights.vocabulary_count for token in given.text):
@@ -167,14 +181,17 @@ class Prompts:
                 "invalid_request_error",
                 f"the prompt holds a token id outside 0 to {self._weights.vocabulary_count - 1}",
                 by_call=True,
+                param=param,
             )
-        if given.tokens_count + written_count >= self._length:
+        least_count = 0 if task.sampling.max_tokens == 0 else 1  # of an answer that is wanted
+        if given.tokens_count + written_count + least_count > self._length:
             begun = f" and the answer so far {written_count}" if written_count else ""
             raise TaskRefused(
                 "context_length_exceeded",
                 f"the prompt has {given.tokens_count} tokens{begun}, "
                 f"this model's context is {self._length} tokens",
                 by_call=True,
+                param=param,
             )
 
 
@@ -232,6 +249,13 @@ def _compiled(weights: Weights, *, media: bool) -> Chat | None:
         return Chat(weights, media=media)
     except jinja2.TemplateError as error:
         raise EngineFailed(f"{weights.path}: its chat template is not valid ({error})") from error
+
+
+def around_gap(ahead: list[int], after: list[int], room_count: int) -> tuple[list[int], list[int]]:
+    """The tokens nearest to a gap: three quarters from before it, unless a side has no need of its share."""
+    after_count = min(len(after), max(room_count // 4, room_count - len(ahead)))
+    ahead_count = min(len(ahead), room_count - after_count)
+    return ahead[len(ahead) - ahead_count :], after[:after_count]
 
 
 def without_turns(messages: tuple[Message, ...], count: int, *, middle: bool) -> tuple[Message, ...] | None:
