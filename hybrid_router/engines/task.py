@@ -43,6 +43,7 @@ class Task(Struct, frozen=True, kw_only=True, array_like=True):
     reasoning_tokens: int | None = None
     template_values: dict[str, Any] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
+    goes_on: bool = False
 
 
 class Output(Struct, frozen=True, kw_only=True, array_like=True, tag="o"):

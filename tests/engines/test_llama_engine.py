@@ -136,8 +136,12 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it(engine: LlamaEngine
 
 
 def test_a_seed_repeats_and_choices_differ(engine: LlamaEngine) -> None:
-    """Same seed, same text; the choices of one call have seeds of their own."""
+    """Same seed, same text; the choices of one call have seeds of their own.
+
+    A prompt that is found computed has numbers from another batch than one that is not: both find it here.
+    """
     lively = Sampling(temperature=1.5, seed=42, max_tokens=12)
+    run(engine, chat(1, "Tell me something.", lively, n=2))
     first = run(engine, chat(1, "Tell me something.", lively, n=2))[1]
     again = run(engine, chat(1, "Tell me something.", lively, n=2))[1]
 
@@ -214,6 +218,19 @@ def test_token_prompts_and_chats_go_on_too(engine: LlamaEngine) -> None:
     assert text_of(run(engine, by_ids)[1]) == text_of(run(engine, by_text)[1])
     assert text_of(run(engine, begun)[1]).startswith(" 4,")
     assert usage_of(run(engine, begun)[1]).prompt_tokens == usage_of(run(engine, asked)[1]).prompt_tokens
+
+
+def test_a_message_begun_by_the_client_goes_on(engine: LlamaEngine) -> None:
+    """The answer is what follows; what the client wrote counts as prompt, also where that broke off."""
+    asked, begun = chat(1, "Count to twelve in digits, with commas."), "1, 2, 3,"
+    messages = (*asked.messages, Message(role="assistant", content=begun))
+    task = msgspec.structs.replace(asked, messages=messages, goes_on=True)
+    answers = [run(engine, one)[1] for one in (task, going_on(task, " 4, 5,"))]
+    prompt_count = usage_of(run(engine, asked)[1]).prompt_tokens + len(tokens_of(begun, engine._weights))
+
+    assert [text_of(answer)[:3] for answer in answers] == [" 4,", " 6,"]
+    assert [usage_of(answer).prompt_tokens for answer in answers] == [prompt_count] * 2
+    assert usage_of(answers[0]).completion_tokens == 12
 
 
 def test_a_beginning_as_long_as_the_answer_may_be_ends_it(engine: LlamaEngine) -> None:

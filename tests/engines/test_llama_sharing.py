@@ -171,6 +171,20 @@ def test_what_left_the_cache_comes_back_from_memory(asked: Asked) -> None:
     assert all(usage.cached_tokens == usage.prompt_tokens - 1 for usage in again)
 
 
+def test_calls_do_not_pass_over_the_cells_of_many_others(asked: Asked) -> None:
+    """What others left is moved out of the way, and is found again where it went."""
+    topics = [f"Number {number}. {PREFIX}" for number in range(6)]
+    first = [asked.ask(topic, principal=topic) for topic in topics]
+    held_count = asked.engine._slots.retained_count
+    again = [asked.ask(topic, principal=topic) for topic in topics * 2]
+
+    assert held_count <= 3
+    assert all(usage.cached_tokens == 0 for usage in first)
+    assert all(usage.cached_tokens == usage.prompt_tokens - 1 for usage in again)
+    texts = [asked.text(task_id) for task_id in range(7, 19)]
+    assert texts[:6] == texts[6:]
+
+
 def test_a_new_process_goes_on_where_the_old_one_ended(model_settings: Settings, tmp_path: Path) -> None:
     """With files configured, a prompt survives unload and load; a private one leaves no file."""
     keeping = Keeping(folder=str(tmp_path / "prefixes"), disk_bytes=2**30)

@@ -211,9 +211,18 @@ class Context:
             llama.llama_memory_seq_rm(self.memory, self._shadow(sequence), -1, -1)
             self._guarded[sequence] = 0
 
+    @property
+    def parts_restore(self) -> bool:
+        """Whether a beginning of a restored sequence is as good as a shared one."""
+        return not self._whole_only and not self._window
+
+    def state_bytes(self, sequence: int) -> int:
+        """How large a sequence's `state` is."""
+        return int(llama.llama_state_seq_get_size(self.handle, sequence))
+
     def state(self, sequence: int) -> bytes:
         """A sequence's memory, for `restore`."""
-        size = llama.llama_state_seq_get_size(self.handle, sequence)
+        size = self.state_bytes(sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = llama.llama_state_seq_get_data(self.handle, buffer, size, sequence)
         return bytes(memoryview(buffer)[:written])

@@ -17,6 +17,7 @@ from hybrid_router.engines.llama.media.sources import MOST_PIXELS, Medium, Pictu
 from hybrid_router.engines.llama.passages import shortened
 from hybrid_router.engines.llama.seams import Prompt
 from hybrid_router.engines.llama.weights import Weights
+from hybrid_router.engines.llama.written import tokens_of
 from hybrid_router.engines.task import EngineFailed, Task, TaskRefused
 
 _INFILL = ("fim_pre", "fim_suf", "fim_mid")
@@ -65,7 +66,7 @@ class Prompts:
         """What this model understands beyond text."""
         found = {Feature.SCHEMA, Feature.GRAMMAR, Feature.LOGPROBS}
         if self._chat is not None:
-            found |= self._chat.can
+            found |= self._chat.can | {Feature.PREFILL}
             found |= frozenset() if self._projector is None else self._projector.can
         if all(self._weights.special(mark) is not None for mark in _INFILL):
             found.add(Feature.INFILL)
@@ -91,7 +92,11 @@ class Prompts:
 
     def _conversation(self, task: Task, written_count: int) -> Given:
         media = _Media()
-        given = self._rendered(task, media, blank=task.truncate is not None)
+        begun = ""
+        if task.goes_on:
+            begun = task.messages[-1].text
+            task = structs.replace(task, messages=task.messages[:-1])
+        given = self._rendered(task, media, begun, blank=task.truncate is not None)
         left_out_count = 0
         while task.truncate is not None and not self._fits(given.tokens_count, written_count, task):
             left_out_count += 1
@@ -99,20 +104,22 @@ class Prompts:
             if messages is None:
                 break
             task = structs.replace(task, messages=messages)
-            given = self._rendered(task, media, blank=True)
-        return self._rendered(task, media) if task.truncate is not None and given.blocks else given
+            given = self._rendered(task, media, begun, blank=True)
+        return self._rendered(task, media, begun) if task.truncate is not None and given.blocks else given
 
-    def _rendered(self, task: Task, media: _Media, *, blank: bool = False) -> Given:
+    def _rendered(self, task: Task, media: _Media, begun: str, *, blank: bool = False) -> Given:
+        """The prompt, `begun` behind it: the beginning of the assistant's message, which the client wrote."""
         if self._chat is None:
             raise TaskRefused("template_failed", "this model has no chat template; use /v1/completions")
-        prompt = self._chat.prepare(task, opening=task.written)
+        prompt = self._chat.prepare(task, opening=begun + task.written)
         bos = self._weights.special_text("bos")
         add_special = not (bos and prompt.text.startswith(bos))
+        behind = tokens_of(begun, self._weights) if begun else []
         if not prompt.media or self._projector is None:
-            return Given(self._weights.tokenize(prompt.text, add_special=add_special), prompt)
+            return Given(self._weights.tokenize(prompt.text, add_special=add_special) + behind, prompt)
         parts = media.placed(prompt, self._projector)
         read = self._projector.read(parts, add_special=add_special, blank=blank)
-        return Given(read.tokens, prompt, read.blocks)
+        return Given(read.tokens + behind, prompt, read.blocks)
 
     def _text(self, prompt: str | tuple[int, ...], task: Task, written_count: int) -> list[int]:
         if task.suffix is not None:

@@ -36,6 +36,11 @@ class Kept:
         there was room."""
         return self._ram.put(space, tokens, state, private=private) is not None
 
+    @property
+    def free_bytes(self) -> int:
+        """Memory that is not taken yet."""
+        return self._ram.free_bytes
+
     def best(self, space: str, tokens: Sequence[int]) -> Found[int] | Found[str] | None:
         """The state that saves most of the prompt `tokens`; of two such, the one in memory."""
         tokens = array("i", tokens)

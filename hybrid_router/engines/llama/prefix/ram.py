@@ -74,6 +74,11 @@ class States:
                 self.drop(key)
         return self._add(space, tokens, Entry(state, private, size_bytes, self._clock(), settled=private))
 
+    @property
+    def free_bytes(self) -> int:
+        """What fits without dropping anything."""
+        return self._limit_bytes - self.held_bytes
+
     def best(self, space: str, tokens: Sequence[int]) -> Found[int] | None:
         """The entry of this space that saves most of the prompt `tokens`."""
         return self._spaces.best(space, tokens)
