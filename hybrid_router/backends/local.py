@@ -40,7 +40,16 @@ OPERATIONS = MappingProxyType(  # a model's purpose → what it can be asked
     }
 )
 # Most models can; one that cannot refuses once it is loaded, and another step may try.
-_HOPED_FOR = frozenset({Feature.TOOLS, Feature.SCHEMA, Feature.GRAMMAR, Feature.LOGPROBS, Feature.INFILL})
+_HOPED_FOR = frozenset(
+    {
+        Feature.TOOLS,
+        Feature.SCHEMA,
+        Feature.GRAMMAR,
+        Feature.LOGPROBS,
+        Feature.INFILL,
+        Feature.PREFILL,
+    }
+)
 
 
 class LocalModel(Struct, frozen=True):
@@ -173,6 +182,7 @@ def task_of(task_id: int, call: Call, step: Step) -> Task:
         reasoning_tokens=call.reasoning_tokens,
         template_values=call.template_values,
         adapters=call.adapters,
+        goes_on=call.goes_on,
     )
 
 

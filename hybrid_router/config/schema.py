@@ -463,7 +463,12 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
         tuple[str, ...] | None, NonEmpty(), Doc("The request's path is one of these: /v1/completions.")
     ] = None
     has: Annotated[
-        tuple[Literal["tools", "images", "audio", "schema", "logprobs", "grammar", "infill", "adapters"], ...]
+        tuple[
+            Literal[
+                "tools", "images", "audio", "schema", "logprobs", "grammar", "infill", "adapters", "prefill"
+            ],
+            ...,
+        ]
         | None,
         NonEmpty(),
         Doc("The call carries all of these."),

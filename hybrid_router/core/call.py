@@ -29,6 +29,7 @@ class Feature(StrEnum):
     GRAMMAR = "grammar"  # response_format grammar or regex
     INFILL = "infill"  # a completion with a suffix
     ADAPTERS = "adapters"  # LoRA, by name
+    PREFILL = "prefill"  # a chat that goes on from the assistant's last message
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
@@ -151,6 +152,7 @@ class Call(Struct, frozen=True, kw_only=True):
     left out when it is too long; None: it is refused.
     `reasoning_effort` and `template_values` go to the chat template where it knows them;
     `reasoning_tokens` bounds the reasoning.
+    `goes_on`: the last message is the assistant's, and the answer is what follows in it (chat).
     `headers` are the request's, names in lower case, values of one name joined by `, `.
     `path` is the request's, such as `/v1/completions`.  `deadline_s` and `max_cost_usd` are what the client
     allows at most; None: what the policy allows.
@@ -178,6 +180,7 @@ class Call(Struct, frozen=True, kw_only=True):
     suffix: str | None = None
     query: str = ""
     truncate: Literal["middle", "oldest"] | None = None
+    goes_on: bool = False
     reasoning_effort: str | None = None
     reasoning_tokens: int | None = None
     template_values: dict[str, Any] = field(default_factory=dict)

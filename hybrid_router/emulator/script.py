@@ -62,13 +62,14 @@ def expected(call: Call) -> Expected:
             completion_tokens=spent,
         )
     said = last_said(call)
-    thinks = said.startswith(_THINK) and not call.written
+    begun = (call.messages[-1].text if call.goes_on else "") + call.written
+    thinks = said.startswith(_THINK) and not begun
     said = said.removeprefix(_THINK)
     if call.messages:
         whole = _json_answer(call) or text_answer(said, after_tool=_after_tool(call))
     else:
         whole = _json_answer(call) or raw_answer(said)
-    return _limited(call, REASONING if thinks else "", whole.removeprefix(call.written), prompt_tokens)
+    return _limited(call, REASONING if thinks else "", whole.removeprefix(begun), prompt_tokens)
 
 
 def raw_answer(prompt: str) -> str:
@@ -115,7 +116,7 @@ def chosen_tool(call: Call) -> dict[str, Any] | None:
     named, choice = functions(call), call.tool_choice
     match choice:
         case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}:
-            allowed = [tool["function"]["name"] for tool in tools]
+            allowed = [tool.get("function", {}).get("name") for tool in tools]
             named = {name: function for name, function in named.items() if name in allowed}
             choice = mode
     if not named or choice == "none":

@@ -15,6 +15,8 @@ from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
 USER = {"role": "user", "content": "hi"}
+BEGUN = {"role": "assistant", "content": "Once upon"}
+GOES_ON: dict[str, Any] = {"continue_final_message": True, "messages": [USER, BEGUN]}
 TOOL = {"type": "function", "function": {"name": "look"}}
 AUDIO = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -160,6 +162,14 @@ def test_nulls_mean_not_set() -> None:
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"functions": [{"name": "a"}]}, "functions"),
         ({"function_call": "auto"}, "function_call"),
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"continue_final_message": True, "messages": [BEGUN]}, "continue_final_message"),
+        ({**GOES_ON, "messages": [USER, {**BEGUN, "content": ""}]}, "continue_final_message"),
+        ({**GOES_ON, "messages": [USER, {**BEGUN, "reasoning_content": "x"}]}, "continue_final_message"),
+        ({**GOES_ON, "add_generation_prompt": True}, "add_generation_prompt"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+        ({**GOES_ON, "tools": [TOOL]}, "continue_final_message"),
+        ({**GOES_ON, "regex": "a+"}, "continue_final_message"),
     ],
 )  # fmt: skip
 def test_a_refusal_points_at_the_field(fields: dict[str, Any], param: str) -> None:
@@ -169,6 +179,17 @@ def test_a_refusal_points_at_the_field(fields: dict[str, Any], param: str) -> No
     assert refusal.param == param
     assert refusal.status == 400
     assert param in refusal.message
+
+
+@pytest.mark.parametrize("fields", [{}, {"add_generation_prompt": False}])
+def test_an_answer_may_be_begun_by_the_client(fields: dict[str, Any]) -> None:
+    """The last message stays where it is; only a step that goes on from it may answer."""
+    call = read(**GOES_ON, **fields)
+
+    assert (call.goes_on, call.messages[-1].text, call.extra) == (True, "Once upon", {})
+    assert call.features == {Feature.PREFILL}
+    anew = read(messages=GOES_ON["messages"], add_generation_prompt=True)
+    assert (anew.goes_on, anew.features, anew.extra) == (False, frozenset(), {})
 
 
 @pytest.mark.parametrize("name", sorted(malformed.REFUSED))

@@ -42,6 +42,7 @@ EVERYTHING = Call(
     reasoning_tokens=7,
     template_values={"enable_thinking": True},
     adapters=(Adapter("polite", 0.5),),
+    goes_on=True,
 )
 
 
@@ -89,6 +90,7 @@ def test_a_model_is_asked_what_it_is_for(purpose: str, operations: set[Operation
 def test_a_model_that_is_not_loaded_is_hoped_to_do_what_most_can() -> None:
     """Pictures and sound only with a projector, adapters only where some are, nothing of an embedder."""
     usual = {Feature.TOOLS, Feature.SCHEMA, Feature.GRAMMAR, Feature.LOGPROBS, Feature.INFILL}
+    usual |= {Feature.PREFILL}
 
     assert local()[0].features("m") == usual
     assert local(projector_path="p.gguf")[0].features("m") == usual | {Feature.IMAGES, Feature.AUDIO}
@@ -125,6 +127,15 @@ def test_a_resident_model_has_the_last_word() -> None:
 def test_a_refusal_says_whether_the_next_step_may_try(refused: Refused, kind: type[Exception]) -> None:
     """A model that lacks something says nothing of others; a call that is wrong is so everywhere."""
     assert type(named(refused, STEP, started=False)) is kind
+
+
+def test_a_refusal_points_at_the_field() -> None:
+    """Where the engine knows which one is at fault."""
+    for code in ("invalid_request_error", "context_length_exceeded", "unsupported_parameter"):
+        error = named(
+            Refused(id=1, code=code, message="no", by_call=True, param="prompt"), STEP, started=False
+        )
+        assert error.param == "prompt"
 
 
 def test_a_model_that_is_not_able_is_told_as_the_calls_wish() -> None:

@@ -274,6 +274,21 @@ async def test_too_long_a_conversation_is_told_or_cut(client: openai.AsyncOpenAI
     assert 0 < cut.usage.prompt_tokens <= 512
 
 
+async def test_a_message_that_the_client_began_goes_on(client: openai.AsyncOpenAI) -> None:
+    """The answer is what follows it, streamed too; a model that would answer anew is refused by name."""
+    messages: Any = [
+        {"role": "user", "content": "Count to twelve in digits, with commas."},
+        {"role": "assistant", "content": "1, 2, 3,"},
+    ]
+    asked: Document = {"messages": messages, "extra_body": {"continue_final_message": True}, "max_tokens": 6}
+    plain = await said(client, **asked)
+
+    assert plain.startswith(" 4, 5")
+    assert await spoken(client, **asked) == plain
+    with pytest.raises(openai.BadRequestError, match="prefill"):
+        await client.chat.completions.create(model="cloud-only", **asked)
+
+
 @pytest.mark.parametrize("include_usage", [True, False])
 async def test_an_answer_says_how_long_it_took(client: openai.AsyncOpenAI, include_usage: bool) -> None:
     """`timings` are in the reply and in a stream's last chunk, and agree with the usage."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Unpack
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.api.openai import form, malformed, parts, sender, template_values
+from hybrid_router.api.openai import form, malformed, parts, prefill, sender, template_values
 from hybrid_router.api.openai.fields import CommonBody, TokenLimit, adapters, most_tokens, sampling
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
@@ -32,6 +32,8 @@ class ChatBody(CommonBody, frozen=True, kw_only=True):
     reasoning_budget: Budget | None = None
     thinking_budget_tokens: Budget | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     modalities: list[str] | None = None
     functions: Any = None
     function_call: Any = None
@@ -58,8 +60,9 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> ChatRequest:
     _refuse_retired(chat)
     tools, chosen = _tools(chat), adapters(chat.lora)
     wanted = form.wanted(chat, with_tools=bool(tools))
-    top_logprobs = _top_logprobs(chat)
+    top_logprobs, goes_on = _top_logprobs(chat), bool(chat.continue_final_message)
     features = parts.check(chat.messages) | form.feature(wanted) | _features(tools, top_logprobs, chosen)
+    prefill.check(chat.messages, goes_on, chat.add_generation_prompt, formed=bool(tools or wanted))
     call = Call(
         operation=Operation.CHAT,
         alias=chat.model,
@@ -73,11 +76,12 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> ChatRequest:
         response_format=wanted,
         top_logprobs=top_logprobs,
         truncate=chat.truncate,
+        goes_on=goes_on,
         reasoning_effort=chat.reasoning_effort,
         reasoning_tokens=_reasoning_tokens(chat),
         template_values=template_values.read(chat.chat_template_kwargs),
         adapters=chosen,
-        features=features,
+        features=features | {Feature.PREFILL} if goes_on else features,
         **sender.fields(asker, extra),
     )
     return ChatRequest(call, chat.include_usage)

@@ -69,10 +69,11 @@ class WorkersAI:
     def features(self, model: str) -> frozenset[Feature]:
         """What the catalogue says; JSON mode works on most, listed or not."""
         known = self._models.get(model)
+        goes_on = frozenset({Feature.PREFILL} if model in self._prefills else ())
         if known is None:
-            return _EVERYTHING
+            return _EVERYTHING | goes_on
         able = {Feature.TOOLS: known.function_calling, Feature.IMAGES: known.vision, Feature.SCHEMA: True}
-        return frozenset(feature for feature, is_able in able.items() if is_able)
+        return goes_on | frozenset(feature for feature, is_able in able.items() if is_able)
 
     def down(self, model: str) -> str | None:
         """Nothing is known before a call is tried."""
@@ -130,7 +131,7 @@ class WorkersAI:
             request.index,
             max_tokens=request.max_tokens,
             stops=request.stops,
-            written=call.written,
+            written=call.messages[-1].text if call.goes_on else call.written,
             echoes=call.operation is Operation.CHAT,
         )
 

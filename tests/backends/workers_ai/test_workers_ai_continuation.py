@@ -14,7 +14,7 @@ from scripted_cloud import MODEL, answer, batches, chat, cloud, complete, make, 
 
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.backends.workers_ai.prefill import Echo, written_tokens
-from hybrid_router.core.call import Call, Message, Sampling
+from hybrid_router.core.call import Call, Feature, Message, Sampling
 from hybrid_router.core.errors import BackendError, CallRefused, ContextOverflow, PrefillRefused
 from hybrid_router.core.event import Event, Finish, Reasoning, Text, Usage
 from hybrid_router.emulator import tokens
@@ -125,6 +125,23 @@ async def test_a_budget_is_for_the_whole_answer(endpoint: str, model: str) -> No
     assert usage_of(rest).completion_tokens == 5
     assert Finish("length") in late
     assert sent == [2, 1]
+
+
+@ENDPOINTS
+async def test_an_answer_that_the_client_began_goes_on(endpoint: str) -> None:
+    """Only a model that is known to can; the answer is what follows, and the whole budget is for it."""
+    asked = chat("count to 12", sampling=Sampling(max_tokens=5))
+    messages = (*asked.messages, Message(role="assistant", content="1 2 3"))
+    async with emulated(endpoint, prefill_models=BOTH) as (backend, running):
+        rest = await answer(backend, structs.replace(asked, messages=messages, goes_on=True))
+        sent = running.account.calls.calls[0].body
+
+    knowing = make("http://127.0.0.1:1", prefills=BOTH)
+    assert Feature.PREFILL in knowing.features(MODEL)
+    assert Feature.PREFILL not in knowing.features("@cf/other")
+    assert text_of(rest) == " 4 5 6 7 8"
+    assert sent["messages"][-1] == {"role": "assistant", "content": "1 2 3"}
+    assert sent["max_tokens"] == 5
 
 
 @pytest.mark.parametrize(
