@@ -178,7 +178,11 @@ def test_calls_do_not_pass_over_the_cells_of_many_others(asked: Asked) -> None:
     held_count = asked.engine._slots.retained_count
     again = [asked.ask(topic, principal=topic) for topic in topics * 2]
 
+    while asked.engine.idle():
+        pass
+
     assert held_count <= 3
+    assert asked.engine._slots.retained_count <= 2
     assert all(usage.cached_tokens == 0 for usage in first)
     assert all(usage.cached_tokens == usage.prompt_tokens - 1 for usage in again)
     texts = [asked.text(task_id) for task_id in range(7, 19)]

@@ -166,7 +166,7 @@ class LlamaEngine:
 
     def idle(self) -> bool:
         """Do a little that is useful later.  Returns whether there was anything to do."""
-        return self._slots.save_one()
+        return self._slots.save_one() or self._slots.thin_out()
 
     def _admit(self) -> None:
         """Open waiting sequences while there is room, but for those whose prompt another is computing."""

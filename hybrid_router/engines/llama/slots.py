@@ -19,8 +19,8 @@ from hybrid_router.engines.llama.sequence import Sequence
 _WORTH_COUNT = 32
 _MOST_EVICTED = 4  # to bring one back
 _CROWD_COUNT = 256  # cells that nobody computes with, and that are passed over all the same
-_MOST_MOVED = 8  # at a time: whoever begins waits for it
-_STATE_OVERHEAD_BYTES = 1 << 16
+_MOST_MOVED_BYTES = 128 << 20  # at a time: whoever begins waits for it, some 20 ms
+_STATE_OVERHEAD_BYTES = 1 << 16  # its tokens, and what it is found by
 # Tokens that templates write to begin an answer: a prompt that repeats the conversation has others there.
 _OPENING_COUNT = 8
 
@@ -126,29 +126,49 @@ class Slots:
         self._context.share(source, slot, count)
         return count
 
+    def thin_out(self) -> bool:
+        """Move one sequence out of the way of whoever comes next.  Returns whether there was one.
+
+        The newest stays: its conversation goes on, most likely.
+        """
+        crowd = self._crowd(but=next(reversed(self._retained), None))
+        return bool(crowd) and self._moved(crowd[-1])
+
     def _thin_out(self) -> None:
         """Move to `Kept` what running sequences would only pass over, as far as memory is free there.
 
         Every step looks at every cell in use, whoever has it: measured with the starter model on two threads,
         a thousand cells of others cost 5 % of a step, moving them there and back as much as a step or two.
         """
+        room_bytes = _MOST_MOVED_BYTES
+        for slot in reversed(self._crowd(but=None)):
+            room_bytes -= self._context.state_bytes(slot)
+            if room_bytes < 0 or not self._moved(slot):
+                return
+
+    def _moved(self, slot: int) -> bool:
+        if self._context.state_bytes(slot) + _STATE_OVERHEAD_BYTES > self._kept.free_bytes:
+            return False
+        self._evict(slot)
+        return True
+
+    def _crowd(self, but: int | None) -> list[int]:
+        """The retained sequences beyond what may be in the way, the one used last first."""
         if not self._context.parts_restore:
-            return
+            return []
         used: dict[str, Radix[int]] = {}
         for slot, live in self._live.items():
             used.setdefault(live.space, Radix()).insert(slot, live.tokens)
-        crowd_count, moving = 0, []
+        crowd_count, crowd = 0, []
         for slot, retained in reversed(self._retained.items()):
             index = used.setdefault(retained.space, Radix())
             others_count = index.count
             index.insert(slot, retained.tokens)
-            own_count = index.count - others_count
+            own_count = index.count - others_count if slot != but else 0
             crowd_count += own_count
             if crowd_count > _CROWD_COUNT and own_count >= _WORTH_COUNT:
-                moving.append(slot)
-        for slot in moving[-_MOST_MOVED:]:
-            if self._context.state_bytes(slot) + _STATE_OVERHEAD_BYTES < self._kept.free_bytes:
-                self._evict(slot)
+                crowd.append(slot)
+        return crowd
 
     def fork(self, leader: Sequence, sibling: Sequence) -> None:
         """Give `sibling`, whose prompt is `leader`'s, a slot with all of it."""
