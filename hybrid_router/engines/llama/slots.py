@@ -18,7 +18,6 @@ from hybrid_router.engines.llama.sequence import Sequence
 # Fewer tokens are computed sooner than waited for, moved or stored.
 _WORTH_COUNT = 32
 _MOST_EVICTED = 4  # to bring one back
-_CROWD_COUNT = 256  # cells that nobody computes with, and that are passed over all the same
 _MOST_MOVED_BYTES = 128 << 20  # at a time: whoever begins waits for it, some 20 ms
 _STATE_OVERHEAD_BYTES = 1 << 16  # its tokens, and what it is found by
 # Tokens that templates write to begin an answer: a prompt that repeats the conversation has others there.
@@ -139,6 +138,8 @@ class Slots:
 
         Every step looks at every cell in use, whoever has it: measured with the starter model on two threads,
         a thousand cells of others cost 5 % of a step, moving them there and back as much as a step or two.
+        Nor do numbers depend on what was asked before: how llama.cpp splits attention over threads depends on
+        the cells in use.
         """
         room_bytes = _MOST_MOVED_BYTES
         for slot in reversed(self._crowd(but=None)):
@@ -153,20 +154,18 @@ class Slots:
         return True
 
     def _crowd(self, but: int | None) -> list[int]:
-        """The retained sequences beyond what may be in the way, the one used last first."""
+        """The retained sequences with cells that no other has, the one used last first."""
         if not self._context.parts_restore:
             return []
         used: dict[str, Radix[int]] = {}
         for slot, live in self._live.items():
             used.setdefault(live.space, Radix()).insert(slot, live.tokens)
-        crowd_count, crowd = 0, []
+        crowd = []
         for slot, retained in reversed(self._retained.items()):
             index = used.setdefault(retained.space, Radix())
             others_count = index.count
             index.insert(slot, retained.tokens)
-            own_count = index.count - others_count if slot != but else 0
-            crowd_count += own_count
-            if crowd_count > _CROWD_COUNT and own_count >= _WORTH_COUNT:
+            if slot != but and index.count - others_count >= _WORTH_COUNT:
                 crowd.append(slot)
         return crowd
 
