@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ _BINARY = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=P
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, as in docs/benchmarks.md.")
 def main(**options: Any) -> None:
     """Measure the local engine beside llama-server and llama-cpp-python's own class."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or its servers would go on
     try:
         setup = _setup(options)
     except BenchError as error:
