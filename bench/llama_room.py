@@ -21,7 +21,7 @@ from bench.processes import ROOT, BenchError, python
 
 _SLOTS = 8
 _CHILD_S = 300.0
-_TRIALS = 16
+_TRIALS_A_ROUND = 6
 _CLIENTS, _LEAK_CONTEXT, _LOOK_CALLS = 16, 512, 100
 _MB = 1024 * 1024
 _SLOPE, _FRONT_SLOPE = "child, MB more a 1,000 calls", "listening process, MB more a 1,000 calls"
@@ -93,7 +93,9 @@ def _steps(setup: Setup, shape: Shape) -> list[int]:
     opening = Opening(
         path=str(setup.path), context=shape.context, threads=setup.threads, parallel=shape.slots_count
     )
-    command = python("bench.llama_cancel", msgspec.json.encode(opening).decode(), _TRIALS)
+    command = python(
+        "bench.llama_cancel", msgspec.json.encode(opening).decode(), setup.rounds_count * _TRIALS_A_ROUND
+    )
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=_CHILD_S, check=False)  # noqa: S603
     if done.returncode:
         raise BenchError(done.stderr.decode("utf-8", "replace")[-500:])

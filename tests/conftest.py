@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
 # Whose tests start services, wait, and look at what is left: one after the other, whatever runs beside them.
-ONE_BY_ONE = ("tests/e2e/", "tests/faults/", "tests/soak/", "tests/workers/", "tests/test_bench.py")
+ONE_BY_ONE = ("tests/e2e/", "tests/faults/", "tests/soak/", "tests/workers/")
 
 # How long an example takes says how busy the machine is, not whether the promise holds.
 settings.register_profile("router", deadline=None)
