@@ -51,17 +51,33 @@ def twin(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iterator
         yield started
 
 
-@pytest.fixture
-def twinned(manifest: Path, twin: Emulator, tmp_path: Path) -> Iterator[Router]:
+@contextlib.contextmanager
+def beside(twin: Emulator, manifest: Path, folder: Path) -> Iterator[Router]:
     """A service whose local and cloud steps say the same."""
-    twin.calm()
-    treatment = "on_break: continue, retries: 2"
     config = policy(
-        manifest, twin.base_url, first_token="1500ms", between_tokens="500ms", treatment=treatment
+        manifest,
+        twin.base_url,
+        first_token="1500ms",
+        between_tokens="500ms",
+        treatment="on_break: continue, retries: 2",
     )
-    started = Router(config, tmp_path)
-    with stopped_at_end(started):
+    with stopped_at_end(started := Router(config, folder)):
         yield started
+
+
+@pytest.fixture(scope="module")
+def twinned(manifest: Path, twin: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    """One whose worker nobody hurts."""
+    with beside(twin, manifest, tmp_path_factory.mktemp("twinned")) as router:
+        yield router
+
+
+@pytest.fixture
+def mortal(manifest: Path, twin: Emulator, tmp_path: Path) -> Iterator[Router]:
+    """One of the test's own, to kill workers of: those that die often are waited for longer."""
+    twin.calm()
+    with beside(twin, manifest, tmp_path) as router:
+        yield router
 
 
 def whole(answer: Answer, text: str, place: int) -> None:
@@ -93,6 +109,8 @@ async def test_from_one_form_of_the_cloud_to_the_other(
 async def test_from_the_cloud_to_the_model(twinned: Router, twin: Emulator, fault: str) -> None:
     """At every token: the local model goes on from the cloud's text as if it were its own."""
     body = completion_body("cloud-first", COUNTING, stream=True, max_tokens=COUNTED_TOKENS)
+    twin.calm()
+    twinned.forgive()
     uncut = await ask(twinned, body, COMPLETIONS)
     for place in range(1, COUNTED_TOKENS):
         twin.calm()
@@ -103,17 +121,17 @@ async def test_from_the_cloud_to_the_model(twinned: Router, twin: Emulator, faul
 
 
 @pytest.mark.parametrize(("alias", "places"), [("local-first", range(1, 6)), ("local-only", (1, 4))])
-async def test_from_a_killed_worker(twinned: Router, alias: str, places: Sequence[int]) -> None:
+async def test_from_a_killed_worker(mortal: Router, alias: str, places: Sequence[int]) -> None:
     """At every token: another backend, or the same model's next worker, completes the text.
 
     A worker that was just killed is waited for less and less gladly, so alone it is killed twice.
     """
     body = completion_body(alias, COUNTING, stream=True, max_tokens=COUNTED_TOKENS)
-    uncut = await ask(twinned, body, COMPLETIONS)
+    uncut = await ask(mortal, body, COMPLETIONS)
     for place in places:
-        twinned.forgive()
-        worker = await soon(twinned.children, "a worker")
-        async with raw_call(twinned, body, COMPLETIONS) as call:
+        mortal.forgive()
+        worker = await soon(mortal.children, "a worker")
+        async with raw_call(mortal, body, COMPLETIONS) as call:
             await call.pieces(place)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker[0], signal.SIGKILL)
