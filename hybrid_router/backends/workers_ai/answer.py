@@ -50,7 +50,11 @@ class Broken(Exception):
 
 
 class Answer:
-    """Reads one choice, behind what is `written` of it; `echoes`: that may come once more first.
+    """Reads one choice.
+
+    Args:
+        written: what is out of it already: a stop string may begin in it.
+        begun: what the model was given as the beginning of its turn, and may repeat first.
 
     Attributes:
         finished: its `Finish` was given; later text is dropped.
@@ -66,11 +70,11 @@ class Answer:
         max_tokens: int,
         stops: tuple[str, ...] = (),
         written: str = "",
-        echoes: bool = False,
+        begun: str = "",
     ) -> None:
         self._index = index
         self._max_tokens = max_tokens
-        self._echo = Echo(written) if written and echoes else None
+        self._echo = Echo(begun) if begun else None
         self._stop = StopFilter(stops, written) if stops else None
         self._tools = ToolCalls(index)
         self._tally = Tally()

@@ -131,8 +131,8 @@ class WorkersAI:
             request.index,
             max_tokens=request.max_tokens,
             stops=request.stops,
-            written=call.messages[-1].text if call.goes_on else call.written,
-            echoes=call.operation is Operation.CHAT,
+            written=call.written,
+            begun=_begun(call),
         )
 
     def _model(self, name: str) -> Model:
@@ -140,3 +140,10 @@ class WorkersAI:
         if known is None:
             return Model(name=name)
         return Model(name=name, classic=known.native_result == "response", streams=known.streaming)
+
+
+def _begun(call: Call) -> str:
+    """What a last message of the assistant holds: its own text, or what the client wrote for it."""
+    if call.operation is not Operation.CHAT:
+        return ""
+    return call.messages[-1].text if call.goes_on else call.written

@@ -255,6 +255,24 @@ async def test_a_stop_string_counts_wherever_it_begins() -> None:
     assert await told("abcdef", "abc", stop=("bc",)) == [Text("a"), Finish("stop")]
 
 
+def ended_by(text: str, *, goes_on: bool = True, **sampling: Any) -> Call:
+    """A chat whose last message is the assistant's."""
+    messages = (Message(role="user", content="hi"), Message(role="assistant", content=text))
+    return structs.replace(chat(sampling=Sampling(**sampling)), messages=messages, goes_on=goes_on)
+
+
+@pytest.mark.parametrize("repeated", ["", "Answer:\n"])
+async def test_a_stop_string_in_what_the_client_began_ends_nothing(repeated: str) -> None:
+    """It is asked of the answer alone; a model that repeats the beginning first does not meet it either."""
+    asked = ended_by("Answer:\n", stop=("\n", "Question:"))
+    documents = [piece(repeated), piece("4"), piece("2\nQuest"), piece("ion: 1"), DONE]
+    async with cloud(stream(*documents)) as (backend, _):
+        events = await answer(backend, asked)
+
+    assert text_of(events) == "42"
+    assert events[-1] == Finish("stop")
+
+
 async def test_reasoning_is_not_held_back_for_a_repetition() -> None:
     """Only text can repeat text."""
     thought = piece(delta={"reasoning_content": "hm"})
