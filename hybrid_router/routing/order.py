@@ -69,8 +69,13 @@ def _late(expected: Prediction | None, decided: Plan) -> bool:
 
 
 def _overflows(call: Call, context: int | None, decided: Plan) -> bool:
-    """Whether the prompt is far too long for the model, which will say so at once, whatever its speed."""
-    return context is not None and call.truncate is None and decided.prompt_tokens > _OVERFLOW * context
+    """Whether a prompt is far too long for the model, which will say so at once, whatever its speed.
+
+    Of several, each has the context to itself: if all fit into as many, none need be too long.
+    """
+    if context is None or call.truncate is not None:
+        return False
+    return decided.prompt_tokens > _OVERFLOW * context * max(1, len(call.prompts))
 
 
 def _priced(expected: Prediction, neurons: float) -> Prediction:

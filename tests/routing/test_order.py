@@ -164,6 +164,17 @@ def test_what_surely_overflows_is_not_left_out_as_late(
     assert (got.predicted is None) == refused_at_once
 
 
+@pytest.mark.parametrize(("context", "refused_at_once"), [(33, True), (34, False)])
+def test_several_prompts_have_a_context_each(context: int, refused_at_once: bool) -> None:
+    """Many short ones that take long together are late, not refused at once."""
+    facts = Facts(contexts={"a/m": context}, speeds={"a/m": speed(90.0, 95.0)})
+    asked = asking(operation=Operation.COMPLETE, messages=(), prompts=("a", "b"))
+
+    (got,) = with_predictions([step("a")], asked, facts, DECIDED)
+
+    assert (got.predicted is None) == refused_at_once
+
+
 # The fastest first
 
 
