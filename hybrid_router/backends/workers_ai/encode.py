@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hybrid_router.backends.workers_ai.declarations import described
 from hybrid_router.backends.workers_ai.messages import encoded
@@ -78,6 +79,7 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
     Raises:
         Inexpressible: Workers AI cannot express the call; the message names the field.
     """
+    call = _with_allowed_tools(call)
     endpoint = _endpoint(call, model, preferred)
     told = call.sampling.max_tokens
     max_tokens = tokens_left(default_max_tokens if told is None else told, call)
@@ -98,6 +100,20 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
         )
         for index, prompt in enumerate(_prompts(with_written(call), endpoint))
     ]
+
+
+def _with_allowed_tools(call: Call) -> Call:
+    """`call` with those tools alone that its `tool_choice` allows; no model there knows `allowed_tools`."""
+    match call.tool_choice:
+        case {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(allowed)}}:
+            names = {_tool_name(tool) for tool in allowed}
+            kept = tuple(tool for tool in call.tools if _tool_name(tool) in names)
+            return replace(call, tools=kept, tool_choice=mode)
+    return call
+
+
+def _tool_name(tool: dict[str, Any]) -> str:
+    return str(tool["function"]["name"])
 
 
 def _prompts(call: Call, endpoint: Endpoint) -> list[dict[str, Any]]:

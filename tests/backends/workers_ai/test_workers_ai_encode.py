@@ -212,6 +212,29 @@ def test_tools_and_form_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "model", "endpoint", "path", "choice"),
+    [
+        ("auto", CLASSIC, "v1", "v1/", "auto"),
+        ("required", CLASSIC, "run", "v1/", "required"),
+        ("auto", CLASSIC, "run", "run/", None),
+        ("required", MODERN, "run", "run/", "required"),
+    ],
+)
+def test_tools_that_are_not_allowed_are_not_sent(
+    mode: str, model: Model, endpoint: Endpoint, path: str, choice: str | None
+) -> None:
+    """The mode is all that is left of such a choice."""
+    named = [{"type": "function", "function": {"name": name}} for name in "fgh"]
+    choosing = {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named[2], named[0]]}}
+    asked = chat(tools=tuple(named), tool_choice=choosing)
+    sent = body(asked, endpoint, model)
+
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["f", "h"]
+    assert sent.get("tool_choice") == choice
+    assert one(asked, endpoint, model).path.startswith(path)
+
+
+@pytest.mark.parametrize(
     ("sent", "received"),
     [
         ({"name": "f"}, {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}),
