@@ -70,13 +70,15 @@ def moved(usage: Usage, call: Call) -> Usage:
 def refused(error: RouterError, call: Call) -> RouterError:
     """`error`, or `PrefillRefused` if the assistant's last message may be why.
 
-    A call that is at fault itself is refused once more when it starts anew.
+    A call that is at fault itself is refused once more when it starts anew.  One whose last message is the
+    client's own cannot, so there the cloud has to blame that message for another step to be asked.
     """
-    if not call.written or call.operation is not Operation.CHAT:
+    if call.operation is not Operation.CHAT or not (call.written or call.goes_on):
         return error
     blamed = type(error) is CallRefused and error.code == CallRefused.code
-    failed = type(error) is BackendError and _ORDER.search(error.detail)
-    if not blamed and not failed:
+    failed = type(error) is BackendError
+    sure = blamed and call.written
+    if not sure and not ((blamed or failed) and _ORDER.search(error.detail)):
         return error
     return PrefillRefused("Workers AI does not go on from an answer's beginning", detail=error.detail)
 

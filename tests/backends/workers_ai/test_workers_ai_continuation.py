@@ -53,6 +53,12 @@ def begun(call: Call, written: str) -> Call:
     return structs.replace(call, written=written, written_count=tokens.count(written))
 
 
+def ended_by(text: str, **sampling: Any) -> Call:
+    """A chat of which the client has written the beginning of the answer."""
+    messages = (Message(role="user", content="hi"), Message(role="assistant", content=text))
+    return structs.replace(chat(sampling=Sampling(**sampling)), messages=messages, goes_on=True)
+
+
 def text_of(told: list[Event]) -> str:
     return "".join(event.text for event in told if isinstance(event, Text))
 
@@ -207,6 +213,18 @@ async def test_only_what_the_beginning_may_be_blamed_for_is_a_refused_prefill(
     assert not isinstance(completion.value, PrefillRefused)
 
 
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_what_the_client_began_is_blamed_only_by_name(name: str) -> None:
+    """Then another step is asked; a refusal for another reason stays the client's."""
+    error, status, kind = REFUSALS[name]
+    document = {"success": False, "errors": [error], "result": None, "messages": []}
+    async with cloud(plain(document, status)) as (backend, _):
+        with pytest.raises((BackendError, CallRefused)) as refused:
+            await answer(backend, ended_by("So far"))
+
+    assert type(refused.value) is (CallRefused if name == "no words" else kind)
+
+
 async def test_what_is_written_is_not_quoted_in_the_log() -> None:
     """A cloud may repeat it in its refusal."""
     said = "a whole sentence that was answered before"
@@ -253,12 +271,6 @@ async def test_a_stop_string_counts_wherever_it_begins() -> None:
     """In what is written, or in what waited for the rest of a repetition; there is one finish."""
     assert await told("go ST", "OP now", stop=("STOP",)) == [Finish("stop")]
     assert await told("abcdef", "abc", stop=("bc",)) == [Text("a"), Finish("stop")]
-
-
-def ended_by(text: str, *, goes_on: bool = True, **sampling: Any) -> Call:
-    """A chat whose last message is the assistant's."""
-    messages = (Message(role="user", content="hi"), Message(role="assistant", content=text))
-    return structs.replace(chat(sampling=Sampling(**sampling)), messages=messages, goes_on=goes_on)
 
 
 @pytest.mark.parametrize("repeated", ["", "Answer:\n"])
