@@ -95,7 +95,13 @@ def test_every_sampler_is_read_and_checked(kind: str, name: str) -> None:
         ({"structured_outputs": {"choice": ["a"]}}, {"type": "regex", "regex": "a"}, Feature.GRAMMAR),
         ({"structured_outputs": {"grammar": GBNF}}, {"type": "grammar", "grammar": GBNF}, Feature.GRAMMAR),
         (
-            {"structured_outputs": {"json_object": True, "disable_any_whitespace": True}},
+            {
+                "structured_outputs": {
+                    "json_object": True,
+                    "disable_any_whitespace": False,
+                    "disable_fallback": True,
+                }
+            },
             {"type": "json_object"},
             Feature.SCHEMA,
         ),
@@ -166,6 +172,10 @@ def test_a_wrong_form_is_refused_by_name(kind: str, fields: dict[str, Any], para
         (
             {"structured_outputs": {"json": SCHEMA, "disable_additional_properties": True}},
             "structured_outputs.disable_additional_properties",
+        ),
+        (
+            {"structured_outputs": {"json": SCHEMA, "disable_any_whitespace": True}},
+            "structured_outputs.disable_any_whitespace",
         ),
         ({"structured_outputs": {"regex": "a", "sideways": 1}}, "structured_outputs"),
     ],

@@ -63,7 +63,7 @@ class StructuredOutputs(Struct, frozen=True, forbid_unknown_fields=True):
     structural_tag: Any = None
     whitespace_pattern: Any = None
     disable_additional_properties: Any = None
-    disable_any_whitespace: bool | None = None
+    disable_any_whitespace: Any = None
     disable_fallback: bool | None = None
 
 

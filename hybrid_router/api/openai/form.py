@@ -31,7 +31,12 @@ _WITHIN = ("json", "regex", "choice", "grammar")  # fields of `structured_output
 _SYNTAX = re.compile(r"[\\.^$|?*+()\[\]{}]")
 # They change what a form allows, or when it begins to hold.
 _CHANGES = ("guided_whitespace_pattern", "grammar_lazy", "grammar_triggers")
-_CHANGES_WITHIN = ("structural_tag", "whitespace_pattern", "disable_additional_properties")
+_CHANGES_WITHIN = (
+    "structural_tag",
+    "whitespace_pattern",
+    "disable_additional_properties",
+    "disable_any_whitespace",
+)
 
 
 def wanted(body: CommonBody, *, with_tools: bool = False) -> dict[str, Any] | None:
