@@ -142,7 +142,7 @@ def test_a_form_has_many_names(
         ({"guided_json": '{"a":' * 9999 + "{}" + "}" * 9999}, "guided_json"),
         ({"guided_choice": []}, "guided_choice"),
         ({"guided_choice": [""]}, "guided_choice[0]"),
-        ({"guided_choice": ["a" * 3000, "b" * 1095]}, "guided_choice"),
+        ({"guided_choice": ["a" * 3000, "b" * 1096]}, "guided_choice"),
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs.choice"),
         ({"structured_outputs": {"json": "x"}}, "structured_outputs.json"),
         (
@@ -197,6 +197,14 @@ def test_harmless_values_beside_a_form_are_fine(kind: str) -> None:
     assert (call.response_format, call.extra) == ({"type": "regex", "regex": "a"}, {})
     assert read(kind, structured_outputs={}).response_format is None
     assert read(kind, cache_prompt=False).extra == {"cache_prompt": False}
+
+
+@pytest.mark.parametrize("choices", [["a" * 4096], ["a" * 3000, "b" * 1095]])
+def test_choices_may_fill_their_room(choices: list[str]) -> None:
+    """All of it; only what separates them counts beside them."""
+    form = read("chat", guided_choice=choices).response_format
+
+    assert form == {"type": "regex", "regex": "|".join(choices)}
 
 
 def test_two_forms_are_named_both() -> None:

@@ -118,7 +118,8 @@ def _read_schema(name: str, text: str) -> dict[str, Any]:
 
 def _one_of(name: str, choices: list[str]) -> str:
     """The pattern of an answer that is one of `choices`, as it stands."""
-    if sum(map(len, choices)) + len(choices) > MOST_CHOICE_CHARACTERS:
+    between_count = len(choices) - 1
+    if sum(map(len, choices)) + between_count > MOST_CHOICE_CHARACTERS:
         raise CallRefused(f"{name}: {MOST_CHOICE_CHARACTERS} characters are accepted in all", param=name)
     return "|".join(_SYNTAX.sub(r"\\\g<0>", choice) for choice in choices)
 
