@@ -59,7 +59,7 @@ async def run(backend: Backend, call: Call, step: Step, kinds: Iterable[str]) ->
 
     Raises:
         RedactionImpossible: before anything has left.
-        PrefillRefused: `call.written` ends within something that is redacted.
+        PrefillRefused: what the answer begins with ends within something that is redacted.
     """
     asked, restorer = redacted(call, kinds)
     async with aclosing(backend.run(asked, step)) as batches:
@@ -75,7 +75,7 @@ def redacted(call: Call, kinds: Iterable[str]) -> tuple[Call, Restorer]:
 
     Raises:
         RedactionImpossible: it holds what cannot be searched or replaced.
-        PrefillRefused: `written` ends within something that is redacted.
+        PrefillRefused: what the answer begins with ends within something that is redacted.
     """
     search = _Search(finder(kinds_of(kinds)))
     try:
@@ -87,7 +87,7 @@ def redacted(call: Call, kinds: Iterable[str]) -> tuple[Call, Restorer]:
         raise RedactionImpossible("the call holds too much to be searched") from error
     except UnicodeEncodeError as error:
         raise RedactionImpossible("the call holds what is no Unicode") from error
-    _check_written(call.written, values)
+    _check_begun(call.messages[-1].text if call.goes_on else call.written, values)
     _check_stops(without.sampling.stop, values)
     form = call.response_format
     return without, Restorer(values.by_name, json_text=form is not None and form.get("type") != "text")
@@ -342,16 +342,16 @@ def _json(value: Any, change: Change, name: str = "", depth: int = 0) -> Any:
             return value if result == written else result
 
 
-def _check_written(written: str, values: _Values) -> None:
+def _check_begun(begun: str, values: _Values) -> None:
     """Nobody goes on in the middle of a value: its first half would leave.
 
     Raises:
-        PrefillRefused: `written` ends within one.
+        PrefillRefused: the beginning of the answer ends within one.
     """
     for value in values.by_name.values():
-        for count in range(_TELLING_CHARS, min(len(value) - 1, len(written)) + 1):
-            if written.endswith(value[:count]):
-                raise PrefillRefused("the answer broke off within something that is redacted")
+        for count in range(_TELLING_CHARS, min(len(value) - 1, len(begun)) + 1):
+            if begun.endswith(value[:count]):
+                raise PrefillRefused("what the answer begins with ends within something that is redacted")
 
 
 def _check_stops(stops: tuple[str, ...], values: _Values) -> None:

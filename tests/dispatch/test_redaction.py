@@ -262,6 +262,18 @@ def test_an_answer_that_broke_off_within_a_value_is_not_gone_on_with(cut: str) -
         redacted(saying(f"who? {JANE}", written=f"It is {cut}"), ALL)
 
 
+@pytest.mark.parametrize("cut", [JANE[:-1], JANE[:4]])
+def test_what_the_client_began_is_not_gone_on_with_there_either(cut: str) -> None:
+    """Its last message is the beginning of the answer, and is checked as one; a whole address may stand."""
+    begun = Message(role="assistant", content=f"It is {cut}")
+    asked = saying("x", messages=(*saying(f"who? {JANE}").messages, begun), goes_on=True)
+    whole = replace(asked, messages=(asked.messages[0], replace(begun, content=f"It is {JANE}")))
+
+    with pytest.raises(PrefillRefused):
+        redacted(asked, ALL)
+    assert redacted(whole, ALL)[0].messages[-1].text == "It is <EMAIL_1>"
+
+
 def test_what_is_out_goes_on_with_the_same_placeholders() -> None:
     """The client has the value, the cloud its placeholder, whichever step wrote it."""
     call, restorer = redacted(saying(f"who? {JANE} or {JOE}", written=f"Not {JOE} but"), ALL)
