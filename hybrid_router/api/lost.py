@@ -32,14 +32,17 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(  # another server's address â†
 
 
 def advice(path: str, host: str, known: Collection[str]) -> str:
-    """What a client is told that asked for `path`; `known` are the addresses that there are."""
+    """What a client is told that asked for `path`; `known` are the addresses that there are.
+
+    Whether the client speaks TLS to a proxy in front of this router is not known here.
+    """
     asked = path.rstrip("/")
     if asked in _ELSEWHERE:
         return f"{asked} is not offered here: {_ELSEWHERE[asked]}"
     if asked in known:
         return f"did you mean {asked}, without the slash at its end?"
     if asked.startswith(_BASE * 2) and asked.removeprefix(_BASE) in known:
-        return f"did you mean {asked.removeprefix(_BASE)}? set the base URL to http://{host}, without {_BASE}"
+        return f"did you mean {asked.removeprefix(_BASE)}? let the base URL end with {host}, without {_BASE}"
     if _BASE + asked in known:
-        return f"did you mean {_BASE}{asked}? set the base URL to http://{host}{_BASE}"
+        return f"did you mean {_BASE}{asked}? let the base URL end with {host}{_BASE}"
     return _NOTHING

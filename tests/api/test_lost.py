@@ -23,12 +23,13 @@ async def port() -> AsyncGenerator[int]:
 
 @pytest.mark.parametrize("path", [path for path in sorted(KNOWN) if path.startswith("/v1/")])
 def test_a_missing_base_is_told(path: str) -> None:
-    """Each address without its /v1 (and /v1 twice) says which was meant and what the base URL should be."""
+    """Each address without its /v1 (and /v1 twice) says which was meant and how the base URL should
+    end, be it http or https."""
     short = path.removeprefix("/v1")
     if short not in KNOWN:
-        assert advice(short, HOST, KNOWN) == f"did you mean {path}? set the base URL to http://{HOST}/v1"
+        assert advice(short, HOST, KNOWN) == f"did you mean {path}? let the base URL end with {HOST}/v1"
     assert advice(f"/v1{path}", HOST, KNOWN) == (
-        f"did you mean {path}? set the base URL to http://{HOST}, without /v1"
+        f"did you mean {path}? let the base URL end with {HOST}, without /v1"
     )
     assert advice(f"{path}/", HOST, KNOWN) == f"did you mean {path}, without the slash at its end?"
 
@@ -67,4 +68,4 @@ async def test_the_reply_is_an_error_object(port: int) -> None:
     reply = await exchange(port, raw)
 
     assert (reply.status, reply.error["code"]) == (404, "not_found")
-    assert reply.error["message"].endswith(f"set the base URL to http://localhost:{port}/v1")
+    assert reply.error["message"].endswith(f"let the base URL end with localhost:{port}/v1")
