@@ -133,9 +133,15 @@ class Speeds:
             if row.first_event_s is None and row.step == step
         )
 
-    def ended(self, row: Attempt, *, local: bool) -> None:
-        """An attempt is over: learn from it.  One that was never begun is fine."""
+    def ended(self, row: Attempt, *, local: bool, parallel: int | None = None) -> None:
+        """An attempt is over: learn from it.  One that was never begun is fine.
+
+        Args:
+            parallel: see `Load`; where the model was loaded for it, this shows only now.
+        """
         _, began = self._running.pop(id(row), (row, NOTHING))
+        if parallel is not None and row.depth > parallel:
+            row.depth, began = parallel, replace(began, queued=True)
         step, now_s = row.step, self._wall()
         known = self.by_step.get(step)
         if known is not None and known.sample_count > _ENOUGH_COUNT and 0 <= now_s - known.at_s < _SOON_S:

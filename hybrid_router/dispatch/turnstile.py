@@ -126,12 +126,12 @@ class Turnstile:
             step.backend, step.model, time.monotonic(), error, cancelled=given_up, began_s=row.started_s
         )
         self._end_retry()
-        local = self._backends[step.backend].local
-        if not local:
+        backend = self._backends[step.backend]
+        if not backend.local:
             if not given_up:
                 knowledge.network.note(step.backend, error)
             row.neurons = knowledge.meter.settle(call, row, error)
-        knowledge.speeds.ended(row, local=local)
+        knowledge.speeds.ended(row, local=backend.local, parallel=backend.load(step.model).parallel)
         if row.outcome == "answered" and row.usage is not None:
             knowledge.affinity.note(call, step.name, row.usage)
 

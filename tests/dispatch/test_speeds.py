@@ -13,7 +13,7 @@ from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.event import Usage
 from hybrid_router.dispatch.record import Attempt
 from hybrid_router.dispatch.speeds import Began, Speeds, sample
-from hybrid_router.routing.speed import Sample, Speed, predicted
+from hybrid_router.routing.speed import Sample, Speed, bucket, predicted
 
 STEP = "local/m"
 
@@ -167,6 +167,19 @@ def test_an_attempt_teaches_when_it_ends() -> None:
     speed = speeds.by_step[STEP]
     assert speed.sample_count == pytest.approx(3, rel=0.05)
     assert predicted(speed, IDLE, 100, 0, 10).first_token_s == pytest.approx(0.5, rel=0.1)
+
+
+def test_how_many_go_together_may_show_only_at_the_end() -> None:
+    """Five that waited for a model to load cannot have run together where it has room for two."""
+    speeds = Speeds(None, Wall())
+    rows = [answered() for _ in range(5)]
+    for count, row in enumerate(rows):
+        speeds.began(row, Load(running_count=count, loading=True), 100, None)
+    for row in rows:
+        speeds.ended(row, local=True, parallel=2)
+
+    assert [row.depth for row in rows] == [1, 2, 2, 2, 2]
+    assert set(speeds.by_step[STEP].paces) == {bucket(1), bucket(2)}
 
 
 def test_an_attempt_that_never_began_teaches_all_the_same() -> None:
