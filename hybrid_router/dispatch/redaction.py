@@ -87,7 +87,7 @@ def redacted(call: Call, kinds: Iterable[str]) -> tuple[Call, Restorer]:
         raise RedactionImpossible("the call holds too much to be searched") from error
     except UnicodeEncodeError as error:
         raise RedactionImpossible("the call holds what is no Unicode") from error
-    _check_begun(call.messages[-1].text if call.goes_on else call.written, values)
+    _check_begun((call.messages[-1].text if call.goes_on else "") + call.written, values)
     _check_stops(without.sampling.stop, values)
     form = call.response_format
     return without, Restorer(values.by_name, json_text=form is not None and form.get("type") != "text")

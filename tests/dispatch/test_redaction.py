@@ -262,6 +262,9 @@ def test_an_answer_that_broke_off_within_a_value_is_not_gone_on_with(cut: str) -
         redacted(saying(f"who? {JANE}", written=f"It is {cut}"), ALL)
 
 
+BEGUN = Message(role="assistant", content="It is ")
+
+
 @pytest.mark.parametrize("cut", [JANE[:-1], JANE[:4]])
 def test_what_the_client_began_is_not_gone_on_with_there_either(cut: str) -> None:
     """Its last message is the beginning of the answer, and is checked as one; a whole address may stand."""
@@ -271,6 +274,8 @@ def test_what_the_client_began_is_not_gone_on_with_there_either(cut: str) -> Non
 
     with pytest.raises(PrefillRefused):
         redacted(asked, ALL)
+    with pytest.raises(PrefillRefused):
+        redacted(replace(asked, messages=(*asked.messages[:1], BEGUN), written=cut), ALL)
     assert redacted(whole, ALL)[0].messages[-1].text == "It is <EMAIL_1>"
 
 
