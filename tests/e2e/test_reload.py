@@ -362,11 +362,15 @@ def test_systemd_hears_of_a_reload(manifest: Path, emulator: Emulator, tmp_path:
             assert "the last reload failed" in last
 
 
-def in_a_terminal(folder: Path, nohup: str = "") -> tuple[subprocess.Popen[bytes], int]:
-    """A service that a terminal of its own controls, once it is ready; and the terminal."""
+def in_a_terminal(folder: Path, hangup: str = "SIG_DFL") -> tuple[subprocess.Popen[bytes], int]:
+    """A service that a terminal of its own controls, once it is ready; and the terminal.
+
+    `hangup`: what SIGHUP does to it at first, whatever it does to these tests.
+    """
     terminal, inner = pty.openpty()
     code = (
-        f"import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {nohup}"
+        "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        f"signal.signal(signal.SIGHUP, signal.{hangup});"
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
     with (folder / "out").open("wb") as out:
@@ -398,7 +402,7 @@ def test_a_closed_terminal_ends_it(manifest: Path, emulator: Emulator, tmp_path:
 def test_nohup_keeps_it_when_its_terminal_goes(manifest: Path, emulator: Emulator, tmp_path: Path) -> None:
     """Who said that a hangup is to be ignored has a router that goes on."""
     (tmp_path / "router.yaml").write_text(policy(manifest, emulator.base_url, preload=False))
-    process, terminal = in_a_terminal(tmp_path, "signal.signal(signal.SIGHUP, signal.SIG_IGN);")
+    process, terminal = in_a_terminal(tmp_path, "SIG_IGN")
     try:
         os.close(terminal)
         eventually(lambda: '"event":"reloaded"' in (tmp_path / "out").read_text(), "it heard the signal")
