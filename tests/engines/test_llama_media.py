@@ -36,6 +36,8 @@ from hybrid_router.engines.task import Keeping, Output, Refused, Settings, Task
 
 KINDS = ("mlp", "gemma3", "qwen2vl_merger")
 SCORED = Sampling(temperature=0, max_tokens=4)
+# Log probabilities of the same prompt differ by what f16 cells and the order of sums do; those of another by more.
+SAME, OTHER = 0.01, 0.02
 ASKS = TextPart("what is this in the picture here")
 
 
@@ -186,8 +188,8 @@ def test_the_picture_decides_what_is_said(asked: Asked) -> None:
     """The same one brings the same numbers, computed or found; another one others."""
     blue, red, again = (asked.say(ASKS, image(colour)) for colour in ("blue", "red", "blue"))
 
-    assert asked.scores(blue) == pytest.approx(asked.scores(again), abs=1e-3)
-    assert asked.scores(blue) != pytest.approx(asked.scores(red), abs=1e-3)
+    assert asked.scores(blue) == pytest.approx(asked.scores(again), abs=SAME)
+    assert asked.scores(blue) != pytest.approx(asked.scores(red), abs=OTHER)
     assert asked.usage(again).cached_tokens == asked.usage(again).prompt_tokens - 1
 
 
@@ -199,9 +201,9 @@ def test_order_and_place_of_pictures_matter(asked: Asked) -> None:
     prompts = ((blue, ASKS, red), (red, ASKS, blue), (ASKS, blue, red))
     first, second, third = (asked.scores(asked.say(*parts)) for parts in prompts)
 
-    assert first != pytest.approx(second, abs=1e-3)
-    assert first != pytest.approx(third, abs=1e-3)
-    assert second != pytest.approx(third, abs=1e-3)
+    assert first != pytest.approx(second, abs=OTHER)
+    assert first != pytest.approx(third, abs=OTHER)
+    assert second != pytest.approx(third, abs=OTHER)
 
 
 @every_kind
@@ -277,7 +279,7 @@ def test_choices_share_one_picture(asked: Asked) -> None:
 
     assert len(encoded) == 2
     assert asked.usage(both).prompt_tokens == asked.usage(alone).prompt_tokens
-    assert asked.scores(both, 0) == pytest.approx(asked.scores(both, 1), abs=1e-3)
+    assert asked.scores(both, 0) == pytest.approx(asked.scores(both, 1), abs=SAME)
 
 
 def test_calls_that_show_the_same_wait_for_the_first(asked: Asked) -> None:
@@ -457,9 +459,9 @@ def test_pictures_survive_on_disk(files: Callable[[str], Files], kind: str, tmp_
     engine.close()
 
     assert again.usage(found).cached_tokens == again.usage(found).prompt_tokens - 1
-    assert again.scores(found) == pytest.approx(asked.scores(public), abs=1e-3)
+    assert again.scores(found) == pytest.approx(asked.scores(public), abs=SAME)
     assert again.usage(lost).cached_tokens < 32
-    assert again.scores(lost) == pytest.approx(asked.scores(private), abs=1e-3)
+    assert again.scores(lost) == pytest.approx(asked.scores(private), abs=SAME)
 
 
 @pytest.mark.parametrize("asked", ["ultravox"], indirect=True)
@@ -468,8 +470,8 @@ def test_sound_is_heard(asked: Asked) -> None:
     assert Feature.AUDIO in asked.engine.opened().can
     low, high, again = (asked.say(ASKS, sound(pitch)) for pitch in (300, 900, 300))
 
-    assert asked.scores(low) != pytest.approx(asked.scores(high), abs=1e-4)
-    assert asked.scores(low) == pytest.approx(asked.scores(again), abs=1e-3)
+    assert asked.scores(low) != pytest.approx(asked.scores(high), abs=OTHER)
+    assert asked.scores(low) == pytest.approx(asked.scores(again), abs=SAME)
     assert asked.usage(again).cached_tokens == asked.usage(again).prompt_tokens - 1
     assert asked.usage(low).prompt_tokens > tiny_projector.SOUND_TOKENS
     assert "takes sound, not images" in asked.no(image("blue")).message
@@ -504,8 +506,8 @@ def test_models_of_other_memories_see_too(
     engine.close()
 
     assert asked.usage(warm).cached_tokens > 0
-    assert asked.scores(warm) == pytest.approx(asked.scores(cold), abs=1e-2)
-    assert asked.scores(other) != pytest.approx(asked.scores(cold), abs=1e-2)
+    assert asked.scores(warm) == pytest.approx(asked.scores(cold), abs=SAME)
+    assert asked.scores(other) != pytest.approx(asked.scores(cold), abs=OTHER)
 
 
 @pytest.mark.model
@@ -524,7 +526,7 @@ def test_a_real_model_sees(model_settings: Settings, tmp_path: Path) -> None:
     )
     engine.close()
 
-    assert asked.scores(text) == pytest.approx(plain, abs=1e-3)
-    assert asked.scores(blue) != pytest.approx(asked.scores(red), abs=1e-3)
+    assert asked.scores(text) == pytest.approx(plain, abs=SAME)
+    assert asked.scores(blue) != pytest.approx(asked.scores(red), abs=OTHER)
     assert asked.usage(blue).prompt_tokens == asked.usage(text).prompt_tokens + 16
     assert asked.usage(again).cached_tokens == asked.usage(again).prompt_tokens - 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
+from pathlib import Path
 
 import llama_cpp as llama
 
@@ -28,11 +29,14 @@ class Adapters:
         self._handles: dict[str, object] = {}
         self._always = tuple(Adapter(file.name, file.always) for file in files if file.always)
         self._worn: tuple[Adapter, ...] = ()
+        self._stamps: dict[str, str] = {}
         for file in files:
             handle = llama.llama_adapter_lora_init(weights.handle, file.path.encode())
             if not handle:
                 raise EngineFailed(f"{file.path}: not a LoRA adapter of {weights.path}")
             self._handles[file.name] = handle
+            found = Path(file.path).stat()
+            self._stamps[file.name] = f"{found.st_size}-{found.st_mtime_ns}"
 
     def chosen(self, asked: tuple[Adapter, ...]) -> tuple[Adapter, ...]:
         """What a call wears: what it names, else what every call does.
@@ -49,6 +53,10 @@ class Adapters:
                 )
         found = asked or self._always
         return tuple(sorted((adapter for adapter in found if adapter.scale), key=lambda one: one.name))
+
+    def mark(self, chosen: tuple[Adapter, ...]) -> str:
+        """What tells cells computed with these from others: another file of the same name makes another."""
+        return "".join(f"\n{one.name}={one.scale!r} {self._stamps[one.name]}" for one in chosen)
 
     def wear(self, context: Context, chosen: tuple[Adapter, ...]) -> None:
         """Let the context compute with these from now on."""

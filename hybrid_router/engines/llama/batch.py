@@ -69,7 +69,8 @@ def decode(shares: list[Share], context: Context, slots: Slots) -> None:
     """Compute a step.  What is kept for later calls gives way if the KV cache is full.
 
     Raises:
-        DecodeFailed: the step did not work; its sequences have the cells that they had before.
+        DecodeFailed: the step did not work; its sequences have the cells that they had before, or, where
+            memory cannot be shortened, none.
     """
     entries = [entry for share in shares for entry in share.entries()]
     while True:
@@ -79,7 +80,10 @@ def decode(shares: list[Share], context: Context, slots: Slots) -> None:
             if error.no_room and slots.make_room():
                 continue
             for share in shares:
-                context.cut(share.sequence.slot or 0, share.sequence.computed_count)
+                slot = share.sequence.slot or 0
+                if not context.cut(slot, share.sequence.computed_count):
+                    context.forget(slot)  # its memory has moved on, and cannot be taken back
+                    share.sequence.computed_count = 0
             raise
         for share in shares:
             slots.keep_copy(share.sequence, share.sequence.computed_count + share.count)

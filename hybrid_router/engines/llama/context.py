@@ -94,7 +94,8 @@ class Context:
         params.n_batch = max(batch_count, params.n_seq_max, whole_count)
         # Within windows all in one go: of two, the second would be given cells of the first.
         params.n_ubatch = params.n_batch if self._window else max(min(512, params.n_batch), whole_count)
-        params.n_outputs_max = outputs_count
+        # The library sets aside outputs for every sequence, and ends the process where it may not.
+        params.n_outputs_max = max(outputs_count, params.n_seq_max) if outputs_count else 0
         params.kv_unified = True
         params.swa_full = True  # as many cells as there are tokens; they stay, see above
         params.n_threads = params.n_threads_batch = settings.threads

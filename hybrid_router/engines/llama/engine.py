@@ -18,7 +18,7 @@ from hybrid_router.engines.llama.media.blocks import BlockFailed, Blocks
 from hybrid_router.engines.llama.media.projector import Projector
 from hybrid_router.engines.llama.opening import fitted
 from hybrid_router.engines.llama.prompts import Prompts
-from hybrid_router.engines.llama.schedule import Pace, in_line
+from hybrid_router.engines.llama.schedule import Pace, catch_up, in_line
 from hybrid_router.engines.llama.scores import scored
 from hybrid_router.engines.llama.sequence import Ongoing, Sequence
 from hybrid_router.engines.llama.slots import Slots
@@ -114,6 +114,7 @@ class LlamaEngine:
             ends: list[Event] = [Finish("length", index) for index in range(ongoing.open_count)]
             return [Output(id=task.id, events=[*ends, ongoing.usage(time.monotonic())], last=True)]
         self._ongoing[task.id] = ongoing
+        catch_up(task.principal, (*self._waiting, *self._running), self._served_count)
         self._waiting += ongoing.sequences
         return []
 
@@ -175,10 +176,18 @@ class LlamaEngine:
         for sequence in list(in_line(self._waiting, self._running, self._served_count)):
             if not self._slots.free_count:
                 return
-            if not self._slots.should_wait(sequence):
+            if not self._slots.should_wait(sequence) and not self._forks_later(sequence):
                 self._waiting.remove(sequence)
                 self._slots.open(sequence)
                 self._started(sequence)
+
+    def _forks_later(self, sequence: Sequence) -> bool:
+        """Whether it is a further choice of a prompt that is being computed."""
+        if sequence.leads:
+            return False
+        before = self._ongoing[sequence.task_id].sequences[: sequence.index]
+        leader = next(one for one in reversed(before) if one.leads)
+        return leader.slot is not None and not leader.decoding
 
     def _started(self, sequence: Sequence) -> None:
         """A sequence has got its slot."""
@@ -204,6 +213,9 @@ class LlamaEngine:
         answers: list[Answer] = []
         for share in shares:
             if share.sequence.slot is None:  # another choice of its task has just failed
+                continue
+            if share.writes and not share.sequence.computed_count:
+                answers.append(self._give_up(share.sequence.task_id, f"decoding failed: {error}"))
                 continue
             alone = Share(share.sequence, share.count, 0, share.writes)
             try:
@@ -254,7 +266,10 @@ class LlamaEngine:
         said = [(sequence, before + self._first_words(sequence, entry))]
         for sibling in siblings:
             self._context.logits(entry)[:] = unrestricted
-            said.append((sibling, self._first_words(sibling, entry)))
+            told = (
+                [] if sequence.prompt_scores is None else sibling.voice.prompt_scores(sequence.prompt_scores)
+            )
+            said.append((sibling, told + self._first_words(sibling, entry)))
         return said
 
     def _siblings(self, leader: Sequence) -> list[Sequence]:

@@ -102,8 +102,7 @@ class Intake:
     def _space(self, task: Task, chosen: tuple[Adapter, ...]) -> str:
         """With whose tokens these may be shared: the same principal's, computed with the same adapters."""
         whose = "" if self._settings.keeping.everyone else task.principal
-        worn = "".join(f"\n{adapter.name}={adapter.scale:g}" for adapter in chosen)
-        return whose + worn
+        return whose + self._adapters.mark(chosen)
 
     def _voice(self, task: Task, choice: int, prompt: Prompt) -> Voice:
         parser = None if prompt.parser is None else prompt.parser(choice)

@@ -107,6 +107,17 @@ def _parts(needs: Mapping[str, int], left: int) -> dict[str, int]:
     return parts
 
 
+def catch_up(principal: str, present: Iterable[Member], served_count: Counter[str]) -> None:
+    """Have a principal who comes while others are there count as served as the least of them.
+
+    Else whoever was away would go before them until he has had as much as they had all day.
+    """
+    others = {member.principal for member in present}
+    if others and principal not in others:
+        least = min(served_count[name] for name in others)
+        served_count[principal] = max(served_count[principal], least)
+
+
 def in_line(waiting: Iterable[M], running: Iterable[Member], served_count: Mapping[str, int]) -> Iterator[M]:
     """Who may begin, first come first served within a principal.
 

@@ -17,7 +17,6 @@ from hybrid_router.engines.llama.sequence import Sequence
 
 # Fewer tokens are computed sooner than waited for, moved or stored.
 _WORTH_COUNT = 32
-_MOST_EVICTED = 4  # to bring one back
 _MOST_MOVED_BYTES = 128 << 20  # at a time: whoever begins waits for it, some 20 ms
 _STATE_OVERHEAD_BYTES = 1 << 16  # its tokens, and what it is found by
 # Tokens that templates write to begin an answer: a prompt that repeats the conversation has others there.
@@ -154,7 +153,7 @@ class Slots:
         return True
 
     def _crowd(self, but: int | None) -> list[int]:
-        """The retained sequences with cells that no other has, the one used last first."""
+        """The retained sequences whose cells are mostly theirs alone, the one used last first."""
         if not self._context.parts_restore:
             return []
         used: dict[str, Radix[int]] = {}
@@ -165,7 +164,9 @@ class Slots:
             index = used.setdefault(retained.space, Radix())
             others_count = index.count
             index.insert(slot, retained.tokens)
-            if slot != but and index.count - others_count >= _WORTH_COUNT:
+            own_count = index.count - others_count
+            # Brought back it would not share any more, so it stays if most of it is others' too.
+            if slot != but and own_count >= max(_WORTH_COUNT, len(retained.tokens) // 2):
                 crowd.append(slot)
         return crowd
 
@@ -187,6 +188,12 @@ class Slots:
     def _index(self, space: str) -> Radix[int]:
         return self._indexes.setdefault(space, Radix())
 
+    def _unlist(self, space: str, slot: int) -> None:
+        index = self._indexes[space]
+        index.remove(slot)
+        if not len(index):  # calls may name any number of spaces
+            del self._indexes[space]
+
     def _take_slot(self, but: int | None) -> int:
         """A free slot; `but` is not taken away for it."""
         if not self._free:
@@ -204,13 +211,11 @@ class Slots:
         if fetched is None:
             return 0
         tokens, state = fetched
-        for _ in range(_MOST_EVICTED):
-            if self._context.restore(slot, state):
-                break
-            if not self.make_room():
-                return 0
-        else:
-            self._kept.drop(key)  # it is not for want of room
+        while not self._context.restore(slot, state):
+            if self.make_room():
+                continue
+            if not self._live:  # nor is it for want of room
+                self._kept.drop(key)
             return 0
         if found_count < len(tokens) and not self._context.cut(slot, found_count):
             self._context.forget(slot)
@@ -243,25 +248,31 @@ class Slots:
             return
         copy = self._take_slot(but=None)
         self._context.share(slot, copy, computed_count)
-        index.insert(copy, tokens)
-        self._retained[copy] = _Retained(sequence.space, tokens, sequence.private)
+        self._retain(copy, sequence, tokens)
 
-    def close(self, sequence: Sequence, *, keep: bool = True) -> None:
+    def _retain(self, slot: int, sequence: Sequence, tokens: list[int]) -> None:
+        self._index(sequence.space).insert(slot, tokens)
+        self._retained[slot] = _Retained(sequence.space, tokens, sequence.private)
+
+    def close(self, sequence: Sequence) -> None:
         """Take a sequence's slot back.  Its cells are kept for the next call if they may be of use."""
         slot = sequence.slot
         if slot is None:
             return
         sequence.slot = None
         del self._live[slot]
-        index = self._index(sequence.space)
-        index.remove(slot)
+        self._unlist(sequence.space, slot)
         tokens = sequence.tokens[: sequence.computed_count]
-        if not keep or len(tokens) < _WORTH_COUNT or self._is_covered(index, tokens, sequence):
+        # Of a step that failed half way there may be cells beyond them, which a stored state must not have.
+        if len(tokens) < _WORTH_COUNT or not self._context.cut(slot, len(tokens)):
+            self._free_slot(slot)
+            return
+        index = self._index(sequence.space)
+        if self._is_covered(index, tokens, sequence):
             self._free_slot(slot)
             return
         self._drop_beginnings(index, tokens, sequence)
-        index.insert(slot, tokens)
-        self._retained[slot] = _Retained(sequence.space, tokens, sequence.private)
+        self._retain(slot, sequence, tokens)
 
     def _is_covered(self, index: Radix[int], tokens: list[int], sequence: Sequence) -> bool:
         """Whether a retained sequence has all of `tokens`, and outlives this process if `sequence` would."""
@@ -291,7 +302,7 @@ class Slots:
 
     def _forget(self, slot: int) -> None:
         """Let a retained sequence go."""
-        self._index(self._retained.pop(slot).space).remove(slot)
+        self._unlist(self._retained.pop(slot).space, slot)
         self._free_slot(slot)
 
     def _free_slot(self, slot: int) -> None:
@@ -301,8 +312,12 @@ class Slots:
     def _evict(self, slot: int) -> None:
         """Move a retained sequence out of the KV cache."""
         retained = self._retained[slot]
-        self._kept.put(retained.space, retained.tokens, self._context.state(slot), private=retained.private)
+        self._put(slot, retained)
         self._forget(slot)
+
+    def _put(self, slot: int, retained: _Retained) -> None:
+        state = self._context.state(slot)
+        self._kept.put(retained.space, retained.tokens, state, private=retained.private, saved=retained.saved)
 
     def make_room(self) -> bool:
         """Move the sequence that was used longest ago out of the KV cache.  Returns whether there was one."""
@@ -315,17 +330,23 @@ class Slots:
         """Write one sequence to disk, if any is to be.  Returns whether one was written."""
         if not self._on_disk:
             return False
-        for slot, retained in self._retained.items():
-            if not retained.saved and not retained.private:
-                retained.saved = True
-                self._kept.put(retained.space, retained.tokens, self._context.state(slot), private=False)
-                return self._kept.save_one()
-        return self._kept.save_one()
+        if self._kept.save_one():  # first what leaves memory when more comes
+            return True
+        return any(self._saved(slot, retained) for slot, retained in reversed(self._retained.items()))
+
+    def _saved(self, slot: int, retained: _Retained) -> bool:
+        """Write a retained sequence to disk.  Returns whether it was to be."""
+        if retained.saved or retained.private:
+            return False
+        self._put(slot, retained)
+        retained.saved = True
+        self._kept.save_one()
+        return True
 
     def save_all(self, until_s: float) -> None:
-        """Write what is left to disk, until the monotonic clock says `until_s`."""
+        """Write what is left to disk, what was used last first, until the monotonic clock says `until_s`."""
         if self._on_disk:
             for slot, retained in reversed(self._retained.items()):
-                if not retained.saved and not retained.private:
-                    self._kept.put(retained.space, retained.tokens, self._context.state(slot), private=False)
+                if self._kept.saves(self._context.state_bytes(slot), until_s):
+                    self._saved(slot, retained)
         self._kept.close(until_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from ctypes import ArgumentError
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from hybrid_router.engines.llama.media.projector import EncodingFailed, Vectors
 
 # Whose, and of what.
 Key: TypeAlias = tuple[str, bytes]
+_FAILURES = (ValueError, TypeError, RuntimeError, LookupError, MemoryError, OSError, ArgumentError)
 _KEPT_BYTES = 64 * 2**20  # of vectors that nobody waits for: the same picture behind another text
 
 
@@ -94,6 +96,8 @@ class Encoder:
                 self._done.put((key, self._encode(block)))
             except EncodingFailed as error:
                 self._done.put((key, error))
+            except _FAILURES as error:  # or whoever waits would wait for ever
+                self._done.put((key, EncodingFailed(str(error))))
             del job, block  # frees what nobody else holds, now
 
     def close(self, timeout_s: float) -> bool:

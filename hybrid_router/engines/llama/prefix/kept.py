@@ -31,10 +31,18 @@ class Kept:
         self._clock = clock
         self._rate = _FIRST_RATE
 
-    def put(self, space: str, tokens: Sequence[int], state: bytes, *, private: bool) -> bool:
-        """Keep a state in memory; `save_one` brings it to disk, unless it is private.  Returns whether
-        there was room."""
-        return self._ram.put(space, tokens, state, private=private) is not None
+    def put(
+        self, space: str, tokens: Sequence[int], state: bytes, *, private: bool, saved: bool = False
+    ) -> bool:
+        """Keep a state in memory; `save_one` brings it to disk, unless it is private or `saved` already.
+
+        What is too large for the memory goes to disk at once.  Returns whether it is kept.
+        """
+        if self._ram.put(space, tokens, state, private=private, settled=saved) is not None:
+            return True
+        if self._disk is None or private or saved:
+            return saved
+        return self._disk.put(space, tokens, state, private=False)
 
     @property
     def free_bytes(self) -> int:
@@ -72,6 +80,10 @@ class Kept:
         """How many states are to be saved."""
         return 0 if self._disk is None else len(self._ram.unsettled())
 
+    def saves(self, size_bytes: int, until_s: float) -> bool:
+        """Whether so much can be written before `until_s` of the clock, by what was written so far."""
+        return self._clock() + size_bytes / self._rate < until_s
+
     def save_one(self) -> bool:
         """Save the state that was used last of those that are to be saved.  Returns whether there was one."""
         waiting = [] if self._disk is None else self._ram.unsettled()
@@ -84,7 +96,7 @@ class Kept:
         if self._disk is None:
             return
         for key, entry in self._ram.unsettled():
-            if self._clock() + entry.size_bytes / self._rate < until_s:
+            if self.saves(entry.size_bytes, until_s):
                 self._save(key, entry)
         self._disk.close()
         self._disk = None

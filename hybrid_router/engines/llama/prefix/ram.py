@@ -54,8 +54,10 @@ class States:
     def __contains__(self, key: object) -> bool:
         return key in self._entries
 
-    def put(self, space: str, tokens: Sequence[int], state: bytes, *, private: bool) -> int | None:
-        """Keep a state.
+    def put(
+        self, space: str, tokens: Sequence[int], state: bytes, *, private: bool, settled: bool = False
+    ) -> int | None:
+        """Keep a state.  `settled`: nothing is to be saved of it.
 
         Returns:
             The key of the entry that holds these tokens, which may be an older and longer one; None: it is
@@ -72,7 +74,10 @@ class States:
         for key in self._spaces.covered(space, tokens):
             if self._entries[key].private or not private:
                 self.drop(key)
-        return self._add(space, tokens, Entry(state, private, size_bytes, self._clock(), settled=private))
+        return self._add(space, tokens, self._entry(state, size_bytes, private=private, settled=settled))
+
+    def _entry(self, state: bytes, size_bytes: int, *, private: bool, settled: bool) -> Entry:
+        return Entry(state, private, size_bytes, self._clock(), settled or private)
 
     @property
     def free_bytes(self) -> int:
