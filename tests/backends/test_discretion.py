@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_router.backends.discretion import QUOTED, without_prompt
+from hybrid_router.backends.discretion import QUOTED, prompt_of, without_prompt
+from hybrid_router.core.call import AudioPart, Call, FilePart, ImagePart, Message, Operation, Part, TextPart
 
 WHERE = "status 500, code 8005"
 
@@ -35,6 +39,32 @@ def test_a_short_prompt_is_found_whole() -> None:
 def test_a_huge_prompt_is_not_searched() -> None:
     """That would take too long; the words are left out."""
     assert without_prompt(f"{WHERE}: too long", "x" * 100_001) == f"{WHERE}: {QUOTED}"
+
+
+BASE64 = base64.b64encode(hashlib.shake_256(b"a picture").digest(90_000)).decode()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        ImagePart({"url": f"data:image/png;base64,{BASE64}"}),
+        AudioPart({"data": BASE64, "format": "wav"}),
+        FilePart({"file_data": f"data:application/pdf;base64,{BASE64}", "filename": "a.pdf"}),
+    ],
+)
+def test_what_is_no_text_is_not_quoted_either(part: Part) -> None:
+    """Neither from its beginning nor up to its end; of which kind it is may be said."""
+    content: list[Part] = [TextPart("what is this?"), part]
+    call = Call(
+        id="c", operation=Operation.CHAT, alias="a", messages=(Message(role="user", content=content),)
+    )
+    begun = f"{WHERE}: cannot fetch 'data:image/png;base64,{BASE64[:40]}…'"
+    ended = f"{WHERE}: bad padding in …{BASE64[-40:]}"
+    named = f"{WHERE}: images of type data:image/png;base64 are not accepted"
+
+    told = [without_prompt(words, prompt_of(call)) for words in (begun, ended, named)]
+
+    assert told == [f"{WHERE}: {QUOTED}", f"{WHERE}: {QUOTED}", named]
 
 
 @given(st.text(min_size=15), st.text(), st.text(), st.data())
