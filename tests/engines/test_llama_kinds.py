@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Event, Text, Usage
 from hybrid_router.engines.llama import gguf
+from hybrid_router.engines.llama.context import Entry
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.outline import outline
 from hybrid_router.engines.llama.sequence import Sequence
@@ -205,6 +206,22 @@ def test_a_second_turn_computes_only_what_is_new(model: Model) -> None:
 
     assert second.usage.cached_tokens >= len(first.whole)
     assert third.usage.cached_tokens >= len(second.whole)
+
+
+def test_choices_are_forked_from_one_prompt(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is computed once for all of them, whatever kind of memory it is in."""
+    computed: list[Entry] = []
+    context = model.engine._context
+    decode = context.decode
+
+    def counted(entries: list[Entry]) -> None:
+        computed.extend(entries)
+        decode(entries)
+
+    monkeypatch.setattr(context, "decode", counted)
+    model.ask(text(70, 1), n=2)
+
+    assert sum(position < 70 for _, position, _, _ in computed) == 70
 
 
 def test_an_answer_is_written_anew(model: Model) -> None:

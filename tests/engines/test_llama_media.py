@@ -36,7 +36,7 @@ from hybrid_router.engines.task import Keeping, Output, Refused, Settings, Task
 
 KINDS = ("mlp", "gemma3", "qwen2vl_merger")
 SCORED = Sampling(temperature=0, max_tokens=4)
-# Log probabilities of the same prompt differ by what f16 cells and the order of sums do; those of another by more.
+# Log probabilities of the same prompt differ by what f16 cells and the order of sums do; of another by more.
 SAME, OTHER = 0.01, 0.02
 ASKS = TextPart("what is this in the picture here")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_router.core.event import Finish, Text
-from hybrid_router.engines.llama.schedule import Pace, divided, in_line
+from hybrid_router.engines.llama.schedule import Pace, catch_up, divided, in_line
 from hybrid_router.engines.llama.sequence import Sequence
 from hybrid_router.engines.llama.voice import TextStream, Voice
 from hybrid_router.engines.llama.written import tokens_of
@@ -61,6 +61,16 @@ def test_who_runs_least_is_next() -> None:
 
     assert line[0] is one
     assert line[1:] == flood
+
+
+def test_who_comes_back_is_served_as_the_least_of_those_there() -> None:
+    """Not before them until he has had what they had all day; nor does he gain by coming again."""
+    served = Counter(a=900, b=500)
+    catch_up("late", [Asking("a", 1), Asking("b", 1)], served)
+    catch_up("b", [Asking("a", 1), Asking("b", 1)], served)
+    catch_up("alone", [], served)
+
+    assert served == Counter(a=900, b=500, late=500)
 
 
 def test_of_two_that_run_nothing_the_one_served_less_is_next() -> None:

@@ -50,6 +50,25 @@ def state_of(kept: Kept, tokens: list[int], space: str = ANN) -> bytes | None:
     return None if fetched is None else fetched[1]
 
 
+def test_what_memory_cannot_hold_goes_to_disk_at_once(reopened: Callable[..., Kept]) -> None:
+    """A large prompt, or any where no memory is given; but nothing private."""
+    kept = reopened(ram_bytes=0)
+
+    assert kept.put(ANN, [1, 2], b"large", private=False)
+    assert not kept.put(ANN, [3, 4], b"secret", private=True)
+    assert state_of(kept, [1, 2, 9]) == b"large"
+    assert state_of(kept, [3, 4, 9]) is None
+
+
+def test_what_is_on_disk_already_is_not_saved_again(reopened: Callable[..., Kept]) -> None:
+    """A sequence that was saved where it was, and moves to memory later."""
+    kept = reopened()
+    kept.put(ANN, [1, 2], b"state", private=False, saved=True)
+
+    assert kept.unsaved == 0
+    assert state_of(kept, [1, 2, 9]) == b"state"
+
+
 def test_what_is_saved_is_there_after_a_restart(reopened: Callable[..., Kept]) -> None:
     """Each call of `save_one` brings one state to disk, from where it is fetched with its tokens."""
     kept = reopened()
