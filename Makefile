@@ -12,8 +12,9 @@ PLACE := $(PY) -m hybrid_router models place
 # A missing Python, or a given CMAKE_ARGS or PYTHON, makes the installer look again.
 LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CMAKE_ARGS)),,FORCE) \
 	$(if $(PYTHON),FORCE)
-# Hundreds of processes start: none is to compile everything anew.  Two workers: see tests/conftest.py.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2
+# Two files of tests at a time: much of a test is waiting.  Hundreds of processes start, and none is to
+# compile everything anew.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2 --dist loadfile
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
 
 help: ## show this list

@@ -17,26 +17,10 @@ from hybrid_router.engines.task import Settings
 
 if TYPE_CHECKING:
     from sampled import Place
-    from xdist.scheduler import LoadScopeScheduling
-
-# Whose tests start services, wait, and look at what is left: one after the other, whatever runs beside them.
-ONE_BY_ONE = ("tests/e2e/", "tests/faults/", "tests/soak/", "tests/workers/")
 
 # How long an example takes says how busy the machine is, not whether the promise holds.
 settings.register_profile("router", deadline=None)
 settings.load_profile("router")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """With `-n`: services in one worker, and every other file as a whole in whichever is free."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only `make test` needs it
-
-    class ByRoom(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return "services" if nodeid.startswith(ONE_BY_ONE) else nodeid.partition("::")[0]
-
-    return ByRoom(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture(scope="session")
