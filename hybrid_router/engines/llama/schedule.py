@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 _SLOWDOWN = 2.5
 # And never longer than this: a cancellation waits for the step's end.
 _LONGEST_STEP_S = 0.5
-_FEWEST_TOKENS = 8
+# Deep in a long prompt a token costs several of the first ones; fewer would never come to an end.
+_FEWEST_TOKENS = 4
 _MEMORY = 0.2  # how much the newest measurement counts
 
 
