@@ -84,7 +84,7 @@ def cancelling(setup: Setup) -> Section:
         notes=[
             f"{_SLOTS} slots are taken and a short call waits; then one client hangs up. Over HTTP the time "
             "holds the way there and back and the waiting call's prompt. Steps: the most of "
-            f"{len(steps)} trials in the {ENGINE}; in one step the waiting call has its first token."
+            f"{len(steps)} trials in the {ENGINE}; counted until the waiting call computes in its place."
         ],
     )
 

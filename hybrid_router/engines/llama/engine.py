@@ -105,6 +105,11 @@ class LlamaEngine:
     def busy(self) -> bool:
         return bool(self._running or self._waiting)
 
+    @property
+    def running_ids(self) -> set[int]:
+        """The tasks that have a slot."""
+        return {sequence.task_id for sequence in self._running}
+
     def begin(self, task: Task) -> list[Answer]:
         try:
             ongoing = self._intake.read(task)
