@@ -9,8 +9,10 @@ from typing import Protocol, TypeVar
 
 # While others write, a step may take this many times what it takes without a prompt to compute.
 _SLOWDOWN = 2.5
-# And never longer than this: a cancellation waits for the step's end.
-_LONGEST_STEP_S = 0.5
+# And never longer than this, alone or beside others: a cancellation waits for the step's end.
+_LONGEST_STEP_S, _LONGEST_SHARED_STEP_S = 1.0, 0.5
+# llama.cpp's attention takes fewer tokens than this one by one, which is slower for each (ggml, CPU).
+_TILE_TOKENS = 64
 # Deep in a long prompt a token costs several of the first ones; fewer would never come to an end.
 _FEWEST_TOKENS = 4
 _MEMORY = 0.2  # how much the newest measurement counts
@@ -69,9 +71,10 @@ class Pace:
         """
         if self.token_s is None or not self.token_s:
             return min(most, 64) if writers_count else most
-        room_s = _LONGEST_STEP_S
-        if writers_count:
-            room_s = min(room_s, (_SLOWDOWN - 1) * (self.expected_s(writers_count) or self.token_s))
+        if not writers_count:
+            return min(most, max(_TILE_TOKENS, int(_LONGEST_STEP_S / self.token_s)))
+        room_s = (_SLOWDOWN - 1) * (self.expected_s(writers_count) or self.token_s)
+        room_s = min(room_s, _LONGEST_SHARED_STEP_S)
         return max(_FEWEST_TOKENS, min(most, int(room_s / self.token_s)))
 
 
