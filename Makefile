@@ -66,7 +66,7 @@ clean: ## remove the virtual environment and every cache; model files stay
 .venv/.installed-run: $(INSTALLED_BY) requirements.lock $(LOOK_AGAIN)
 	@python=$$(PYTHON="$(PYTHON)" scripts/find-python) && "$$python" scripts/install.py run
 
-.venv/.installed-test: $(INSTALLED_BY) requirements.lock requirements-test.lock $(LOOK_AGAIN)
+.venv/.installed-test: $(INSTALLED_BY) requirements.lock requirements-test.lock requirements-test-models.lock $(LOOK_AGAIN)
 	@python=$$(PYTHON="$(PYTHON)" scripts/find-python) && "$$python" scripts/install.py test
 
 FORCE:

@@ -27,7 +27,8 @@ from bench.routing_report import Block
 from hybrid_router.engines.llama.constraint import Constraints, FormConstraint
 from hybrid_router.engines.llama.seams import Form
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Offload, TaskRefused
+from hybrid_router.engines.settings import Offload
+from hybrid_router.engines.task import TaskRefused
 
 _MODEL = Path("models/SmolLM2-135M-Instruct.Q4_1.gguf")
 _SCHEMAS_COUNT = 300

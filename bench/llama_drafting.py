@@ -15,7 +15,8 @@ from bench.processes import BenchError
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
-from hybrid_router.engines.task import Drafting, Output, Settings, Task
+from hybrid_router.engines.settings import Drafting, LlamaSettings
+from hybrid_router.engines.task import Output, Task
 
 _OFF, _LOOKED_UP, _SHALLOW, _OWN = "off", "look-up", "first 10 layers", "itself"
 _GUESSES, _CONTEXT, _LAYERS = 8, 1024, 10
@@ -84,8 +85,8 @@ def _engines(setup: Setup) -> Iterator[dict[str, LlamaEngine]]:
         yield found
 
 
-def _settings(setup: Setup, chosen: Drafting) -> Settings:
-    return Settings(
+def _settings(setup: Setup, chosen: Drafting) -> LlamaSettings:
+    return LlamaSettings(
         path=str(setup.path),
         context=_CONTEXT,
         parallel=1,

@@ -12,7 +12,8 @@ from bench.llama_asks import Ask, Opening, Told, serve
 from hybrid_router.core.call import Message, Operation, Sampling
 from hybrid_router.core.event import Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
-from hybrid_router.engines.task import Answer, Output, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Answer, Output, Task
 
 _PREFILL_CHUNK = 256  # as in the service
 
@@ -35,7 +36,7 @@ def main(opening: Opening) -> None:
 def opened(opening: Opening) -> LlamaEngine:
     """The engine, as the service's child opens it."""
     return LlamaEngine(
-        Settings(
+        LlamaSettings(
             path=opening.path,
             context=opening.context,
             parallel=opening.parallel,

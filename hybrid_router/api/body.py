@@ -32,7 +32,7 @@ async def read(request: web.Request) -> bytes:
     timeout_s = server.body_timeout
     try:
         async with asyncio.timeout(timeout_s):
-            await _invite(request)
+            await invite(request)
             return await _gather(request, limit_bytes)
     except TimeoutError:
         raise BodyTimeout(f"the body did not arrive within {duration_text(timeout_s)}") from None
@@ -51,7 +51,7 @@ async def _gather(request: web.Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def _invite(request: web.Request) -> None:
+async def invite(request: web.Request) -> None:
     """Tell a client that asked first to send its body.  Only now: guard and limits have had their say."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from hybrid_router.api import responses
 from hybrid_router.api.answers import UNTOLD, Ended
-from hybrid_router.api.event_stream import ClientStalled, EventStream
+from hybrid_router.api.event_stream import EVENTS_TYPE, ClientStalled, EventStream
 from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, ON_CALL
 from hybrid_router.api.generation import CURRENT, Generation
 from hybrid_router.core.call import Call
@@ -46,28 +46,42 @@ class Chunks(Protocol):
         ...
 
 
-async def plain(request: web.Request, call: Call, encode: Callable[[Batch], bytes]) -> web.StreamResponse:
+async def plain(
+    request: web.Request,
+    call: Call,
+    encode: Callable[[Batch], bytes],
+    content_type: str = responses.JSON,
+) -> web.StreamResponse:
     """Answer with one document."""
     with _Told(request, call) as (generation, record, ended):
         async with aclosing(generation.answers.run(call, record)) as batches:
             events = await _or_goodbye(request, record, ended, _all(batches))
-        response = responses.document(encode(events))
+        response = responses.document(encode(events), content_type=content_type)
         response.headers.update(responses.decision_headers(record))
         ended.status, ended.error = 200, None
         return response
 
 
 async def stream(
-    request: web.Request, call: Call, chunks: Chunks, in_band: Callable[[RouterError], bytes]
+    request: web.Request,
+    call: Call,
+    chunks: Chunks,
+    in_band: Callable[[RouterError], bytes] | None,
+    content_type: str = EVENTS_TYPE,
 ) -> web.StreamResponse:
-    """Answer with one event after the other."""
+    """Answer with one event after the other.
+
+    Args:
+        in_band: an error as an event; None: the form has no room for one, so the connection is cut, and the
+            client sees that the answer is not whole.
+    """
     with _Told(request, call) as (generation, record, ended):
         async with aclosing(generation.answers.run(call, record)) as batches:
             first = await _or_goodbye(request, record, ended, anext(batches, None))
             if first is None:
                 raise StreamBroken("the answer ended before it began")
             stall_s = generation.server.client_stall
-            sent = EventStream(request, responses.decision_headers(record), stall_s)
+            sent = EventStream(request, responses.decision_headers(record), stall_s, content_type)
             await sent.prepare(request)
             ended.status = sent.status
             try:
@@ -86,18 +100,22 @@ async def _relay(
     first: Batch,
     batches: AsyncGenerator[Batch],
     chunks: Chunks,
-    in_band: Callable[[RouterError], bytes],
+    in_band: Callable[[RouterError], bytes] | None,
 ) -> str | None:
     """Send every batch and the end; the code of the error that took the end's place, if one did."""
     try:
         await sent.send(chunks.encode(first))
         async for batch in batches:
-            await sent.send(chunks.encode(batch))
+            if encoded := chunks.encode(batch):  # some tell clients nothing
+                await sent.send(encoded)
         if not chunks.whole:
             raise StreamBroken("the answer ended without a finish reason")
     except RouterError as broken:
         sent.force_close()
-        await sent.finish(in_band(broken))
+        if in_band is None:
+            sent.abort()
+        else:
+            await sent.finish(in_band(broken))
         return broken.code
     await sent.finish(chunks.end())
     return None
@@ -123,10 +141,10 @@ async def _or_goodbye(request: web.Request, record: Record, ended: Ended, wait: 
 
 
 async def _say_goodbye(
-    request: web.Request, sent: EventStream, in_band: Callable[[RouterError], bytes]
+    request: web.Request, sent: EventStream, in_band: Callable[[RouterError], bytes] | None
 ) -> None:
     """The same in a stream that has begun."""
-    if _may_be_told(request):
+    if in_band is not None and _may_be_told(request):
         with suppress(ConnectionError):
             await sent.finish(in_band(BackendUnavailable(_STOPPING)))
 

@@ -1,4 +1,4 @@
-"""A response of server-sent events whose writes cannot hang."""
+"""A response in pieces, mostly server-sent events, whose writes cannot hang."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import cast
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
+
+EVENTS_TYPE = "text/event-stream; charset=utf-8"
 
 
 class ClientStalled(ConnectionError):
@@ -25,10 +27,16 @@ class EventStream(web.StreamResponse):
     # The head goes out with the first events, in one packet (aiohttp's own `Response` does the same).
     _send_headers_immediately = False
 
-    def __init__(self, request: web.Request, headers: Mapping[str, str], stall_s: float) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        headers: Mapping[str, str],
+        stall_s: float,
+        content_type: str = EVENTS_TYPE,
+    ) -> None:
         super().__init__(
             headers={
-                "content-type": "text/event-stream; charset=utf-8",
+                "content-type": content_type,
                 "x-accel-buffering": "no",  # nginx would hold events back
                 **headers,
             }

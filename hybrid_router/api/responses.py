@@ -21,9 +21,9 @@ _EXPOSED = (
 _LONGEST_IGNORED = 1024
 
 
-def document(body: bytes, status: int = 200) -> web.Response:
-    """A JSON document."""
-    return web.Response(body=body, status=status, headers={"content-type": JSON})
+def document(body: bytes, status: int = 200, content_type: str = JSON) -> web.Response:
+    """A whole document."""
+    return web.Response(body=body, status=status, headers={"content-type": content_type})
 
 
 def failure(error: RouterError, record: Record | None = None) -> web.Response:

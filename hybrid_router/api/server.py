@@ -11,6 +11,7 @@ from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tel
 from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
 from hybrid_router.api.generation import CURRENT, Current, Generation
 from hybrid_router.api.guard import Guard, middleware
+from hybrid_router.api.multipart import SHELF, Shelf
 from hybrid_router.api.routes import ROUTES
 from hybrid_router.config.schema import Server
 
@@ -53,6 +54,7 @@ def application_for(
     application[ON_CALL] = on_call
     application[ON_REFUSAL] = on_refusal
     application[metrics.METRICS] = told
+    application[SHELF] = Shelf()
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:
         resource = application.router.add_resource(route.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_router.app.backends import NO_ENGINE, open_worker
+from hybrid_router.app.backends import open_worker
 from hybrid_router.app.router import Running, beside, running
 
-__all__ = ["NO_ENGINE", "Running", "beside", "open_worker", "running"]
+__all__ = ["Running", "beside", "open_worker", "running"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -14,14 +13,16 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from hybrid_router.app import lines
-from hybrid_router.app.model_files import File, ModelFiles, gathered, settings
-from hybrid_router.backends.local import Local, LocalModel
+from hybrid_router.app.model_files import File, ModelFiles, gathered, operations, settings
+from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config import schema
+from hybrid_router.config.local_schema import LocalModel as LocalModelConfig
 from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBackend
 from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import Backend
+from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import FileMissing, ModelFileError
 from hybrid_router.models.stamps import Stamp, stamp_of
@@ -31,7 +32,6 @@ from hybrid_router.workers.child import OnLine
 from hybrid_router.workers.life import Absent, Dead
 from hybrid_router.workers.worker import OnState, Worker, ignore
 
-NO_ENGINE = "llama-cpp-python is not installed: install hybrid-router with its `llama` extra"
 Identity: TypeAlias = tuple[object, ...]
 
 
@@ -119,8 +119,6 @@ class _Opening:
         opened = self._opened
         if isinstance(config, WorkersAIBackend):
             opened.by_name[name] = self._workers_ai(name, config)
-        elif importlib.util.find_spec("llama_cpp") is None:
-            opened.off[name] = NO_ENGINE
         else:
             opened.by_name[name] = await self._local(name, config)
 
@@ -144,17 +142,24 @@ class _Opening:
     async def _local(self, name: str, config: LocalBackend) -> Local:
         """Verify the weights, have a worker for each model that has them."""
         models: dict[str, LocalModel] = {}
-        missing: dict[str, str] = {}
+        missing: dict[str, Missing] = {}
         for model, chosen in config.models.items():
+            step, asked = f"{name}/{model}", operations(chosen)
+            if (lacking := BY_ENGINE[chosen.engine].missing) is not None:
+                missing[model] = Missing(lacking, asked, extra=True)
+                self._opened.unusable[step] = lacking
+                self._logs.logger.warning("engine not installed", model=step, message=lacking)
+                continue
             try:
                 files = await asyncio.to_thread(gathered, model, chosen, self._verified)
             except ModelFileError as error:
-                missing[model] = self._opened.unusable[f"{name}/{model}"] = error.message
+                missing[model] = Missing(error.message, asked)
+                self._opened.unusable[step] = error.message
                 self._logs.logger.warning(
-                    "model file unusable", model=f"{name}/{model}", message=error.message, detail=error.detail
+                    "model file unusable", model=step, message=error.message, detail=error.detail
                 )
                 continue
-            worker = self._worker(f"{name}/{model}", files, chosen)
+            worker = self._worker(step, files, chosen)
             models[model] = LocalModel(worker, chosen.queue)
         made_from = self._opened.locals[name] = (models, missing)
         known = self._before.by_name.get(name)
@@ -180,7 +185,7 @@ class _Opening:
         self._opened.verified.add(stamp)
         return File(path, stamp)
 
-    def _worker(self, name: str, files: ModelFiles, chosen: schema.LocalModel) -> Worker:
+    def _worker(self, name: str, files: ModelFiles, chosen: LocalModelConfig) -> Worker:
         opening = settings(files, chosen, self._folder)
         identity = (name, opening, files.identity)
         known = self._before.parts.get(identity)
@@ -205,7 +210,7 @@ def _stamp(path: Path, sha256: str) -> Stamp | None:
         return None
 
 
-def _is_of_use(worker: Worker, chosen: schema.LocalModel) -> bool:
+def _is_of_use(worker: Worker, chosen: LocalModelConfig) -> bool:
     """Not if it gave up: a new one may fare better.  Not if nobody asked it to load what is to be loaded."""
     if isinstance(worker.state, Dead):
         return worker.state.until_s is not None
@@ -213,7 +218,7 @@ def _is_of_use(worker: Worker, chosen: schema.LocalModel) -> bool:
 
 
 def open_worker(
-    path: Path, chosen: schema.LocalModel, *, on_state: OnState = ignore, on_line: OnLine = ignore
+    path: Path, chosen: LocalModelConfig, *, on_state: OnState = ignore, on_line: OnLine = ignore
 ) -> Worker:
     """Start the worker of one model."""
     opening = settings(ModelFiles(weights=File(path)), chosen, None)

@@ -18,6 +18,12 @@ _PATHS = {
     Operation.COMPLETE: "/v1/completions",
     Operation.EMBED: "/v1/embeddings",
     Operation.RERANK: "/v1/rerank",
+    Operation.TRANSCRIBE: "/v1/audio/transcriptions",
+    Operation.SPEAK: "/v1/audio/speech",
+    Operation.IMAGE: "/v1/images/generations",
+    Operation.CLASSIFY: "/v1/classify",
+    Operation.TRANSLATE: "/v1/translate",
+    Operation.MODERATE: "/v1/moderations",
 }
 _REFUSED_PER_SECOND = 10  # of each error; so a flood can neither fill the log nor hide another error in it
 _ALARMING = frozenset({401, 403, 421})  # somebody knocks who may not come in, or was not let in by mistake

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 from msgspec import Struct
 
-from hybrid_router.config import schema
-from hybrid_router.engines.task import AdapterFile, Drafting, Keeping, Offload, Settings
+from hybrid_router.config.local_schema import (
+    ClassifierModel,
+    EncoderModel,
+    GuardModel,
+    LlamaModel,
+    LocalModel,
+    PainterModel,
+    PrefixCache,
+    TranslatorModel,
+    VoiceModel,
+    WhisperModel,
+)
+from hybrid_router.core.call import Feature, Operation
+from hybrid_router.engines.settings import (
+    AdapterFile,
+    AnySettings,
+    ClassifierSettings,
+    Drafting,
+    EncoderSettings,
+    GuardSettings,
+    Keeping,
+    LlamaSettings,
+    Offload,
+    PainterSettings,
+    TranslatorSettings,
+    VoiceSettings,
+    WhisperSettings,
+)
 from hybrid_router.models.stamps import Stamp
 
 PREFIXES_FOLDER = "prefixes"
@@ -45,31 +73,141 @@ class ModelFiles(Struct, frozen=True, kw_only=True):
         return (self.weights.identity, *(None if file is None else file.identity for file in beside))
 
 
-def gathered(model: str, chosen: schema.LocalModel, verified: Callable[[str], File]) -> ModelFiles:
+_NO_FILE = File(Path())
+_NO_FILES = ModelFiles(weights=_NO_FILE)
+
+
+def gathered(model: str, chosen: LocalModel, verified: Callable[[str], File]) -> ModelFiles:
     """Every file of a model by its entry of the manifest; a draft model only where something is drafted.
 
     Raises:
         ModelFileError: whatever `verified` raises.
     """
+    weights = verified(chosen.weights or model)
+    if not isinstance(chosen, LlamaModel):
+        return ModelFiles(weights=weights)
     drafting = chosen.drafting
     return ModelFiles(
-        weights=verified(chosen.weights or model),
+        weights=weights,
         draft=verified(drafting.weights) if drafting.weights and drafting.tokens else None,
         projector=verified(chosen.projector) if chosen.projector else None,
         adapters=tuple((name, verified(adapter.weights)) for name, adapter in chosen.adapters.items()),
     )
 
 
-def settings(files: ModelFiles, chosen: schema.LocalModel, state_folder: Path | None) -> Settings:
+def operations(chosen: LocalModel) -> frozenset[Operation]:
+    """What a model can be asked, whether its files are there or not."""
+    return settings(_NO_FILES, chosen, None).operations
+
+
+def features(chosen: LocalModel) -> frozenset[Feature]:
+    """What a model is hoped to be able to do beyond text."""
+    projector = isinstance(chosen, LlamaModel) and chosen.projector is not None
+    adapters = tuple((name, _NO_FILE) for name in chosen.adapters) if isinstance(chosen, LlamaModel) else ()
+    files = ModelFiles(weights=_NO_FILE, projector=_NO_FILE if projector else None, adapters=adapters)
+    return settings(files, chosen, None).hoped_for
+
+
+def settings(files: ModelFiles, chosen: LocalModel, state_folder: Path | None) -> AnySettings:
     """How the engine opens a model.  Without a state folder nothing is kept on disk."""
-    return Settings(
+    shared = Shared(
         path=_absolute(files.weights) or "",
+        threads=chosen.threads or len(os.sched_getaffinity(0)),
+        sha256="" if files.weights.stamp is None else files.weights.stamp.sha256,
+    )
+    if isinstance(chosen, LlamaModel):
+        return _llama(files, chosen, state_folder, shared)
+    return _built(chosen, shared)
+
+
+class Shared(TypedDict):
+    """What all engines are told."""
+
+    path: str
+    threads: int
+    sha256: str
+
+
+@functools.singledispatch
+def _built(chosen: LocalModel, shared: Shared) -> AnySettings:
+    """By the engine."""
+    raise TypeError(type(chosen))
+
+
+@_built.register
+def _(chosen: WhisperModel, shared: Shared) -> WhisperSettings:
+    return WhisperSettings(
+        **shared,
+        device=chosen.device,
+        compute_type=chosen.compute_type,
+        beam_size=chosen.beam_size,
+        voice_only=chosen.voice_only,
+        batch=chosen.batch,
+        longest_s=chosen.longest,
+    )
+
+
+@_built.register
+def _(chosen: EncoderModel, shared: Shared) -> EncoderSettings:
+    return EncoderSettings(
+        **shared,
+        parallel=None,
+        purpose=chosen.purpose,
+        device=chosen.device,
+        context=chosen.context,
+        batch_tokens=chosen.batch_tokens,
+        query_prompt=chosen.query_prompt,
+        document_prompt=chosen.document_prompt,
+    )
+
+
+@_built.register
+def _(chosen: VoiceModel, shared: Shared) -> VoiceSettings:
+    return VoiceSettings(**shared, voice=chosen.voice or "", voices=tuple(chosen.voices.items()))
+
+
+@_built.register
+def _(chosen: PainterModel, shared: Shared) -> PainterSettings:
+    return PainterSettings(
+        **shared,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        steps=chosen.steps,
+        guidance=chosen.guidance,
+        most_pixels=chosen.most_pixels,
+        most_steps=chosen.most_steps,
+    )
+
+
+@_built.register
+def _(chosen: ClassifierModel, shared: Shared) -> ClassifierSettings:
+    return ClassifierSettings(**shared, device=chosen.device)
+
+
+@_built.register
+def _(chosen: TranslatorModel, shared: Shared) -> TranslatorSettings:
+    return TranslatorSettings(
+        **shared,
+        device=chosen.device,
+        compute_type=chosen.compute_type,
+        beam_size=chosen.beam_size,
+        source=chosen.source,
+        target=chosen.target,
+    )
+
+
+@_built.register
+def _(chosen: GuardModel, shared: Shared) -> GuardSettings:
+    return GuardSettings(**shared, device=chosen.device, threshold=chosen.threshold)
+
+
+def _llama(files: ModelFiles, chosen: LlamaModel, state_folder: Path | None, shared: Shared) -> LlamaSettings:
+    return LlamaSettings(
+        **shared,
         context=chosen.context,
         parallel=_decided(chosen.parallel),
-        threads=chosen.threads or len(os.sched_getaffinity(0)),
         prefill_chunk=chosen.prefill_chunk,
         busy_wait=chosen.busy_wait,
-        sha256="" if files.weights.stamp is None else files.weights.stamp.sha256,
         purpose=chosen.purpose,
         offload=Offload(
             layers=_decided(chosen.gpu_layers),
@@ -90,7 +228,7 @@ def settings(files: ModelFiles, chosen: schema.LocalModel, state_folder: Path | 
     )
 
 
-def _keeping(written: schema.PrefixCache, state_folder: Path | None) -> Keeping:
+def _keeping(written: PrefixCache, state_folder: Path | None) -> Keeping:
     on_disk = written.disk != "off" and state_folder is not None
     return Keeping(
         ram_bytes=0 if written.ram == "off" else written.ram,

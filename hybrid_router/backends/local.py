@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from hybrid_router.core.backend import GENERATES, IDLE, Load
+from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import (
     BackendError,
@@ -32,24 +32,7 @@ from hybrid_router.workers.life import Resident
 from hybrid_router.workers.protocol import ProtocolError
 from hybrid_router.workers.worker import Worker, WorkerDown, WorkerFull
 
-OPERATIONS = MappingProxyType(  # a model's purpose → what it can be asked
-    {
-        "generate": GENERATES,
-        "embed": frozenset({Operation.EMBED}),
-        "rerank": frozenset({Operation.RERANK}),
-    }
-)
-# Most models can; one that cannot refuses once it is loaded, and another step may try.
-_HOPED_FOR = frozenset(
-    {
-        Feature.TOOLS,
-        Feature.SCHEMA,
-        Feature.GRAMMAR,
-        Feature.LOGPROBS,
-        Feature.INFILL,
-        Feature.PREFILL,
-    }
-)
+_CHOSEN = frozenset({Feature.ADAPTERS})  # what the configuration alone decides
 
 
 class LocalModel(Struct, frozen=True):
@@ -59,6 +42,20 @@ class LocalModel(Struct, frozen=True):
     queue_count: int
 
 
+class Missing(Struct, frozen=True):
+    """A model that cannot be run.
+
+    Attributes:
+        why: in one sentence with what to do.
+        operations: what it would be asked.
+        extra: its engine is not installed.
+    """
+
+    why: str
+    operations: frozenset[Operation]
+    extra: bool = False
+
+
 class Local:
     """The `local` backend.  See `core.backend.Backend`."""
 
@@ -66,7 +63,9 @@ class Local:
     extra_fields: frozenset[str] = frozenset()
 
     def __init__(
-        self, models: Mapping[str, LocalModel], missing: Mapping[str, str] = MappingProxyType({})
+        self,
+        models: Mapping[str, LocalModel],
+        missing: Mapping[str, Missing] = MappingProxyType({}),
     ) -> None:
         """`models` can be run; `missing` says of the others why they cannot."""
         self._models = models
@@ -75,23 +74,25 @@ class Local:
     def operations(self, model: str) -> frozenset[Operation]:
         """What router.yaml says the model is for."""
         known = self._models.get(model)
-        return GENERATES if known is None else OPERATIONS[known.worker.settings.purpose]
+        return self._missing[model].operations if known is None else known.worker.settings.operations
 
     def features(self, model: str) -> frozenset[Feature]:
         """What the model says once it is resident; before, what its settings let one hope for."""
         known = self._models.get(model)
         if known is None:
-            return _HOPED_FOR
+            return frozenset(Feature)
         settings, state = known.worker.settings, known.worker.state
-        adapters = bool(settings.adapters)
         if isinstance(state, Resident):
-            return state.opened.can | ({Feature.ADAPTERS} if adapters else set())
-        return hoped_for(settings.purpose, media=settings.projector_path is not None, adapters=adapters)
+            return state.opened.can | (settings.hoped_for & _CHOSEN)
+        return settings.hoped_for
 
     def down(self, model: str) -> str | None:
         if model in self._missing:
-            return self._missing[model]
+            return self._missing[model].why
         return self._models[model].worker.why_down()
+
+    def not_installed(self, model: str) -> bool:
+        return model in self._missing and self._missing[model].extra
 
     def continues(self, model: str, call: Call) -> bool:
         """From any text, as raw tokens behind the prompt, of an answer with one choice."""
@@ -135,19 +136,6 @@ async def _child(model: LocalModel, step: Step) -> Child:
         raise BackendUnavailable(f"{step.name}: {error}", retry_after_s=error.wait_s) from error
 
 
-def hoped_for(purpose: str, *, media: bool, adapters: bool) -> frozenset[Feature]:
-    """What a model that is not resident is taken to be able to do.
-
-    Args:
-        media: it has a projector.
-        adapters: some are configured for it.
-    """
-    if purpose != "generate":
-        return frozenset()
-    more = {Feature.IMAGES: media, Feature.AUDIO: media, Feature.ADAPTERS: adapters}
-    return _HOPED_FOR | {feature for feature, is_there in more.items() if is_there}
-
-
 def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:
     try:
         return child.begin(lambda task_id: task_of(task_id, call, step))
@@ -183,6 +171,8 @@ def task_of(task_id: int, call: Call, step: Step) -> Task:
         template_values=call.template_values,
         adapters=call.adapters,
         goes_on=call.goes_on,
+        ask=call.ask,
+        uploads=call.uploads,
     )
 
 

@@ -63,6 +63,9 @@ class Scripted:
     def down(self, model: str) -> str | None:
         return self.why_down
 
+    def not_installed(self, model: str) -> bool:
+        return False
+
     def continues(self, model: str, call: Call) -> bool:
         return self.prefills
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hybrid_router.backends.local import OPERATIONS, hoped_for
+from hybrid_router.app import model_files
 from hybrid_router.backends.workers_ai.backend import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.schema import Config, LocalBackend, WorkersAIBackend
@@ -20,8 +20,7 @@ def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feat
     def of(step: Step) -> frozenset[Feature]:
         backend = config.backends[step.backend]
         if isinstance(backend, LocalBackend):
-            model = backend.models[step.model]
-            return hoped_for(model.purpose, media=model.projector is not None, adapters=bool(model.adapters))
+            return model_files.features(backend.models[step.model])
         return _cloud(step, backend, known).features(step.model)
 
     return {step.name: of(step) for step in steps}
@@ -33,7 +32,7 @@ def operations(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Ope
     def of(step: Step) -> frozenset[Operation]:
         backend = config.backends[step.backend]
         if isinstance(backend, LocalBackend):
-            return OPERATIONS[backend.models[step.model].purpose]
+            return model_files.operations(backend.models[step.model])
         return _cloud(step, backend, {}).operations(step.model)
 
     return {step.name: of(step) for step in steps}

@@ -11,8 +11,10 @@ from typing import TypeAlias
 
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue
+from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problem, did_you_mean, meant, spelled
-from hybrid_router.config.schema import Loaded, LocalBackend, LocalModel, WorkersAIBackend
+from hybrid_router.config.schema import Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import ModelFileError
 
@@ -23,12 +25,17 @@ _GONE = frozenset({"deprecated", "withdrawn_date_unknown"})
 
 def doubts(loaded: Loaded) -> tuple[Problem, ...]:
     """All there is to wonder about, in the file's order."""
-    return tuple(sorted({*of_local_models(loaded), *of_cloud_models(loaded)}))
+    return tuple(sorted({*of_local_models(loaded), *of_engines(loaded), *of_cloud_models(loaded)}))
 
 
 def of_local_models(loaded: Loaded) -> tuple[Problem, ...]:
     """Local models whose weights the manifest does not list, or no manifest at all."""
     return _placed(loaded, _weights(loaded))
+
+
+def of_engines(loaded: Loaded) -> tuple[Problem, ...]:
+    """Local models whose engine is not installed."""
+    return _placed(loaded, _engines(loaded))
 
 
 def of_cloud_models(loaded: Loaded) -> tuple[Problem, ...]:
@@ -68,9 +75,19 @@ def _weights(loaded: Loaded) -> Iterator[Doubt]:
             yield key, f"{path} lists no {weights}{did_you_mean(weights, known)}"
 
 
+def _engines(loaded: Loaded) -> Iterator[Doubt]:
+    for backend, written in loaded.config.backends.items():
+        if isinstance(written, LocalBackend):
+            for name, model in written.models.items():
+                if (lacking := BY_ENGINE[model.engine].missing) is not None:
+                    yield ("backends", backend, "models", name, "engine"), lacking
+
+
 def _files(name: str, model: LocalModel) -> Iterator[tuple[KeyPath, str]]:
     """Every entry of the manifest that a model names, by the key that does."""
     yield ("weights",), model.weights or name
+    if not isinstance(model, LlamaModel):
+        return
     if model.drafting.weights is not None:
         yield ("drafting", "weights"), model.drafting.weights
     if model.projector is not None:

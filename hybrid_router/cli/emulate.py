@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib.util
 import os
 import re
 import signal
@@ -15,10 +14,11 @@ import click
 from hybrid_router import app
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.catalogue import workers_ai
-from hybrid_router.config.schema import LocalModel as LocalModelConfig
+from hybrid_router.config.local_schema import LlamaModel
 from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
 from hybrid_router.emulator.settings import DEFAULT_ACCOUNT_ID, DEFAULT_TOKEN, Settings
+from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.workers.life import Dead
 
 
@@ -118,9 +118,9 @@ async def local_backend(weights: Path) -> Backend:
     Raises:
         click.ClickException: the file cannot be loaded; says why.
     """
-    if importlib.util.find_spec("llama_cpp") is None:
-        raise click.ClickException(app.NO_ENGINE)
-    chosen = LocalModelConfig()
+    if (lacking := BY_ENGINE["llama"].missing) is not None:
+        raise click.ClickException(lacking)
+    chosen = LlamaModel()
     worker = app.open_worker(weights, chosen)
     state = await worker.settled()
     if isinstance(state, Dead):

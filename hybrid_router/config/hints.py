@@ -117,6 +117,11 @@ def _default(each: FieldInfo) -> object:
 
 
 def tag(struct: type[Struct]) -> str | None:
-    """The value of `type` that stands for this struct in a union."""
+    """The word that stands for this struct in a union."""
     found = struct.__struct_config__.tag
     return None if found is None else str(found)
+
+
+def tag_key(struct: type[Struct]) -> str:
+    """The key that holds the word: `type` or `engine`."""
+    return str(struct.__struct_config__.tag_field)

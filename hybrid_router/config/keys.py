@@ -1,7 +1,7 @@
 """Every key of router.yaml with type, default and meaning: for `check --keys` and the documentation.
 
 `<name>` in a path is a name of your choice, `[]` an entry of a list; `<local>` and `<workers_ai>` are
-backends of that type.
+backends of that type, `<whisper>` and the like models of that engine.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag
-from hybrid_router.config.marks import Bounds, Doc, Pattern, Unit
+from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag, tag_key
+from hybrid_router.config.marks import Bounds, Doc, Pattern, Unit, Untagged
 from hybrid_router.config.schema import Config
 from hybrid_router.config.spelling import setting
 
@@ -32,12 +32,21 @@ def listing() -> tuple[Key, ...]:
 
 
 def _below(
-    struct: type[Struct], prefix: str, inherited: Struct | None, around: tuple[type[Struct], ...]
+    struct: type[Struct],
+    prefix: str,
+    inherited: Struct | None,
+    around: tuple[type[Struct], ...],
+    untagged: str | None = None,
 ) -> Iterator[Key]:
-    """Keys of a struct and of what they hold; a struct inside itself is shown once."""
+    """Keys of a struct and of what they hold; a struct inside itself is shown once.
+
+    Args:
+        untagged: the kind of struct that needs not say which it is.
+    """
     kind = tag(struct)
     if kind is not None:
-        yield Key(path=f"{prefix}type", type=kind, default="required", meaning=_summary(struct))
+        default = kind if kind == untagged else "required"
+        yield Key(path=f"{prefix}{tag_key(struct)}", type=kind, default=default, meaning=_summary(struct))
     for field in fields(struct):
         path = f"{prefix}{field.key}"
         default = field.default if inherited is None else getattr(inherited, field.attribute)
@@ -45,7 +54,7 @@ def _below(
         for inner, below in _inner(field.hint, path):
             if inner not in (*around, struct):
                 start = default if isinstance(default, inner) else None
-                yield from _below(inner, f"{below}.", start, (*around, struct))
+                yield from _below(inner, f"{below}.", start, (*around, struct), _untagged(field.hint))
 
 
 def _key(path: str, field: Field, default: Any) -> Key:
@@ -64,6 +73,11 @@ def _inner(hint: Hint, path: str) -> Iterator[tuple[type[Struct], str]]:
     else:
         for struct in hint.structs:
             yield struct, path
+
+
+def _untagged(hint: Hint) -> str | None:
+    note = (hint.item if hint.is_mapping else hint).note(Untagged)
+    return None if note is None else tag(note.struct)
 
 
 def _summary(struct: type[Struct]) -> str:

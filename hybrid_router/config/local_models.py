@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
-from hybrid_router.config.schema import Alias, BackendConfig, LocalBackend, LocalModel
+from hybrid_router.config.schema import Alias, BackendConfig, LocalBackend
 
 _PLAIN_CELLS = frozenset({"f16", "bf16", "f32"})
 
 
 def check_local_model(model: LocalModel, path: KeyPath, problems: Problems) -> None:
-    """Note what would do nothing, and what llama.cpp cannot do together."""
+    """Note what would do nothing, and what an engine cannot do together."""
+    if isinstance(model, LlamaModel):
+        _check_llama(model, path, problems)
+
+
+def _check_llama(model: LlamaModel, path: KeyPath, problems: Problems) -> None:
     if model.flash_attention == "off" and model.cache_type_v not in _PLAIN_CELLS:
         problems.add(
             (*path, "cache_type_v"),
@@ -29,7 +35,7 @@ def check_local_model(model: LocalModel, path: KeyPath, problems: Problems) -> N
                 problems.add((*path, key), f"does nothing for purpose: {model.purpose}; remove it")
 
 
-def _check_gpus(model: LocalModel, path: KeyPath, problems: Problems) -> None:
+def _check_gpus(model: LlamaModel, path: KeyPath, problems: Problems) -> None:
     if model.tensor_split and not any(model.tensor_split):
         problems.add((*path, "tensor_split"), "gives no GPU anything")
     if model.tensor_split and model.split_mode == "none":
@@ -51,9 +57,13 @@ def check_adapters(
                 continue
             if not isinstance(backend, LocalBackend):
                 problems.add(below, f"a cloud has no adapter {name}: give this step an alias of its own")
-            elif (model := backend.models.get(step.model)) is not None and name not in model.adapters:
+            elif (model := backend.models.get(step.model)) is not None and name not in _adapters(model):
                 problems.add(
                     (*path, "adapters", name),
-                    f"{step.step} has no such adapter{did_you_mean(name, model.adapters)}",
+                    f"{step.step} has no such adapter{did_you_mean(name, _adapters(model))}",
                     at_key=True,
                 )
+
+
+def _adapters(model: LocalModel) -> tuple[str, ...]:
+    return tuple(model.adapters) if isinstance(model, LlamaModel) else ()

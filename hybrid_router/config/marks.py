@@ -49,6 +49,13 @@ class Short:
 
 
 @dataclass(frozen=True)
+class Untagged:
+    """One of several mappings: which one it is where nothing is written that tells."""
+
+    struct: type
+
+
+@dataclass(frozen=True)
 class NotHere:
     """A mapping that people write as a single value, and what to say to them."""
 

@@ -12,38 +12,22 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from hybrid_router.config.marks import Bounds, Doc, NonEmpty, NotHere, Pattern, Short, Unit
+from hybrid_router.config.kinds import (
+    BackendName,
+    Clock,
+    Duration,
+    Finding,
+    HeaderName,
+    ModelName,
+    Name,
+    Regex,
+    Share,
+    SizeBytes,
+    StepName,
+)
+from hybrid_router.config.local_schema import LlamaModel, LocalModel
+from hybrid_router.config.marks import Bounds, Doc, NonEmpty, NotHere, Pattern, Short, Untagged
 from hybrid_router.core.secret import Secret
-
-Duration: TypeAlias = Annotated[float, Unit("duration"), Bounds(at_least=0.001, at_most=86_400)]
-SizeBytes: TypeAlias = Annotated[int, Unit("size"), Bounds(at_least=1024)]
-Name: TypeAlias = Annotated[
-    str,
-    Pattern(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", "ASCII letters, digits and . _ : @ / - (128 at most)"),
-]
-BackendName: TypeAlias = Annotated[
-    str,
-    Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "ASCII letters, digits and . _ - (64 at most)"),
-]
-ModelName: TypeAlias = Annotated[
-    str,
-    Pattern(r"[A-Za-z0-9@][A-Za-z0-9._:@/-]{0,127}", "ASCII letters, digits and . _ : @ / - (128 at most)"),
-]
-StepName: TypeAlias = Annotated[
-    str,
-    Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9@][A-Za-z0-9._:@/-]{0,127}", "backend/model"),
-]
-HeaderName: TypeAlias = Annotated[
-    str, Pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", "the name of an HTTP header, as in x-private")
-]
-Finding: TypeAlias = Literal[
-    "secrets", "api_keys", "private_keys", "tokens", "pii", "emails", "phones", "cards", "ibans"
-]
-Share: TypeAlias = Annotated[float, Bounds(at_least=0, at_most=1)]
-Clock: TypeAlias = Annotated[
-    str, Pattern(r"([01]\d|2[0-3]):[0-5]\d", "a time of day in quotes, as in '06:30'")
-]
-Regex: TypeAlias = Annotated[str, Pattern("re2", "a regular expression that RE2 accepts")]
 
 
 class SecretSource(Struct, frozen=True, kw_only=True):
@@ -99,6 +83,11 @@ class Server(Struct, frozen=True, kw_only=True):
         10.0
     )
     body_timeout: Annotated[Duration, Doc("And its body within this.")] = 30.0
+    upload_limit: Annotated[SizeBytes, Doc("Largest form with files: recordings, pictures.")] = 100 * 2**20
+    upload_timeout: Annotated[Duration, Doc("Such a form must arrive within this.")] = 300.0
+    uploads_memory: Annotated[
+        SizeBytes, Doc("Files of all running calls together; they are kept in memory, never on a disk.")
+    ] = 512 * 2**20
     client_stall: Annotated[Duration, Doc("A client that reads nothing for this long is cut off.")] = 30.0
     drain: Annotated[Duration, Doc("Calls in flight may finish for this long after SIGTERM.")] = 20.0
 
@@ -122,127 +111,12 @@ class Timeouts(Waits, frozen=True, kw_only=True):
     total: Annotated[Duration | None, Doc("For the whole call, every attempt included.")] = None
 
 
-class PrefixCache(Struct, frozen=True, kw_only=True):
-    """What is kept of prompts that were computed."""
-
-    ram: Annotated[Literal["off"] | SizeBytes, Doc("Memory for what the KV cache has no more room for.")] = (
-        512 * 2**20
-    )
-    disk: Annotated[
-        Literal["off"] | SizeBytes,
-        Doc(
-            "Files of all models in `prefixes` of the state folder, for after a restart; "
-            "never of `local_only` calls."
-        ),
-    ] = "off"
-    share_prefix: Annotated[
-        Literal["principal", "everyone"],
-        Doc(
-            "Whose computed prompts a call may use. everyone: how soon answers begin tells what others asked."
-        ),
-    ] = "principal"
-
-
-class Drafting(Struct, frozen=True, kw_only=True):
-    """Guessing tokens ahead. The answer stays the same; what was guessed right comes sooner."""
-
-    tokens: Annotated[
-        int, Bounds(at_least=0, at_most=64), Doc("So many at most in a step; 0: none. 8 suits code edits.")
-    ] = 0
-    weights: Annotated[
-        Name | None,
-        Doc("Entry of models/manifest.yaml: a small model of the same vocabulary. Default: look-up alone."),
-    ] = None
-
-
-class Adapter(Struct, frozen=True, kw_only=True):
-    """A LoRA adapter."""
-
-    weights: Annotated[Name, Doc("Entry of models/manifest.yaml: a LoRA for this model, as GGUF.")]
-    scale: Annotated[
-        float, Bounds(at_least=0, at_most=16), Doc("Strength in calls that name no adapter; 0: none.")
-    ] = 0.0
-
-
-CellType: TypeAlias = Literal["f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
-
-
-class LocalModel(Struct, frozen=True, kw_only=True):
-    """One GGUF, run in a child process of its own."""
-
-    weights: Annotated[Name | None, Doc("Entry of models/manifest.yaml. Default: this model's own name.")] = (
-        None
-    )
-    context: Annotated[
-        int | None,
-        Bounds(at_least=64),
-        Doc("Tokens of prompt and answer a call may use. Default: the model's own, at most 4096."),
-    ] = None
-    parallel: Annotated[
-        Literal["auto"] | int,
-        Bounds(at_least=1, at_most=64),
-        Doc("Calls decoded together. auto: twice the threads, at most 8, and what free memory allows."),
-    ] = "auto"
-    purpose: Annotated[
-        Literal["generate", "embed", "rerank"], Doc("What it is asked for: text, embeddings or relevance.")
-    ] = "generate"
-    threads: Annotated[
-        int | None, Bounds(at_least=1), Doc("CPU threads. Default: the cores this process may use.")
-    ] = None
-    busy_wait: Annotated[
-        bool,
-        Doc("Threads spin long for each other: little faster alone, far slower beside a busy program."),
-    ] = False
-    prefill_chunk: Annotated[
-        int,
-        Bounds(at_least=16, at_most=4096),
-        Doc("Prompt tokens computed between two tokens of running calls."),
-    ] = 256
-    gpu_layers: Annotated[
-        Literal["auto"] | int,
-        Bounds(at_least=-1),
-        Doc("Layers on GPUs; -1: all. auto: what fits their free memory, none without a GPU."),
-    ] = "auto"
-    split_mode: Annotated[
-        Literal["none", "layer", "row"],
-        Doc("Over several GPUs: `main_gpu` alone, whole layers (default), or the rows of each layer."),
-    ] = "layer"
-    main_gpu: Annotated[
-        int, Bounds(at_least=0, at_most=15), Doc("The GPU of `none`, and of what `row` does not split.")
-    ] = 0
-    tensor_split: Annotated[
-        tuple[Annotated[float, Bounds(at_least=0)], ...],
-        Doc("Each GPU's share of the layers, as in [3, 1]. Default: by free memory."),
-    ] = ()
-    flash_attention: Annotated[
-        Literal["auto", "on", "off"], Doc("Attention in less memory; auto: where the device can.")
-    ] = "auto"
-    cache_type_k: Annotated[
-        CellType, Doc("How the KV cache holds keys: q8_0 halves it, at a small loss of quality.")
-    ] = "f16"
-    cache_type_v: Annotated[
-        CellType, Doc("How it holds values; other types than f16, bf16 and f32 need flash attention.")
-    ] = "f16"
-    prefix_cache: Annotated[PrefixCache, Doc("What is kept of prompts that were computed.")] = PrefixCache()
-    drafting: Annotated[Drafting, Doc("Guessing tokens ahead.")] = Drafting()
-    adapters: Annotated[
-        dict[Name, Annotated[Adapter, Short("weights")]],
-        Doc("LoRA adapters by the names that aliases and calls use."),
-    ] = field(default_factory=dict)
-    projector: Annotated[
-        Name | None,
-        Doc("Entry of models/manifest.yaml: what turns images and sound into this model's tokens (mmproj)."),
-    ] = None
-    queue: Annotated[
-        int, Bounds(at_least=0), Doc("Calls that may wait for a place; more go to the next step.")
-    ] = 64
-    preload: Annotated[bool, Doc("Load at start instead of at the first call.")] = True
-
-
 class LocalBackend(Struct, frozen=True, kw_only=True, tag="local", tag_field="type"):
     """Models on this machine."""
 
-    models: Annotated[dict[Name, LocalModel], NonEmpty(), Doc("Models by name.")]
+    models: Annotated[
+        dict[Name, Annotated[LocalModel, Untagged(LlamaModel)]], NonEmpty(), Doc("Models by name.")
+    ]
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
@@ -425,7 +299,22 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     not_: Annotated[Condition | None, Doc("Not this.")] = None
     alias: Annotated[tuple[str, ...] | None, NonEmpty(), Doc("The alias is one of these.")] = None
     operation: Annotated[
-        tuple[Literal["chat", "complete", "embed", "rerank"], ...] | None,
+        tuple[
+            Literal[
+                "chat",
+                "complete",
+                "embed",
+                "rerank",
+                "transcribe",
+                "speak",
+                "image",
+                "classify",
+                "translate",
+                "moderate",
+            ],
+            ...,
+        ]
+        | None,
         NonEmpty(),
         Doc("The operation is one of these."),
     ] = None
@@ -465,7 +354,18 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
     has: Annotated[
         tuple[
             Literal[
-                "tools", "images", "audio", "schema", "logprobs", "grammar", "infill", "adapters", "prefill"
+                "tools",
+                "images",
+                "audio",
+                "schema",
+                "logprobs",
+                "grammar",
+                "infill",
+                "adapters",
+                "prefill",
+                "speech_translation",
+                "image_input",
+                "inpainting",
             ],
             ...,
         ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hybrid_router.config.hints import Hint, fields, tag
+from hybrid_router.config.hints import Hint, fields, tag, tag_key
 from hybrid_router.config.marks import Unit
 from hybrid_router.core.units import duration_text
 
@@ -36,7 +36,7 @@ def plain(value: Any, hint: Hint) -> Any:
 def mapping(struct: Struct) -> dict[str, Any]:
     """A struct of the schema as a mapping, its keys spelled as in the file."""
     kind = tag(type(struct))
-    spelled = {} if kind is None else {"type": kind}
+    spelled = {} if kind is None else {tag_key(type(struct)): kind}
     for field in fields(type(struct)):
         value = plain(getattr(struct, field.attribute), field.hint)
         if value is not None and not (isinstance(value, dict) and not value):

@@ -10,8 +10,8 @@ from typing import Final
 import yaml
 from msgspec import Struct
 
-from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag
-from hybrid_router.config.marks import NonEmpty, NotHere, Short
+from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag, tag_key
+from hybrid_router.config.marks import NonEmpty, NotHere, Short, Untagged
 from hybrid_router.config.problems import KeyPath, Place, Problems, did_you_mean
 from hybrid_router.config.scalars import Unfit, scalar
 from hybrid_router.config.schema import MISPLACED
@@ -43,7 +43,7 @@ class _Walk:
         if hint.is_mapping:
             return self._mapping(node, hint, path)
         if isinstance(node, yaml.MappingNode) and hint.structs:
-            return self._one_of(node, hint.structs, path)
+            return self._one_of(node, hint, path)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, hint, path)
         return self._bad(path, f"wants {wanted(hint)}, not {_written(node)}")
@@ -122,18 +122,24 @@ class _Walk:
                 entries[key.value] = value
         return entries
 
-    def _one_of(self, node: yaml.MappingNode, structs: tuple[type[Struct], ...], path: KeyPath) -> object:
-        """A mapping that is one of several structs; its `type` says which."""
+    def _one_of(self, node: yaml.MappingNode, hint: Hint, path: KeyPath) -> object:
+        """A mapping that is one of several structs; its `type`, or `engine`, says which."""
         entries = self._entries(node, path)
+        structs = hint.structs
         if len(structs) == 1 and tag(structs[0]) is None:
             return self._struct(entries, structs[0], path)
+        key = tag_key(structs[0])
         known = {str(tag(struct)): struct for struct in structs}
-        written = entries.pop("type", None)
+        written = entries.pop(key, None)
         if written is None:
-            return self._bad(path, f"needs `type`: one of {', '.join(known)}")
+            untagged = hint.note(Untagged)
+            if untagged is None:
+                return self._bad(path, f"needs `{key}`: one of {', '.join(known)}")
+            return self._struct(entries, untagged.struct, path)
         kind = written.value if isinstance(written, yaml.ScalarNode) else ""
         if kind not in known:
-            return self._bad((*path, "type"), f"{kind!r} is no type of backend{did_you_mean(kind, known)}")
+            what = "type of backend" if key == "type" else key
+            return self._bad((*path, key), f"{kind!r} is no {what}{did_you_mean(kind, known)}")
         return self._struct(entries, known[kind], path)
 
     def _struct(self, entries: dict[str, yaml.Node], struct: type[Struct], path: KeyPath) -> object:
@@ -192,7 +198,7 @@ def wanted(hint: Hint) -> str:
         elif tag(member.base) is None:
             words.append(f"a mapping of {', '.join(field.key for field in fields(member.base))}")
         else:
-            words.append(f"a mapping with type: {tag(member.base)}")
+            words.append(f"a mapping with {tag_key(member.base)}: {tag(member.base)}")
     return " or ".join(words)
 
 

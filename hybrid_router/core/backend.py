@@ -56,6 +56,10 @@ class Backend(Protocol):
         """Why `model` cannot serve at this moment, in one sentence; None if it can.  Never waits."""
         ...
 
+    def not_installed(self, model: str) -> bool:
+        """Whether `model` is down because this installation lacks what it needs: no waiting mends that."""
+        ...
+
     def continues(self, model: str, call: Call) -> bool:
         """Whether `run` can go on from `Call.written`; where it cannot, the call is started anew."""
         ...

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from hybrid_router.core.asks import Ask
+from hybrid_router.core.upload import Upload
+
 
 class Operation(StrEnum):
     """What a call asks for."""
@@ -16,6 +19,16 @@ class Operation(StrEnum):
     COMPLETE = "complete"
     EMBED = "embed"
     RERANK = "rerank"
+    TRANSCRIBE = "transcribe"
+    SPEAK = "speak"
+    IMAGE = "image"
+    CLASSIFY = "classify"
+    TRANSLATE = "translate"
+    MODERATE = "moderate"
+
+
+# Operations with one answer, however many texts and files they take.
+ONE_FOR_ALL = frozenset({Operation.TRANSCRIBE, Operation.SPEAK, Operation.IMAGE, Operation.CLASSIFY})
 
 
 class Feature(StrEnum):
@@ -30,6 +43,9 @@ class Feature(StrEnum):
     INFILL = "infill"  # a completion with a suffix
     ADAPTERS = "adapters"  # LoRA, by name
     PREFILL = "prefill"  # a chat that goes on from the assistant's last message
+    SPEECH_TRANSLATION = "speech_translation"  # a transcript in English, whatever is spoken
+    IMAGE_INPUT = "image_input"  # a picture made from a picture
+    INPAINTING = "inpainting"  # only part of it changes: there is a mask
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
@@ -144,6 +160,7 @@ class Call(Struct, frozen=True, kw_only=True):
 
     `messages` is set for chat, `prompts` (texts, or token ids of the model's own vocabulary) for
     complete, for embed, and for rerank, where they are the documents that `query` is compared with.
+    Every other operation has its details in `ask`, its texts in `prompts` and its files in `uploads`.
     Choice `i` of `n` for prompt `p` has index `p * n + i`.
     `response_format` is OpenAI's, or `{"type": "grammar", "grammar": GBNF}`, or `{"type": "regex",
     "regex": pattern}`.  `top_logprobs`: log probabilities of the answer's tokens are wanted, and of so many
@@ -195,8 +212,12 @@ class Call(Struct, frozen=True, kw_only=True):
     written_count: int = 0
     session: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    ask: Ask | None = None
+    uploads: tuple[Upload, ...] = ()
 
     @property
     def choices_count(self) -> int:
         """How many choices the answer has."""
-        return self.n * max(1, len(self.prompts))
+        if self.operation in ONE_FOR_ALL:
+            return self.n
+        return self.n * max(1, len(self.prompts) + len(self.uploads))

@@ -149,6 +149,13 @@ class NoBackend(RouterError):
     code = "no_backend_available"
 
 
+class NotInstalled(RouterError):
+    """Whoever could serve the call needs an optional extra that is not installed."""
+
+    status = 501
+    code = "engine_not_installed"
+
+
 class BackendError(RouterError):
     """A step failed before its first event: the next step may try."""
 

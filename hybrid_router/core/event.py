@@ -87,13 +87,85 @@ class Relevance(Struct, frozen=True, tag="v", array_like=True, gc=False):
     index: int = 0
 
 
+class Heard(Struct, frozen=True, tag="h", array_like=True, gc=False):
+    """What a recording is, before its first segment: language (ISO 639-1) and length."""
+
+    language: str
+    duration_s: float
+    probability: float = 1.0
+
+
+class Word(Struct, frozen=True, array_like=True, gc=False):
+    """A word of a transcript, with the space before it, and where it was said."""
+
+    text: str
+    start_s: float
+    end_s: float
+    probability: float = 1.0
+
+
+class Segment(Struct, frozen=True, tag="s", array_like=True, gc=False):
+    """The next part of a transcript, as Whisper divides it; `words` if they are wanted.
+
+    `seek` counts hundredths of a second: where the window began in which it was heard.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    seek: int = 0
+    tokens: tuple[int, ...] = ()
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 1.0
+    no_speech_prob: float = 0.0
+    words: tuple[Word, ...] = ()
+
+
+class Sound(Struct, frozen=True, tag="a", array_like=True, gc=False):
+    """The next bytes of a sound file in the format that was asked for, never empty."""
+
+    content: bytes
+
+
+class Picture(Struct, frozen=True, tag="i", array_like=True, gc=False):
+    """A picture, as a file in the format that was asked for; `partial`: the so-manieth unfinished one."""
+
+    content: bytes
+    index: int = 0
+    partial: int | None = None
+
+
+class Progress(Struct, frozen=True, tag="g", array_like=True, gc=False):
+    """Work is this far, from 0 to 1.  A sign of life; clients see nothing of it."""
+
+    share: float
+    index: int = 0
+
+
+class Label(Struct, frozen=True, tag="l", array_like=True, gc=False):
+    """What an input may be, and how likely (0 to 1); the likeliest comes first."""
+
+    label: str
+    score: float
+    index: int = 0
+
+
+class Verdict(Struct, frozen=True, tag="d", array_like=True, gc=False):
+    """Whether an input is harmful.  `scores`: 0 to 1 by category; `flagged`: the categories that it is of."""
+
+    flagged: tuple[str, ...]
+    scores: tuple[tuple[str, float], ...]
+    index: int = 0
+
+
 class Usage(Struct, frozen=True, tag="u", array_like=True, gc=False):
     """What the answer cost, counted by the model's own tokenizer.  At most one, the last event.
 
     `neurons` is Workers AI's own count where it tells one.  `queue_s`, `prefill_s` and `decode_s` are
     how long the call waited for a place, its prompt was computed, and its answer was written, where the
     engine measured them.  `cached_tokens` of the prompt's were not computed again.  Of `drafted_tokens`
-    that were guessed ahead, `accepted_tokens` were right.
+    that were guessed ahead, `accepted_tokens` were right.  `sound_s` of sound were heard or made.
     """
 
     prompt_tokens: int
@@ -105,7 +177,11 @@ class Usage(Struct, frozen=True, tag="u", array_like=True, gc=False):
     decode_s: float | None = None
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    sound_s: float = 0.0
 
 
-Event: TypeAlias = Text | PromptScores | Reasoning | ToolFragment | Embedding | Relevance | Finish | Usage
+Event: TypeAlias = (
+    Text | PromptScores | Reasoning | ToolFragment | Embedding | Relevance
+    | Heard | Segment | Sound | Picture | Progress | Label | Verdict | Finish | Usage
+)  # fmt: skip
 Batch: TypeAlias = list[Event]

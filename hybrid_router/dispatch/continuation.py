@@ -7,7 +7,17 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from hybrid_router.core.call import Call
-from hybrid_router.core.event import Batch, PromptScores, Reasoning, Text, ToolFragment
+from hybrid_router.core.event import (
+    Batch,
+    Heard,
+    Picture,
+    PromptScores,
+    Reasoning,
+    Segment,
+    Sound,
+    Text,
+    ToolFragment,
+)
 from hybrid_router.core.step import Treatment
 from hybrid_router.dispatch.align import Aligner
 from hybrid_router.dispatch.record import Mode
@@ -23,9 +33,10 @@ class Interrupted:
         text_count: pieces it came in.
         prompt_scored: the scores of the prompt were shown.
         in_tool_call: a tool call was begun: nothing can go on inside its arguments.
+        wordless: sound, pictures or segments were shown: another model's do not fit behind them.
     """
 
-    __slots__ = ("in_tool_call", "prompt_scored", "text", "text_count")
+    __slots__ = ("in_tool_call", "prompt_scored", "text", "text_count", "wordless")
 
     def __init__(self, shown: Shown) -> None:
         events = [event for batch in shown for event in batch]
@@ -34,6 +45,7 @@ class Interrupted:
         self.text_count = len(texts)
         self.prompt_scored = any(isinstance(event, PromptScores) for event in events)
         self.in_tool_call = any(isinstance(event, ToolFragment) for event in events)
+        self.wordless = any(isinstance(event, Sound | Picture | Heard | Segment) for event in events)
 
 
 def why_not(call: Call, treatment: Treatment, interrupted: Interrupted) -> str | None:
@@ -44,6 +56,8 @@ def why_not(call: Call, treatment: Treatment, interrupted: Interrupted) -> str |
         return "the call asks for several choices"
     if interrupted.in_tool_call:
         return "it broke inside a tool call"
+    if interrupted.wordless:
+        return "what was sent is no text"
     return None
 
 

@@ -14,6 +14,7 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import (
     ModelNotFound,
     NoBackend,
+    NotInstalled,
     PolicyRefused,
     RouterError,
     UnsupportedParameter,
@@ -129,7 +130,14 @@ class Service:
         """What the client of an empty plan is told."""
         if decided.refused is not None:
             return PolicyRefused(decided.refused)
-        return self._incapable(call, facts) or _nobody(decided)
+        return self._incapable(call, facts) or self._not_installed(call, facts) or _nobody(decided)
+
+    def _not_installed(self, call: Call, facts: Facts) -> NotInstalled | None:
+        """The error of a call whose every able step lacks an extra; else None."""
+        able = [step for step in self._candidates(call.alias) if not _lacking(call, step, facts)]
+        if not able or not all(self._backends[step.backend].not_installed(step.model) for step in able):
+            return None
+        return NotInstalled("; ".join(f"{step.name}: {facts.down[step.name]}" for step in able))
 
     def explain(self, call: Call) -> Plan:
         """The plan that `call` would get now.  Nothing is run, reserved or asked.

@@ -48,6 +48,9 @@ class Speaker:
     def down(self, model: str) -> str | None:
         return "its process is dead" if self._fault == "dead" else None
 
+    def not_installed(self, model: str) -> bool:
+        return False
+
     def continues(self, model: str, call: Call) -> bool:
         return True
 
@@ -121,6 +124,9 @@ class ByModel:
 
     def down(self, model: str) -> str | None:
         return self._models[model].down(model)
+
+    def not_installed(self, model: str) -> bool:
+        return False
 
     def continues(self, model: str, call: Call) -> bool:
         return self._models[model].continues(model, call)

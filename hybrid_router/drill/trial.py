@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from hybrid_router import __version__
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
+from hybrid_router.config.local_schema import LlamaModel
 from hybrid_router.config.schema import Config, Key, LocalBackend, Server
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.step import Step
@@ -127,7 +128,9 @@ class Trials:
         written = config.backends[step.backend]
         if isinstance(written, LocalBackend):
             failure = None if fault is None else fault.local or DEAD
-            return Speaker(self._letters[step.name], failure, written.models[step.model].context)
+            model = written.models[step.model]
+            context = model.context if isinstance(model, LlamaModel) else None
+            return Speaker(self._letters[step.name], failure, context)
         acting = _WELL if fault is None else fault.cloud or REFUSING
         return self._clouds.adapter(step.backend, written, step, acting)
 

@@ -192,6 +192,9 @@ class Script:
         """It is never down."""
         return None
 
+    def not_installed(self, model: str) -> bool:
+        return False
+
     def continues(self, model: str, call: Call) -> bool:
         """It knows all its answers, so it goes on from any place."""
         return call.choices_count == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct, field
 
+from hybrid_router.core.asks import Ask
 from hybrid_router.core.call import Adapter, Feature, Message, Operation, Sampling
 from hybrid_router.core.event import Event
+from hybrid_router.core.upload import Upload
 
 PREFILL_REFUSED = "prefill_refused"
 MOST_PARALLEL = 8  # sequences at a time where nobody says how many
@@ -18,7 +20,9 @@ class Task(Struct, frozen=True, kw_only=True, array_like=True):
 
     `written` is the beginning of the answer, which is out already: the engine goes on behind it.
     `sampling.max_tokens` and `Usage.completion_tokens` count it with the rest.
-    `private`: nothing of it may be kept on a disk.  The other fields are those of `core.call.Call`.
+    `private`: nothing of it may be kept on a disk.  `uploads` are the child's own descriptors, open while
+    `Engine.begin` runs: what is needed of them later is mapped there.  The other fields are those of
+    `core.call.Call`.
     """
 
     id: int
@@ -44,6 +48,8 @@ class Task(Struct, frozen=True, kw_only=True, array_like=True):
     template_values: dict[str, Any] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
     goes_on: bool = False
+    ask: Ask | None = None
+    uploads: tuple[Upload, ...] = ()
 
 
 class Output(Struct, frozen=True, kw_only=True, array_like=True, tag="o"):
@@ -71,88 +77,18 @@ class Refused(Struct, frozen=True, kw_only=True, array_like=True, tag="x"):
 Answer: TypeAlias = Output | Refused
 
 
-class AdapterFile(Struct, frozen=True, array_like=True):
-    """A LoRA adapter beside a model: its name in calls, and its GGUF.
-
-    `always`: the scale it has in calls that name no adapter; 0: it is used only where it is named.
-    """
-
-    name: str
-    path: str
-    always: float = 0.0
-
-
-class Offload(Struct, frozen=True, kw_only=True, array_like=True):
-    """What runs on GPUs.  `layers` None: as many as fit the free memory; -1: all.
-
-    `split` is how layers are spread over several (`llama_split_mode`), `shares` their proportions.
-    """
-
-    layers: int | None = 0
-    split: Literal["none", "layer", "row"] = "layer"
-    main: int = 0
-    shares: tuple[float, ...] = ()
-
-
-class Keeping(Struct, frozen=True, kw_only=True, array_like=True):
-    """What is kept of prompts that were computed, so that they need not be computed again.
-
-    `ram_bytes` bounds what is kept beside the context, `folder` (None: no files) and `disk_bytes` what
-    survives this process.  `everyone`: a principal may profit from another's prompts.
-    """
-
-    ram_bytes: int = 512 * 2**20
-    folder: str | None = None
-    disk_bytes: int = 0
-    everyone: bool = False
-
-
-class Drafting(Struct, frozen=True, kw_only=True, array_like=True):
-    """Tokens guessed ahead, at most `most_tokens` a step: by looking them up in the prompt, or by a small
-    model of the same vocabulary."""
-
-    most_tokens: int = 0
-    model_path: str | None = None
-
-
-class Settings(Struct, frozen=True, kw_only=True, array_like=True):
-    """How a llama model is opened.
-
-    `context` is tokens of prompt and answer for one sequence; `parallel` None: from memory and context;
-    `busy_wait` lets threads spin for each other.  `sha256` is the file's.  `purpose`: what it is asked for.
-    `projector_path`: the model that turns images and sound into its tokens.
-    `key_type` and `value_type` are how the KV cache holds its numbers.
-    """
-
-    path: str
-    context: int | None
-    parallel: int | None
-    threads: int
-    prefill_chunk: int
-    busy_wait: bool = False
-    sha256: str = ""
-    purpose: Literal["generate", "embed", "rerank"] = "generate"
-    offload: Offload = Offload()
-    flash_attention: Literal["auto", "on", "off"] = "auto"
-    key_type: str = "f16"
-    value_type: str = "f16"
-    keeping: Keeping = Keeping()
-    drafting: Drafting = Drafting()
-    adapters: tuple[AdapterFile, ...] = ()
-    projector_path: str | None = None
-
-
 class Opened(Struct, frozen=True, kw_only=True, array_like=True):
     """What an opened model is.
 
     `can` names what it understands beyond text: tools, schema, images, ….  `width`: of its embeddings.
+    `context`: tokens that fit; None: tokens are not what limits it.
     """
 
     description: str
-    context: int
     parallel: int
-    has_template: bool
-    vocabulary_count: int
+    context: int | None = None
+    has_template: bool = False
+    vocabulary_count: int = 0
     can: frozenset[Feature] = frozenset()
     width: int = 0
     gpu_layers: int = 0
@@ -181,6 +117,10 @@ class TaskRefused(Exception):
 
 class Engine(Protocol):
     """What the child's loop drives.  One thread, no waiting inside but for the computation itself."""
+
+    def opened(self) -> Opened:
+        """What the model is."""
+        ...
 
     @property
     def busy(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 
-from hybrid_router.core.backend import IDLE
-from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.backend import GENERATES, IDLE
+from hybrid_router.core.call import Call
 from hybrid_router.core.step import Plan, Prediction, Step, Treatment
 from hybrid_router.routing import ledger
 from hybrid_router.routing.facts import Facts
@@ -41,8 +41,8 @@ def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Ste
 
 
 def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
-    """The most tokens that one choice of the answer may have; a vector is whole with its first event."""
-    if call.operation in {Operation.EMBED, Operation.RERANK}:
+    """The most tokens that one choice of the answer may have; what is no text has none."""
+    if call.operation not in GENERATES:
         return 1
     if call.sampling.max_tokens is not None:
         return call.sampling.max_tokens

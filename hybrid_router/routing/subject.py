@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from hybrid_router.core.call import Call, Message, RefusalPart
 from hybrid_router.routing.estimate import prompt_tokens
 from hybrid_router.routing.facts import Facts
@@ -97,8 +99,8 @@ def everything_written(call: Call) -> str:
     """All text that would leave the machine with a call, a line for each piece.
 
     More than the prompt: a secret in a tool's result, in a tool call's arguments, in a schema or in a
-    field we only pass on is as private as one in a message.  Pictures, sound, files and prompts given as
-    token ids cannot be read here; `has` and `operation` conditions are for those.
+    field we only pass on is as private as one in a message; so is the name of a file.  Pictures, sound,
+    files and prompts given as token ids cannot be read here; `has` and `operation` conditions are for those.
     """
     pieces: list[str] = [prompt for prompt in call.prompts if isinstance(prompt, str)]
     for message in call.messages:
@@ -107,7 +109,9 @@ def everything_written(call: Call) -> str:
     pieces.extend(call.sampling.stop)
     pieces.extend(call.sampling.dry_sequence_breakers or ())
     pieces.extend(adapter.name for adapter in call.adapters)
-    for rest in (call.tools, call.tool_choice, call.response_format, call.template_values, call.extra):
+    pieces.extend(upload.name for upload in call.uploads)
+    ask = None if call.ask is None else msgspec.to_builtins(call.ask)
+    for rest in (call.tools, call.tool_choice, call.response_format, call.template_values, call.extra, ask):
         if rest:
             pieces.extend(_strings(rest))
     return "\n".join(pieces)

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, cast
 
-from hybrid_router.engines.task import Opened, Settings, Task
+from hybrid_router.engines.settings import Settings
+from hybrid_router.engines.task import Opened, Task
 from hybrid_router.workers import protocol, sandbox
 from hybrid_router.workers.answer import PendingAnswer, WorkerGone
 from hybrid_router.workers.protocol import (
@@ -49,12 +50,15 @@ class Child(asyncio.Protocol):
         lines: what hears its standard error.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], path: str, on_line: OnLine) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], hatch: socket.socket, path: str, on_line: OnLine
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.hopeless = False
         self._process = process
         self._stderr = cast("IO[bytes]", process.stderr)
         os.set_blocking(self._stderr.fileno(), False)  # what it leaves behind may hold it open for ever
+        self._hatch = hatch
         self._path = path
         self._on_line = on_line
         self.lines = _Lines(self)
@@ -84,16 +88,27 @@ class Child(asyncio.Protocol):
         """Send a task; `task_of` makes it from the id it gets.
 
         Raises:
-            WorkerGone: the process has ended.
+            WorkerGone: the process has ended, or does not take files any more.
             protocol.ProtocolError: the task is too large for a frame.
         """
         if self.ended.done():
             raise WorkerGone(self.ended.result())
         self._next_id += 1
-        framed = protocol.framed(Begin(task_of(self._next_id)))
+        task = task_of(self._next_id)
+        framed = protocol.framed(Begin(task))
+        self._pass_files(task)
         answer = self._answers[self._next_id] = PendingAnswer()
         self._send(framed)
         return self._next_id, answer
+
+    def _pass_files(self, task: Task) -> None:
+        """Send the task's files.  Some that went without their task would go with the next one's."""
+        try:
+            for upload in task.uploads:
+                protocol.pass_through(self._hatch, upload.fd)
+        except OSError as error:
+            self.kill()
+            raise WorkerGone(f"the worker took no more files ({error.strerror})") from error
 
     def cancel(self, task_id: int) -> None:
         """Stop working on a task; fine if it has ended."""
@@ -178,6 +193,7 @@ class Child(asyncio.Protocol):
         self.kill()  # whatever it started: nobody else knows about them
         self._read_out()
         self._hear_out()
+        self._hatch.close()
         self.hang_up()
         self.ended.set_result(self._failed or self._why(status))
         for answer in self._answers.values():
@@ -259,29 +275,33 @@ async def spawn(settings: Settings, on_line: OnLine, program: Sequence[str] = PR
     """Start a child that opens a model.
 
     Args:
-        program: what it runs, given the pipe's descriptor and our process id as its last arguments.
+        program: what it runs, given the descriptors of pipe and hatch and our process id as its last
+            arguments.
 
     Raises:
         OSError: the system is out of processes, descriptors or memory.
     """
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
+    hatch, their_hatch = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    hatch.setblocking(False)
     try:
-        with theirs:
+        with theirs, their_hatch:
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own module; the fork takes milliseconds
-                [*program, str(theirs.fileno()), str(os.getpid())],
+                [*program, str(theirs.fileno()), str(their_hatch.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), their_hatch.fileno()),
                 process_group=0,
                 env=sandbox.child_environment(os.environ),
                 cwd="/",
             )
     except OSError:
         ours.close()
+        hatch.close()
         raise
-    child = Child(process, settings.path, on_line)
+    child = Child(process, hatch, settings.path, on_line)
     await loop.connect_read_pipe(lambda: child.lines, process.stderr)
     await loop.create_connection(lambda: child, sock=ours)
     child._send(protocol.framed(Open(settings)))  # noqa: SLF001 - part of being born

@@ -1,4 +1,4 @@
-"""The child process: `python -m hybrid_router.workers.main FD PARENT_PID`.
+"""The child process: `python -m hybrid_router.workers.main FD HATCH_FD PARENT_PID`.
 
 One thread computes, one listens, so a cancellation is known within one step and a ping is answered
 while a step runs.  This process holds no secret and imports no HTTP library.
@@ -14,6 +14,8 @@ import threading
 import time
 from queue import SimpleQueue
 
+from msgspec.structs import replace
+
 from hybrid_router.engines.task import Engine, EngineFailed
 from hybrid_router.workers import protocol, sandbox
 from hybrid_router.workers.protocol import Answers, Begin, Cancel, Down, Failed, Open, Ping, Pong, Ready, Up
@@ -26,8 +28,9 @@ _SAVING_S = 1.8
 class Pipe:
     """The child's end of the socketpair.  Both threads send, one receives."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, hatch: socket.socket) -> None:
         self._connection = connection
+        self._hatch = hatch
         self._sending = threading.Lock()
         self._unframer = protocol.Unframer()
 
@@ -40,8 +43,15 @@ class Pipe:
         """The next frames, at least one; empty at the end."""
         while received := self._connection.recv(_READ_BYTES):
             if bodies := self._unframer.feed(received):
-                return [protocol.down(body) for body in bodies]
+                return [self._with_files(protocol.down(body)) for body in bodies]
         return []
+
+    def _with_files(self, frame: Down) -> Down:
+        """A task with descriptors of this process."""
+        if not isinstance(frame, Begin) or not frame.task.uploads:
+            return frame
+        uploads = tuple(replace(upload, fd=protocol.taken_from(self._hatch)) for upload in frame.task.uploads)
+        return Begin(replace(frame.task, uploads=uploads))
 
 
 class Loop:
@@ -92,7 +102,11 @@ class Loop:
 
     def _take(self, frame: Down) -> None:
         if isinstance(frame, Begin):
-            refusals = self._engine.begin(frame.task)
+            try:
+                refusals = self._engine.begin(frame.task)
+            finally:
+                for upload in frame.task.uploads:
+                    upload.close()
             if refusals:
                 self._pipe.send(Answers(refusals))
         elif isinstance(frame, Cancel):
@@ -101,14 +115,14 @@ class Loop:
 
 def main(arguments: list[str]) -> int:
     """Open the model named in the first frame and serve it."""
-    fd, parent_pid = int(arguments[0]), int(arguments[1])
+    fd, hatch_fd, parent_pid = (int(argument) for argument in arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the router's business
     try:
         sandbox.tie_to(parent_pid)
     except sandbox.ParentGone:
         return 0
     sandbox.restrict()
-    pipe = Pipe(socket.socket(fileno=fd))
+    pipe = Pipe(socket.socket(fileno=fd), socket.socket(fileno=hatch_fd))
     first = pipe.receive()
     if not first or not isinstance(first[0], Open):
         return 2

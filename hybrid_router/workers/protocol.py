@@ -1,17 +1,21 @@
 """Frames between the router and a child: four bytes of length, then msgpack.
 
 Each child has a socketpair of its own, so a late frame of a dead child cannot be taken for its
-successor's.  Lengths are checked before anything is read.
+successor's.  Lengths are checked before anything is read.  A second socketpair, the hatch, brings open
+descriptors: a byte stream through asyncio cannot carry them.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.engines.task import Answer, Opened, Settings, Task
+from hybrid_router.engines.settings import AnySettings
+from hybrid_router.engines.task import Answer, Opened, Task
 
 T = TypeVar("T")
 
@@ -22,11 +26,11 @@ _HEAD_BYTES = 4
 class Open(Struct, frozen=True, array_like=True, tag="open"):
     """First frame: which model to open."""
 
-    settings: Settings
+    settings: AnySettings
 
 
 class Begin(Struct, frozen=True, array_like=True, tag="begin"):
-    """A task."""
+    """A task.  The descriptors of its uploads, in their order, come through the hatch before it."""
 
     task: Task
 
@@ -76,6 +80,29 @@ Up: TypeAlias = Ready | Failed | Answers | Pong
 
 _DOWN: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
 _UP: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
+
+
+def pass_through(hatch: socket.socket, fd: int) -> None:
+    """Give the other side of the hatch a descriptor.
+
+    Raises:
+        BlockingIOError: it has not taken those before.
+        OSError: it is gone.
+    """
+    socket.send_fds(hatch, [b"."], [fd])
+
+
+def taken_from(hatch: socket.socket) -> int:
+    """The next descriptor; waits for it.
+
+    Raises:
+        ProtocolError: the other side is gone, or gave none: this process has too many open.
+    """
+    _, fds, _, _ = socket.recv_fds(hatch, 1, 1)
+    if len(fds) != 1:
+        raise ProtocolError("a file that belongs to a task did not arrive")
+    os.set_inheritable(fds[0], False)
+    return fds[0]
 
 
 class ProtocolError(Exception):

@@ -13,7 +13,8 @@ from typing import Any
 from msgspec import Struct
 
 from hybrid_router.core.backend import Load
-from hybrid_router.engines.task import MOST_PARALLEL, Settings
+from hybrid_router.engines.settings import Settings
+from hybrid_router.engines.task import MOST_PARALLEL
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn

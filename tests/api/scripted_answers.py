@@ -117,6 +117,9 @@ class ScriptedBackend:
         """Never."""
         return None
 
+    def not_installed(self, model: str) -> bool:
+        return False
+
     def continues(self, model: str, call: Call) -> bool:
         """Its scripts begin at the beginning."""
         return False

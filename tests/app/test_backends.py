@@ -12,7 +12,7 @@ import pytest
 from hybrid_router.app.backends import close, open_backends
 from hybrid_router.config.load import loads
 from hybrid_router.config.schema import Loaded
-from hybrid_router.engines.task import AdapterFile, Drafting, Keeping, Offload, Settings
+from hybrid_router.engines.settings import AdapterFile, Drafting, Keeping, LlamaSettings, Offload
 from hybrid_router.models.stamps import STAMPS_FILE
 from hybrid_router.observe.logs import Logs, LogSettings
 
@@ -120,7 +120,7 @@ aliases: { it: { try: local/full } }
     made = {name: worker._settings for name, worker in opened.workers.items()}
 
     digest = hashlib.sha256(b"m" * 64).hexdigest()
-    assert made["local/full"] == Settings(
+    assert made["local/full"] == LlamaSettings(
         path=str(tmp_path / "m.gguf"),
         context=None,
         parallel=3,

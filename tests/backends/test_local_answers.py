@@ -19,7 +19,7 @@ from hybrid_router.dispatch.engine import run
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Attempt, Record
 from hybrid_router.dispatch.turnstile import Turnstile
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.routing.speed import predicted
 from hybrid_router.workers.worker import Worker
 
@@ -30,7 +30,7 @@ PROMPT = "Paris is the capital of France."
 
 
 @pytest.fixture
-async def local(model_settings: Settings) -> AsyncIterator[Local]:
+async def local(model_settings: LlamaSettings) -> AsyncIterator[Local]:
     """The model, loaded by the first call."""
     worker = Worker(model_settings)
     worker.start(load=False)

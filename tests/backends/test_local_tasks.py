@@ -12,13 +12,14 @@ from hybrid_router.backends.local import Local, LocalModel, named, task_of
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation, Sampling
 from hybrid_router.core.errors import BackendError, CallRefused, ContextOverflow, NotAble, PrefillRefused
 from hybrid_router.core.step import Step, Timeouts
-from hybrid_router.engines.task import AdapterFile, Opened, Refused, Settings, Task
+from hybrid_router.engines.settings import AdapterFile, LlamaSettings
+from hybrid_router.engines.task import Opened, Refused, Task
 from hybrid_router.workers.life import Resident
 from hybrid_router.workers.worker import Worker
 
 WAITS = Timeouts(connect_s=1, load_s=1, first_token_s=1, between_tokens_s=1, total_s=1)
 STEP = Step(backend="local", model="m", timeouts=WAITS, because="", private=True)
-SETTINGS = Settings(path="m.gguf", context=None, parallel=None, threads=1, prefill_chunk=64)
+SETTINGS = LlamaSettings(path="m.gguf", context=None, parallel=None, threads=1, prefill_chunk=64)
 EVERYTHING = Call(
     id="c",
     operation=Operation.CHAT,

@@ -17,7 +17,8 @@ from hybrid_router.engines.llama.chain import Prototypes
 from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Settings, TaskRefused
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import TaskRefused
 
 GREEDY = Sampling(temperature=0)
 # Nothing but the model's own probabilities.
@@ -84,7 +85,7 @@ class Place:
 
 
 @contextmanager
-def open_place(settings: Settings) -> Iterator[Place]:
+def open_place(settings: LlamaSettings) -> Iterator[Place]:
     """A place in a context of its own, nothing read yet."""
     weights = Weights(settings.path, settings.offload)
     context = Context(weights, settings, cells_count=512, sequences_count=1, batch_count=128)

@@ -14,7 +14,8 @@ from hybrid_router.engines.llama.chat.chat import Chat
 from hybrid_router.engines.llama.constraint import Constraints
 from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Task
 
 pytestmark = pytest.mark.model
 TOOL = {
@@ -32,13 +33,13 @@ TOOL = {
 
 
 @pytest.fixture(scope="module")
-def weights(model_settings: Settings) -> Iterator[Weights]:
+def weights(model_settings: LlamaSettings) -> Iterator[Weights]:
     opened = Weights(model_settings.path, model_settings.offload)
     yield opened
     opened.close()
 
 
-def test_the_smallest_model_makes_valid_calls(weights: Weights, model_settings: Settings) -> None:
+def test_the_smallest_model_makes_valid_calls(weights: Weights, model_settings: LlamaSettings) -> None:
     """A required call: name and arguments within the schema, although the model never learned to call."""
     prompt = Chat(weights).prepare(
         Task(

@@ -18,7 +18,8 @@ from random_schemas import Babbler, random_schema
 from hybrid_router.engines.llama.constraint import Constraints, FormConstraint
 from hybrid_router.engines.llama.seams import Form
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import PREFILL_REFUSED, Offload, TaskRefused
+from hybrid_router.engines.settings import Offload
+from hybrid_router.engines.task import PREFILL_REFUSED, TaskRefused
 
 pytestmark = pytest.mark.model
 PERSON = {

@@ -12,7 +12,8 @@ from hybrid_router.engines.llama.constraint import Constraints
 from hybrid_router.engines.llama.gbnf import lark_of
 from hybrid_router.engines.llama.seams import Form
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Offload, TaskRefused
+from hybrid_router.engines.settings import Offload
+from hybrid_router.engines.task import TaskRefused
 
 pytestmark = pytest.mark.model
 

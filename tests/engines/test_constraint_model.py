@@ -16,7 +16,7 @@ from hybrid_router.engines.llama.constraint import Constraints
 from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.llama.seams import Form
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Offload, Settings
+from hybrid_router.engines.settings import LlamaSettings, Offload
 
 pytestmark = pytest.mark.model
 SHORT = {"type": "string", "maxLength": 12}
@@ -86,7 +86,7 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def model(model_settings: Settings) -> Iterator[Model]:
+def model(model_settings: LlamaSettings) -> Iterator[Model]:
     weights = Weights(model_settings.path, Offload())
     context = Context(weights, model_settings, cells_count=512, sequences_count=1, batch_count=512)
     yield Model(weights, context, Constraints(weights))

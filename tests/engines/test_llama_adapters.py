@@ -13,14 +13,8 @@ import pytest
 from hybrid_router.core.call import Adapter, Operation, Sampling
 from hybrid_router.core.event import Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
-from hybrid_router.engines.task import (
-    AdapterFile,
-    EngineFailed,
-    Output,
-    Refused,
-    Settings,
-    Task,
-)
+from hybrid_router.engines.settings import AdapterFile, LlamaSettings
+from hybrid_router.engines.task import EngineFailed, Output, Refused, Task
 
 pytestmark = pytest.mark.model
 WIDTH, RANK = 576, 4
@@ -70,7 +64,7 @@ def run(engine: LlamaEngine, *tasks: Task) -> tuple[list[str], list[Usage]]:
 
 
 @pytest.fixture(scope="module")
-def dressed(model_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
+def dressed(model_settings: LlamaSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
     folder = tmp_path_factory.mktemp("adapters")
     files = tuple(
         AdapterFile(name, str(adapter_file(folder / f"{name}.gguf", seed)))
@@ -112,7 +106,7 @@ def test_an_unknown_adapter_is_refused_by_name(dressed: LlamaEngine) -> None:
     assert "'nobody'" in refused.message
 
 
-def test_an_adapter_of_another_model_is_named(model_settings: Settings, tmp_path: Path) -> None:
+def test_an_adapter_of_another_model_is_named(model_settings: LlamaSettings, tmp_path: Path) -> None:
     """When the model opens."""
     file = adapter_file(tmp_path / "wide.gguf", 1, width=64)
     settings = msgspec.structs.replace(model_settings, adapters=(AdapterFile("wide", str(file)),))

@@ -20,7 +20,8 @@ from hybrid_router.engines.llama.drafting.lookup import looked_up
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.fit import Device, Fit, Machine, fit
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Drafting, EngineFailed, Offload, Output, Settings, Task
+from hybrid_router.engines.settings import Drafting, LlamaSettings, Offload
+from hybrid_router.engines.task import EngineFailed, Output, Task
 
 GIB = 2**30
 CELL_BYTES = LAYERS_COUNT * 2 * 2 * WIDTH // 2  # keys and values of half the width, two bytes a number
@@ -35,11 +36,13 @@ class Recurrent(Weights):
         return True
 
 
-def tiny(path: Path, **changed: Any) -> Settings:
-    return Settings(path=str(write(path, **changed)), context=64, parallel=2, threads=1, prefill_chunk=16)
+def tiny(path: Path, **changed: Any) -> LlamaSettings:
+    return LlamaSettings(
+        path=str(write(path, **changed)), context=64, parallel=2, threads=1, prefill_chunk=16
+    )
 
 
-def drafting(settings: Settings, path: Path, **changed: Any) -> Settings:
+def drafting(settings: LlamaSettings, path: Path, **changed: Any) -> LlamaSettings:
     """`settings` with a tiny draft model."""
     draft = Drafting(most_tokens=4, model_path=str(write(path, **changed)))
     return msgspec.structs.replace(settings, drafting=draft)
@@ -48,7 +51,7 @@ def drafting(settings: Settings, path: Path, **changed: Any) -> Settings:
 PROMPTS = ("aab", "b aba b", "what a day")
 
 
-def answers(settings: Settings, *prompts: str) -> tuple[list[str], list[Usage]]:
+def answers(settings: LlamaSettings, *prompts: str) -> tuple[list[str], list[Usage]]:
     """What all of them together say, and what it cost."""
     engine = LlamaEngine(settings)
     said, usages = dict.fromkeys(range(len(prompts)), ""), []

@@ -18,7 +18,8 @@ from hybrid_router.engines.llama.context import Context, DecodeFailed, Entry
 from hybrid_router.engines.llama.drafting.model import DraftModel
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.sequence import Sequence
-from hybrid_router.engines.task import Drafting, Output, Settings, Task
+from hybrid_router.engines.settings import Drafting, LlamaSettings
+from hybrid_router.engines.task import Output, Task
 
 pytestmark = pytest.mark.model
 CHUNK = 64
@@ -38,13 +39,13 @@ SCHEMA = {
 }
 
 
-def opened(settings: Settings, draft: Path | str | None = None) -> LlamaEngine:
+def opened(settings: LlamaSettings, draft: Path | str | None = None) -> LlamaEngine:
     chosen = Drafting(most_tokens=4, model_path=str(draft)) if draft else Drafting()
     return LlamaEngine(msgspec.structs.replace(settings, drafting=chosen, parallel=3))
 
 
 @pytest.fixture(scope="module")
-def plain(model_settings: Settings) -> Iterator[LlamaEngine]:
+def plain(model_settings: LlamaSettings) -> Iterator[LlamaEngine]:
     """Nobody guesses."""
     engine = opened(model_settings)
     engine._drafter._forced_count = 0
@@ -53,7 +54,7 @@ def plain(model_settings: Settings) -> Iterator[LlamaEngine]:
 
 
 @pytest.fixture(scope="module")
-def own(model_settings: Settings) -> Iterator[LlamaEngine]:
+def own(model_settings: LlamaSettings) -> Iterator[LlamaEngine]:
     """The model drafts for itself: it is nearly always right."""
     engine = opened(model_settings, model_settings.path)
     yield engine
@@ -61,7 +62,7 @@ def own(model_settings: Settings) -> Iterator[LlamaEngine]:
 
 
 @pytest.fixture(scope="module")
-def small(model_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
+def small(model_settings: LlamaSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
     """The model's first layers draft: often wrong."""
     draft = shallow(Path(model_settings.path), tmp_path_factory.mktemp("draft") / "shallow.gguf", 10)
     engine = opened(model_settings, draft)
@@ -136,7 +137,7 @@ def test_a_model_guesses_its_own_words(own: LlamaEngine) -> None:
     assert counted.accepted_tokens >= 0.9 * counted.drafted_tokens
 
 
-def test_looking_up_changes_no_word(model_settings: Settings, plain: LlamaEngine) -> None:
+def test_looking_up_changes_no_word(model_settings: LlamaSettings, plain: LlamaEngine) -> None:
     """Nor do guesses from the prompt, which usage tells of."""
     eager = LlamaEngine(msgspec.structs.replace(model_settings, drafting=Drafting(most_tokens=4)))
     without = run(plain, complete(1, LISTED))[1]
@@ -204,7 +205,7 @@ def test_a_form_is_kept(plain: LlamaEngine, guessing: LlamaEngine) -> None:
     assert usage(found).accepted_tokens > usage(found).completion_tokens / 3
 
 
-def test_what_a_form_forces_needs_no_setting(model_settings: Settings, plain: LlamaEngine) -> None:
+def test_what_a_form_forces_needs_no_setting(model_settings: LlamaSettings, plain: LlamaEngine) -> None:
     """Where nothing is drafted, the only way on is tried at once all the same."""
     engine = opened(model_settings)
     expected = run(plain, formed(1, "Tell me about Ann."))[1]

@@ -22,7 +22,14 @@ from hybrid_router.engines.llama.embedding import EmbeddingEngine
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.passages import shortened
 from hybrid_router.engines.opening import open_engine
-from hybrid_router.engines.task import Answer, EngineFailed, Output, Refused, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import (
+    Answer,
+    EngineFailed,
+    Output,
+    Refused,
+    Task,
+)
 
 TEXTS = (
     "the cat sat on the mat",
@@ -36,9 +43,9 @@ SPELLED = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), 
 POOLINGS = (gguf.PoolingType.MEAN, gguf.PoolingType.CLS, gguf.PoolingType.LAST)
 
 
-def settings(path: Path, purpose: str = "embed", **chosen: Any) -> Settings:
+def settings(path: Path, purpose: str = "embed", **chosen: Any) -> LlamaSettings:
     """A tiny model, opened for this, with batches of 64 tokens."""
-    plain = Settings(path=str(path), context=None, parallel=None, threads=1, prefill_chunk=64)
+    plain = LlamaSettings(path=str(path), context=None, parallel=None, threads=1, prefill_chunk=64)
     return msgspec.structs.replace(plain, purpose=purpose, **chosen)
 
 
@@ -482,7 +489,7 @@ def test_a_vector_that_is_none_ends_its_call_alone(tmp_path: Path, caches: bool)
     assert later[0] @ wanted > 0.9999
 
 
-def test_a_model_that_writes_can_embed(model_settings: Settings) -> None:
+def test_a_model_that_writes_can_embed(model_settings: LlamaSettings) -> None:
     """The starter model with `purpose: embed`: what is alike is near."""
     engine = EmbeddingEngine(msgspec.structs.replace(model_settings, purpose="embed"))
     cat, kitten, tax = vectors(
@@ -496,7 +503,7 @@ def test_a_model_that_writes_can_embed(model_settings: Settings) -> None:
 def test_the_engine_is_chosen_by_purpose(mean_bert: Bert, ranking_bert: Bert, tmp_path: Path) -> None:
     """One name opens them all."""
     chat = settings(tiny_gguf.write(tmp_path / "chat.gguf"), "generate", parallel=1)
-    wanted: list[tuple[Settings, type[object]]] = [
+    wanted: list[tuple[LlamaSettings, type[object]]] = [
         (settings(mean_bert.path), EmbeddingEngine),
         (settings(ranking_bert.path, "rerank"), EmbeddingEngine),
         (chat, LlamaEngine),

@@ -13,14 +13,21 @@ from hybrid_router.core.call import Message, Operation, Sampling
 from hybrid_router.core.event import Event, Finish, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.written import tokens_of
-from hybrid_router.engines.task import Answer, EngineFailed, Output, Refused, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import (
+    Answer,
+    EngineFailed,
+    Output,
+    Refused,
+    Task,
+)
 
 pytestmark = pytest.mark.model
 GREEDY = Sampling(temperature=0, max_tokens=12)
 
 
 @pytest.fixture(scope="module")
-def opened_engine(model_settings: Settings) -> Iterator[LlamaEngine]:
+def opened_engine(model_settings: LlamaSettings) -> Iterator[LlamaEngine]:
     opened = LlamaEngine(model_settings)
     yield opened
     opened.close()
@@ -385,7 +392,9 @@ def corrupt(tmp_path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("kept", [0, 3, 4, 4096, 100_000])
-def test_a_cut_file_is_named(tmp_path: Path, model_path: Path, model_settings: Settings, kept: int) -> None:
+def test_a_cut_file_is_named(
+    tmp_path: Path, model_path: Path, model_settings: LlamaSettings, kept: int
+) -> None:
     """Empty or truncated: an error with the file's name, not a crash."""
     with model_path.open("rb") as file:
         path = corrupt(tmp_path, file.read(kept))
@@ -394,13 +403,13 @@ def test_a_cut_file_is_named(tmp_path: Path, model_path: Path, model_settings: S
         LlamaEngine(msgspec.structs.replace(model_settings, path=str(path)))
 
 
-def test_a_missing_file_is_named(tmp_path: Path, model_settings: Settings) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, model_settings: LlamaSettings) -> None:
     """With the system's own reason."""
     with pytest.raises(EngineFailed, match=r"gone\.gguf: cannot be read \(No such file"):
         LlamaEngine(msgspec.structs.replace(model_settings, path=str(tmp_path / "gone.gguf")))
 
 
-def test_a_context_beyond_the_models_training_is_refused(model_settings: Settings) -> None:
+def test_a_context_beyond_the_models_training_is_refused(model_settings: LlamaSettings) -> None:
     """It would load, fill the memory and answer nonsense."""
     with pytest.raises(EngineFailed, match="trained for 8192 tokens"):
         LlamaEngine(msgspec.structs.replace(model_settings, context=9000))

@@ -14,7 +14,8 @@ from tiny_gguf import write
 from hybrid_router.engines.llama import machine, opening
 from hybrid_router.engines.llama.fit import Device, Fit, Machine, fit, settled
 from hybrid_router.engines.llama.outline import Outline
-from hybrid_router.engines.task import MOST_PARALLEL, AdapterFile, EngineFailed, Offload, Settings
+from hybrid_router.engines.settings import AdapterFile, LlamaSettings, Offload
+from hybrid_router.engines.task import MOST_PARALLEL, EngineFailed
 
 GIB = 2**30
 MIB = 2**20
@@ -35,7 +36,7 @@ MODEL = Outline(
     size_bytes=5 * GIB,
     vocabulary_count=128256,
 )
-SETTINGS = Settings(
+SETTINGS = LlamaSettings(
     path="/models/m.gguf",
     context=None,
     parallel=None,
@@ -46,12 +47,12 @@ SETTINGS = Settings(
 ROOMY = Machine(free_bytes=64 * GIB)
 
 
-def changed(**values: object) -> Settings:
+def changed(**values: object) -> LlamaSettings:
     return msgspec.structs.replace(SETTINGS, **values)
 
 
-def with_gpus(*free_gib: float, **offload: object) -> tuple[Settings, Machine]:
-    """Settings with these offload options, and a machine with these GPUs."""
+def with_gpus(*free_gib: float, **offload: object) -> tuple[LlamaSettings, Machine]:
+    """LlamaSettings with these offload options, and a machine with these GPUs."""
     devices = tuple(Device(f"GPU{i}", int(free * GIB)) for i, free in enumerate(free_gib))
     wanted = Offload(**{"layers": None, **offload})  # type: ignore[arg-type]
     return changed(offload=wanted), Machine(64 * GIB, devices=devices)
@@ -278,7 +279,7 @@ def test_memory_that_nobody_tells_of_is_half_the_machines(tmp_path: Path) -> Non
 
 
 @pytest.mark.model
-def test_this_machine_is_looked_at(model_settings: Settings) -> None:
+def test_this_machine_is_looked_at(model_settings: LlamaSettings) -> None:
     """GPUs are those that the library was built for and finds; without any, no layer leaves the CPU."""
     wanted = msgspec.structs.replace(model_settings, parallel=None, offload=Offload(layers=None))
     there = machine.look(with_devices=True)
@@ -290,7 +291,7 @@ def test_this_machine_is_looked_at(model_settings: Settings) -> None:
     assert 1 <= found.parallel <= MOST_PARALLEL
 
 
-def test_files_beside_the_model_are_checked_with_it(tmp_path: Path, model_settings: Settings) -> None:
+def test_files_beside_the_model_are_checked_with_it(tmp_path: Path, model_settings: LlamaSettings) -> None:
     """The error names the one that is wrong."""
     good, bad = write(tmp_path / "good.gguf"), tmp_path / "lora.gguf"
     bad.write_bytes(b"GGUF")

@@ -22,7 +22,8 @@ from hybrid_router.engines.llama.context import Entry
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.outline import outline
 from hybrid_router.engines.llama.sequence import Sequence
-from hybrid_router.engines.task import Keeping, Output, Settings, Task
+from hybrid_router.engines.settings import Keeping, LlamaSettings
+from hybrid_router.engines.task import Output, Task
 
 KINDS = ("mamba", "jamba", "gemma3")
 WHOLE_ONLY = frozenset({"mamba", "jamba"})
@@ -65,7 +66,7 @@ class Model:
     """One kind's file and engine, and what an engine says that has computed nothing else."""
 
     kind: str
-    settings: Settings
+    settings: LlamaSettings
     alone: dict[tuple[str, Tokens, int], str]
     engine: LlamaEngine = field(init=False)
     tasks: dict[int, Told] = field(default_factory=dict)
@@ -153,7 +154,7 @@ def model(
     folder: Path, alone: dict[tuple[str, Tokens, int], str], request: pytest.FixtureRequest
 ) -> Iterator[Model]:
     path = tiny_kinds.write(folder, request.param)
-    settings = Settings(
+    settings = LlamaSettings(
         path=str(path),
         context=256,
         parallel=3,

@@ -15,7 +15,8 @@ from hybrid_router.core.call import Feature, Operation, Sampling
 from hybrid_router.core.event import Event, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.prompts import around_gap
-from hybrid_router.engines.task import Output, Refused, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Output, Refused, Task
 
 BOS = 1
 BEFORE, BEHIND, GAP = (tiny_kinds.TOKENS.index(mark) for mark in tiny_kinds.MARKS)
@@ -23,7 +24,7 @@ BEFORE, BEHIND, GAP = (tiny_kinds.TOKENS.index(mark) for mark in tiny_kinds.MARK
 
 def opened(folder: Path, **keys: object) -> LlamaEngine:
     path = tiny_kinds.write(folder, "gemma3", **keys)
-    settings = Settings(path=str(path), context=128, parallel=1, threads=1, prefill_chunk=128)
+    settings = LlamaSettings(path=str(path), context=128, parallel=1, threads=1, prefill_chunk=128)
     return LlamaEngine(settings)
 
 

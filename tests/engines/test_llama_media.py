@@ -32,7 +32,8 @@ from hybrid_router.core.event import Event, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.media.block import Block
 from hybrid_router.engines.llama.media.projector import EncodingFailed, Vectors
-from hybrid_router.engines.task import Keeping, Output, Refused, Settings, Task
+from hybrid_router.engines.settings import Keeping, LlamaSettings
+from hybrid_router.engines.task import Output, Refused, Task
 
 KINDS = ("mlp", "gemma3", "qwen2vl_merger")
 SCORED = Sampling(temperature=0, max_tokens=4)
@@ -144,8 +145,8 @@ class Files:
     model: Path
     projector: Path
 
-    def settings(self, **changed: object) -> Settings:
-        plain = Settings(
+    def settings(self, **changed: object) -> LlamaSettings:
+        plain = LlamaSettings(
             path=str(self.model),
             context=512,
             parallel=3,
@@ -511,7 +512,7 @@ def test_models_of_other_memories_see_too(
 
 
 @pytest.mark.model
-def test_a_real_model_sees(model_settings: Settings, tmp_path: Path) -> None:
+def test_a_real_model_sees(model_settings: LlamaSettings, tmp_path: Path) -> None:
     """The starter model with a random projector: other pictures, other words; text alone is as before."""
     projector = tiny_projector.write(tmp_path / "mmproj.gguf", width=576)
     engine = LlamaEngine(model_settings)

@@ -10,7 +10,8 @@ import tiny_projector
 
 from hybrid_router.core.call import Feature
 from hybrid_router.engines.llama.engine import LlamaEngine
-from hybrid_router.engines.task import EngineFailed, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import EngineFailed
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(model: Path, projector: Path) -> frozenset[Feature]:
     """What a model can do with this projector."""
     engine = LlamaEngine(
-        Settings(
+        LlamaSettings(
             path=str(model),
             context=64,
             parallel=1,

@@ -17,7 +17,8 @@ from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.llama.sampler import Sampler
 from hybrid_router.engines.llama.scores import prompt_scores, scored, unscored
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Settings, TaskRefused
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import TaskRefused
 
 
 class Numbers:
@@ -93,7 +94,7 @@ def test_a_prompts_first_token_has_no_score() -> None:
 
 
 @pytest.fixture(scope="module")
-def opened(model_settings: Settings) -> Iterator[tuple[Weights, Context]]:
+def opened(model_settings: LlamaSettings) -> Iterator[tuple[Weights, Context]]:
     weights = Weights(model_settings.path, model_settings.offload)
     context = Context(weights, model_settings, cells_count=256, sequences_count=1, batch_count=64)
     yield weights, context

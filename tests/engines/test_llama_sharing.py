@@ -13,7 +13,8 @@ from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Event, Finish, Text, Usage
 from hybrid_router.engines.llama.engine import LlamaEngine
 from hybrid_router.engines.llama.schedule import Pace
-from hybrid_router.engines.task import Keeping, Output, Settings, Task
+from hybrid_router.engines.settings import Keeping, LlamaSettings
+from hybrid_router.engines.task import Output, Task
 
 pytestmark = pytest.mark.model
 
@@ -72,7 +73,7 @@ class Asked:
 
 
 @pytest.fixture
-def asked(model_settings: Settings) -> Iterator[Asked]:
+def asked(model_settings: LlamaSettings) -> Iterator[Asked]:
     engine = LlamaEngine(msgspec.structs.replace(model_settings, parallel=3, context=512))
     yield Asked(engine)
     engine.close()
@@ -135,7 +136,7 @@ def test_principals_do_not_see_each_others_prompts(asked: Asked) -> None:
     assert asked.ask(PREFIX, principal="alice").cached_tokens > 0
 
 
-def test_principals_share_if_they_are_told_to(model_settings: Settings) -> None:
+def test_principals_share_if_they_are_told_to(model_settings: LlamaSettings) -> None:
     """`share_prefix: everyone`."""
     engine = LlamaEngine(msgspec.structs.replace(model_settings, keeping=Keeping(everyone=True)))
     asked = Asked(engine)
@@ -189,7 +190,7 @@ def test_calls_do_not_pass_over_the_cells_of_many_others(asked: Asked) -> None:
     assert texts[:6] == texts[6:]
 
 
-def test_a_new_process_goes_on_where_the_old_one_ended(model_settings: Settings, tmp_path: Path) -> None:
+def test_a_new_process_goes_on_where_the_old_one_ended(model_settings: LlamaSettings, tmp_path: Path) -> None:
     """With files configured, a prompt survives unload and load; a private one leaves no file."""
     keeping = Keeping(folder=str(tmp_path / "prefixes"), disk_bytes=2**30)
     settings = msgspec.structs.replace(model_settings, keeping=keeping)
@@ -214,7 +215,7 @@ def test_a_new_process_goes_on_where_the_old_one_ended(model_settings: Settings,
 
 
 def test_a_private_call_keeps_nobody_elses_prompt_from_the_disk(
-    model_settings: Settings, tmp_path: Path
+    model_settings: LlamaSettings, tmp_path: Path
 ) -> None:
     """Though it has the same beginning, which need not be kept twice in the KV cache."""
     keeping = Keeping(folder=str(tmp_path / "prefixes"), disk_bytes=2**30)

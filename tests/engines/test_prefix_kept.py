@@ -13,7 +13,7 @@ from hybrid_router.engines.llama.prefix.disk import Disk
 from hybrid_router.engines.llama.prefix.kept import Kept
 from hybrid_router.engines.llama.prefix.ram import States
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.settings import LlamaSettings
 
 ANN, RAM_BYTES, DISK_BYTES = "ann", 10_000, 2**24
 
@@ -182,7 +182,7 @@ def test_after_the_end_memory_goes_on(reopened: Callable[..., Kept]) -> None:
 
 @pytest.mark.model
 def test_a_models_memory_goes_to_disk_and_back(
-    model_settings: Settings, reopened: Callable[..., Kept]
+    model_settings: LlamaSettings, reopened: Callable[..., Kept]
 ) -> None:
     """A real sequence that was saved, fetched by a new process's store and restored in a new context goes
     on with the logits it would have had, to the bit."""

@@ -12,14 +12,15 @@ import sys
 from hybrid_router.engines.llama import opening
 from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import EngineFailed, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import EngineFailed
 
 LIMIT_S = 10
 
 
 def open_one(path: str) -> str:
     """As the engine does: header, fit, weights, context, one token."""
-    settings = Settings(path=path, context=None, parallel=None, threads=1, prefill_chunk=16)
+    settings = LlamaSettings(path=path, context=None, parallel=None, threads=1, prefill_chunk=16)
     try:
         _, found = opening.fitted(settings)
         weights = Weights(path, settings.offload, checked=True)

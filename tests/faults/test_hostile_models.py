@@ -15,7 +15,8 @@ import pytest
 from tiny_gguf import Forged, header_bytes, write
 
 from hybrid_router.engines.llama.chat.template import Template
-from hybrid_router.engines.task import Settings, TaskRefused
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import TaskRefused
 from hybrid_router.workers.life import Dead, Loading, Resident, State
 from hybrid_router.workers.worker import Worker
 
@@ -68,7 +69,7 @@ class Tried:
     def __init__(self, path: Path) -> None:
         self.states: list[State] = []
         self.lines: list[str] = []
-        settings = Settings(path=str(path), context=64, parallel=1, threads=1, prefill_chunk=16)
+        settings = LlamaSettings(path=str(path), context=64, parallel=1, threads=1, prefill_chunk=16)
         self.worker = Worker(settings, on_state=self.states.append, on_line=self.lines.append)
 
 

@@ -337,6 +337,9 @@ class Echo:
         self._piece_count = piece_count
         self._prefills = prefills
 
+    def not_installed(self, model: str) -> bool:
+        return False
+
     def continues(self, model: str, call: Call) -> bool:
         return self._prefills
 

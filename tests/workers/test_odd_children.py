@@ -15,7 +15,8 @@ from router_process import alive, soon
 
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Batch, Finish, Text
-from hybrid_router.engines.task import Opened, Output, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Opened, Output, Task
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Dead, Loading, Resident, State
@@ -23,7 +24,7 @@ from hybrid_router.workers.protocol import Answers, Ready, framed
 from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
 
 SCRIPT = Path(__file__).with_name("odd_child.py")
-ANYTHING = Settings(path="/nowhere", context=512, parallel=2, threads=1, prefill_chunk=64)
+ANYTHING = LlamaSettings(path="/nowhere", context=512, parallel=2, threads=1, prefill_chunk=64)
 READY = Ready(Opened(description="odd", context=512, parallel=2, has_template=False, vocabulary_count=9))
 SAID: Batch = [Text("late or not"), Finish("stop")]
 ANSWER = Answers([Output(id=1, events=SAID, last=True)])

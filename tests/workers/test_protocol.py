@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hybrid_router.core.call import Message, Operation, Sampling, TextPart
 from hybrid_router.core.event import Finish, Reasoning, Text, ToolFragment, Usage
-from hybrid_router.engines.task import Opened, Output, Refused, Settings, Task
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Opened, Output, Refused, Task
 from hybrid_router.workers import protocol
 from hybrid_router.workers.protocol import (
     Answers,
@@ -38,7 +39,7 @@ TASK = Task(
     n=2,
 )
 DOWN: list[Down] = [
-    Open(Settings(path="/m", context=None, parallel=2, threads=1, prefill_chunk=16)),
+    Open(LlamaSettings(path="/m", context=None, parallel=2, threads=1, prefill_chunk=16)),
     Begin(TASK),
     Cancel(7),
     Ping(1),

@@ -17,7 +17,8 @@ from hybrid_router.core.backend import Load
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import QueueFull
 from hybrid_router.core.step import Step, Timeouts
-from hybrid_router.engines.task import MOST_PARALLEL, Opened, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import MOST_PARALLEL, Opened
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.protocol import Ready, framed
 from hybrid_router.workers.worker import Heartbeat, Worker
@@ -35,7 +36,7 @@ class Held:
         opened = Opened(
             description="odd", context=64, parallel=opened_parallel, has_template=False, vocabulary_count=9
         )
-        chosen = Settings(path="/nowhere", context=64, parallel=parallel, threads=1, prefill_chunk=64)
+        chosen = LlamaSettings(path="/nowhere", context=64, parallel=parallel, threads=1, prefill_chunk=64)
         self.worker = Worker(
             chosen,
             heartbeat=Heartbeat(every_s=1000.0),

@@ -27,7 +27,8 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch, Finish, Text, Usage
 from hybrid_router.core.step import Step, Timeouts
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused
 from hybrid_router.workers.child import spawn
 from hybrid_router.workers.life import Dead, Resident, State
 from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
@@ -51,7 +52,9 @@ def call(text: str = "Say hello.", *, max_tokens: int = 8) -> Call:
 class Kept:
     """A worker, what it told, and the backend on it."""
 
-    def __init__(self, settings: Settings, queue_count: int = 10, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(
+        self, settings: LlamaSettings, queue_count: int = 10, heartbeat: Heartbeat | None = None
+    ) -> None:
         self.states: list[State] = []
         self.lines: list[str] = []
         self.worker = Worker(
@@ -67,7 +70,7 @@ class Kept:
 
 
 @pytest.fixture
-async def kept(model_settings: Settings) -> AsyncIterator[Kept]:
+async def kept(model_settings: LlamaSettings) -> AsyncIterator[Kept]:
     made = Kept(model_settings)
     made.worker.start(load=True)
     yield made
@@ -154,7 +157,7 @@ async def test_killed_before_the_first_event_the_next_step_may_try(kept: Kept) -
         await running
 
 
-async def test_a_call_during_a_load_waits_for_it(model_settings: Settings) -> None:
+async def test_a_call_during_a_load_waits_for_it(model_settings: LlamaSettings) -> None:
     """A worker that is wanted only now loads now."""
     kept = Kept(model_settings)
     kept.worker.start(load=False)
@@ -166,7 +169,7 @@ async def test_a_call_during_a_load_waits_for_it(model_settings: Settings) -> No
         await kept.backend.close()
 
 
-async def test_a_load_longer_than_its_limit_is_a_timeout(model_settings: Settings) -> None:
+async def test_a_load_longer_than_its_limit_is_a_timeout(model_settings: LlamaSettings) -> None:
     """The next step tries; the load goes on for the calls after."""
     kept = Kept(model_settings)
     kept.worker.start(load=False)
@@ -179,7 +182,9 @@ async def test_a_load_longer_than_its_limit_is_a_timeout(model_settings: Setting
         await kept.backend.close()
 
 
-async def test_a_file_that_cannot_be_loaded_is_tried_once(tmp_path: Path, model_settings: Settings) -> None:
+async def test_a_file_that_cannot_be_loaded_is_tried_once(
+    tmp_path: Path, model_settings: LlamaSettings
+) -> None:
     """The reason names the file; no restart loop."""
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF and nothing more")
@@ -214,7 +219,7 @@ async def test_leaving_stops_the_decoding(kept: Kept) -> None:
     ).step_count - before < 100  # far fewer steps than the call that left had before it
 
 
-async def test_more_calls_than_there_is_room_for_are_busy(model_settings: Settings) -> None:
+async def test_more_calls_than_there_is_room_for_are_busy(model_settings: LlamaSettings) -> None:
     """The bound is exact, and a call that ends makes room."""
     kept = Kept(msgspec.structs.replace(model_settings, parallel=1), queue_count=0)
     kept.worker.start(load=True)
@@ -248,7 +253,7 @@ async def test_closing_ends_the_child(kept: Kept) -> None:
     assert gone(pid)
 
 
-async def test_who_waits_for_a_closed_worker_is_told(model_settings: Settings) -> None:
+async def test_who_waits_for_a_closed_worker_is_told(model_settings: LlamaSettings) -> None:
     """A call that waits for the model, and one that comes later, fail at once; nobody is told of a death."""
     worker, states = Worker(model_settings), list[State]()
     worker.start(load=False)
@@ -274,7 +279,7 @@ async def test_a_stopped_child_is_killed_at_the_end(kept: Kept) -> None:
     assert gone(pid)
 
 
-async def test_a_child_that_hangs_is_killed_and_replaced(model_settings: Settings) -> None:
+async def test_a_child_that_hangs_is_killed_and_replaced(model_settings: LlamaSettings) -> None:
     """Alive is not enough: one that does not answer would keep its calls for ever."""
     kept = Kept(model_settings, heartbeat=Heartbeat(every_s=0.05, limit_s=1.0))
     kept.worker.start(load=True)
@@ -311,10 +316,10 @@ async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, kept:
 
 ORPHAN = """
 import asyncio, os, signal, sys, msgspec
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Settings
+from hybrid_router.engines.task import PREFILL_REFUSED, Refused, LlamaSettings
 from hybrid_router.workers.worker import Worker
 async def main():
-    worker = Worker(msgspec.json.decode(sys.argv[1], type=Settings))
+    worker = Worker(msgspec.json.decode(sys.argv[1], type=LlamaSettings))
     worker.start(load=True)
     print((await worker.child()).pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -322,7 +327,7 @@ asyncio.run(main())
 """
 
 
-def test_children_die_with_the_router(model_settings: Settings) -> None:
+def test_children_die_with_the_router(model_settings: LlamaSettings) -> None:
     """Even when it is killed: the kernel tells them."""
     router = subprocess.run(
         [sys.executable, "-c", ORPHAN, msgspec.json.encode(model_settings).decode()],

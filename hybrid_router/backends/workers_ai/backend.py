@@ -79,6 +79,9 @@ class WorkersAI:
         """Nothing is known before a call is tried."""
         return None
 
+    def not_installed(self, model: str) -> bool:
+        return False
+
     def continues(self, model: str, call: Call) -> bool:
         """A completion, wherever it is asked for; a chat only where the model is known to do it."""
         known = call.operation is Operation.COMPLETE or model in self._prefills

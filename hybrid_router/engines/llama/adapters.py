@@ -14,7 +14,8 @@ import llama_cpp as llama
 from hybrid_router.core.call import Adapter
 from hybrid_router.engines.llama.context import Context
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import AdapterFile, EngineFailed, TaskRefused
+from hybrid_router.engines.settings import AdapterFile
+from hybrid_router.engines.task import EngineFailed, TaskRefused
 
 
 class Adapters:

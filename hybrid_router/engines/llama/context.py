@@ -17,7 +17,8 @@ from hybrid_router.engines.llama.fit import CELL_TYPES
 from hybrid_router.engines.llama.media.block import Block
 from hybrid_router.engines.llama.media.projector import Projector, Vectors
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import EngineFailed, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import EngineFailed
 
 # Token, position, sequence, whether its logits are wanted.
 Entry: TypeAlias = tuple[int, int, int, bool]
@@ -62,7 +63,7 @@ class Context:
     def __init__(
         self,
         weights: Weights,
-        settings: Settings,
+        settings: LlamaSettings,
         *,
         cells_count: int,
         sequences_count: int,

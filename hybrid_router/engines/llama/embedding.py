@@ -15,12 +15,12 @@ from hybrid_router.engines.llama.opening import fitted
 from hybrid_router.engines.llama.passages import Passages
 from hybrid_router.engines.llama.pooled import ComputeFailed, PooledContext
 from hybrid_router.engines.llama.weights import Weights
+from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.engines.task import (
     Answer,
     Opened,
     Output,
     Refused,
-    Settings,
     Task,
     TaskRefused,
 )
@@ -85,13 +85,13 @@ class _Ongoing:
 
 
 class EmbeddingEngine:
-    """Embeds texts, or ranks documents, by `Settings.purpose`.  See `engines.task.Engine`.
+    """Embeds texts, or ranks documents, by `LlamaSettings.purpose`.  See `engines.task.Engine`.
 
     A batch takes a text of each task in turn until it holds `prefill_chunk` tokens; a longer text that cannot
     be computed in parts has a batch for itself.  Between batches tasks come and go.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LlamaSettings) -> None:
         """Open the model.
 
         Raises:

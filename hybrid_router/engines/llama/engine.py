@@ -23,12 +23,12 @@ from hybrid_router.engines.llama.scores import scored
 from hybrid_router.engines.llama.sequence import Ongoing, Sequence
 from hybrid_router.engines.llama.slots import Slots
 from hybrid_router.engines.llama.weights import Weights
+from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.engines.task import (
     Answer,
     Opened,
     Output,
     Refused,
-    Settings,
     Task,
     TaskRefused,
 )
@@ -41,7 +41,7 @@ _SAVING_S = 1.5  # to put on disk what is not there yet, when it closes
 class LlamaEngine:
     """Answers tasks from one GGUF.  See `engines.task.Engine`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LlamaSettings) -> None:
         """Open the model.
 
         Raises:
@@ -82,7 +82,7 @@ class LlamaEngine:
         self._ongoing: dict[int, Ongoing] = {}
         self._served_count: Counter[str] = Counter()
 
-    def _projector(self, settings: Settings) -> Projector | None:
+    def _projector(self, settings: LlamaSettings) -> Projector | None:
         """What reads images and sound, if the model has it."""
         if settings.projector_path is None:
             return None

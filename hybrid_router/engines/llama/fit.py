@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 from hybrid_router.engines.llama.gguf import BLOCKS
 from hybrid_router.engines.llama.outline import Outline
-from hybrid_router.engines.task import MOST_PARALLEL, EngineFailed, Offload, Settings
+from hybrid_router.engines.settings import LlamaSettings, Offload
+from hybrid_router.engines.task import MOST_PARALLEL, EngineFailed
 
 ALL_LAYERS = -1
 _USUAL_CONTEXT = 4096
@@ -83,7 +84,7 @@ class Fit:
 
 
 def fit(
-    settings: Settings,
+    settings: LlamaSettings,
     model: Outline,
     machine: Machine,
     *,
@@ -109,7 +110,7 @@ def fit(
     return Fit(context, parallel, layers, fitting.cell_bytes * context * parallel)
 
 
-def _context(settings: Settings, model: Outline) -> int:
+def _context(settings: LlamaSettings, model: Outline) -> int:
     length = settings.context or min(model.context, _USUAL_CONTEXT)
     if length > model.context:
         raise EngineFailed(
@@ -119,7 +120,7 @@ def _context(settings: Settings, model: Outline) -> int:
     return length
 
 
-def _check_cells(settings: Settings, model: Outline) -> None:
+def _check_cells(settings: LlamaSettings, model: Outline) -> None:
     """llama.cpp keeps whole blocks of each head, and needs flash attention to read quantized values."""
     for key, kind, size in (
         ("cache_type_k", settings.key_type, model.key_size),
@@ -133,7 +134,7 @@ def _check_cells(settings: Settings, model: Outline) -> None:
             )
 
 
-def _used(settings: Settings, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+def _used(settings: LlamaSettings, devices: tuple[Device, ...]) -> tuple[Device, ...]:
     """The GPUs that the settings leave."""
     offload = settings.offload
     if offload.layers == 0 or not devices:
@@ -156,7 +157,7 @@ class _Fitting:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: LlamaSettings,
         model: Outline,
         machine: Machine,
         context: int,

@@ -18,14 +18,15 @@ from hybrid_router.engines.llama.sequence import Ongoing, Sequence
 from hybrid_router.engines.llama.voice import Voice
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.llama.written import tokens_of
-from hybrid_router.engines.task import Settings, Task, TaskRefused
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Task, TaskRefused
 
 
 class Intake:
     """Reads the tasks of one model.  `length` is its context in tokens."""
 
     def __init__(
-        self, weights: Weights, prompts: Prompts, adapters: Adapters, settings: Settings, length: int
+        self, weights: Weights, prompts: Prompts, adapters: Adapters, settings: LlamaSettings, length: int
     ) -> None:
         self._adapters = adapters
         self._constraints = Constraints(weights)

@@ -9,10 +9,10 @@ import llama_cpp as llama
 from hybrid_router.engines.llama.prefix.disk import Disk
 from hybrid_router.engines.llama.prefix.kept import Kept
 from hybrid_router.engines.llama.prefix.ram import States
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.settings import LlamaSettings
 
 
-def kept(settings: Settings, length: int, *, whole_only: bool) -> Kept:
+def kept(settings: LlamaSettings, length: int, *, whole_only: bool) -> Kept:
     """Memory, and the disk behind it if a folder is named.  `length`: the context of one sequence."""
     keeping = settings.keeping
     disk = None
@@ -27,7 +27,7 @@ def kept(settings: Settings, length: int, *, whole_only: bool) -> Kept:
     return Kept(States(keeping.ram_bytes, whole_only=whole_only), disk)
 
 
-def _key(settings: Settings, length: int) -> str:
+def _key(settings: LlamaSettings, length: int) -> str:
     """What a state depends on beside its tokens."""
     parts = (
         settings.sha256 or settings.path,

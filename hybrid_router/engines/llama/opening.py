@@ -5,10 +5,10 @@ from __future__ import annotations
 from hybrid_router.engines.llama import gguf, machine
 from hybrid_router.engines.llama.fit import Fit, fit
 from hybrid_router.engines.llama.outline import Outline, outline
-from hybrid_router.engines.task import Settings
+from hybrid_router.engines.settings import LlamaSettings
 
 
-def fitted(settings: Settings) -> tuple[Outline, Fit]:
+def fitted(settings: LlamaSettings) -> tuple[Outline, Fit]:
     """Check every file of a model, and decide what its settings leave open.
 
     Raises:
@@ -39,7 +39,7 @@ def _cell_bytes(path: str) -> int:
     return 2 * sum(key + value for key, value in outline(path, gguf.read(path)).cells)
 
 
-def _beside(settings: Settings) -> list[str]:
+def _beside(settings: LlamaSettings) -> list[str]:
     """Files that are loaded beside the model."""
     others = [settings.drafting.model_path, settings.projector_path]
     return [*(path for path in others if path), *(adapter.path for adapter in settings.adapters)]

@@ -8,7 +8,8 @@ import llama_cpp as llama
 
 from hybrid_router.core.call import Operation
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Settings, Task, TaskRefused
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import Task, TaskRefused
 
 _HOLES = re.compile(r"\{(query|document)\}")
 
@@ -16,7 +17,7 @@ _HOLES = re.compile(r"\{(query|document)\}")
 class Passages:
     """Reads the tasks of one model.  `length` is how many tokens it takes at once."""
 
-    def __init__(self, weights: Weights, settings: Settings, length: int) -> None:
+    def __init__(self, weights: Weights, settings: LlamaSettings, length: int) -> None:
         self._weights = weights
         self._purpose = settings.purpose
         self._length = length

@@ -19,7 +19,8 @@ from hybrid_router.engines.llama import gguf
 from hybrid_router.engines.llama.context import Entry
 from hybrid_router.engines.llama.fit import CELL_TYPES
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import EngineFailed, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import EngineFailed
 
 Row: TypeAlias = NDArray[np.float32]
 
@@ -54,7 +55,7 @@ class Pooling:
     splits: bool
 
 
-def pooling_of(weights: Weights, settings: Settings) -> Pooling:
+def pooling_of(weights: Weights, settings: LlamaSettings) -> Pooling:
     """How this model pools, for what it is opened for.
 
     A file that names no pooling was made to write text.  llama-server wants to be told then; here the last
@@ -78,7 +79,7 @@ def pooling_of(weights: Weights, settings: Settings) -> Pooling:
     return Pooling(own, int(llama.llama_model_n_embd_out(weights.handle)), splits)
 
 
-def _nature(weights: Weights, settings: Settings) -> tuple[int, bool, bool]:
+def _nature(weights: Weights, settings: LlamaSettings) -> tuple[int, bool, bool]:
     """The file's own pooling, whether tokens see only those before them, whether there is a cache.
 
     Some architectures say so in llama.cpp's code and not in the file, so a small context is asked.
@@ -111,7 +112,9 @@ class PooledContext:
         sequences_count: texts of one `compute`.
     """
 
-    def __init__(self, weights: Weights, settings: Settings, *, length: int, sequences_count: int) -> None:
+    def __init__(
+        self, weights: Weights, settings: LlamaSettings, *, length: int, sequences_count: int
+    ) -> None:
         """Get memory for texts of up to `length` tokens, at most `sequences_count` of them in a batch.
 
         Raises:
@@ -190,7 +193,7 @@ class PooledContext:
         llama.llama_free(self._handle)
 
 
-def _params(settings: Settings) -> Any:
+def _params(settings: LlamaSettings) -> Any:
     """What all contexts for whole texts share."""
     params = llama.llama_context_default_params()
     params.embeddings = True

@@ -13,11 +13,12 @@ from hybrid_router.core.call import Feature, ImagePart, Message, Operation, Part
 from hybrid_router.engines.llama.chat.chat import Chat, form_of
 from hybrid_router.engines.llama.media.block import Block, tokens_count
 from hybrid_router.engines.llama.media.projector import Projector
-from hybrid_router.engines.llama.media.sources import MOST_PIXELS, Medium, Picture, medium_of, refused
+from hybrid_router.engines.llama.media.sources import Medium, Picture, medium_of, refused
 from hybrid_router.engines.llama.passages import shortened
 from hybrid_router.engines.llama.seams import Prompt
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.llama.written import tokens_of
+from hybrid_router.engines.pictures import MOST_PIXELS
 from hybrid_router.engines.task import EngineFailed, Task, TaskRefused
 
 _INFILL = ("fim_pre", "fim_suf", "fim_mid")

@@ -10,7 +10,8 @@ import ctypes
 import llama_cpp as llama
 
 from hybrid_router.engines.llama import last_words, opening
-from hybrid_router.engines.task import EngineFailed, Offload
+from hybrid_router.engines.settings import Offload
+from hybrid_router.engines.task import EngineFailed
 
 ALL_LAYERS = 999
 _SPLITS = {

@@ -10,7 +10,8 @@ from hybrid_router.engines.llama.fit import Fit
 from hybrid_router.engines.llama.seams import Constraint
 from hybrid_router.engines.llama.sequence import Sequence
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import EngineFailed, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import EngineFailed
 
 _MOST_FORCED_COUNT = 8
 _FAILURES = (ValueError, RuntimeError, LookupError, TypeError)  # what a foreign library's fault looks like
@@ -23,7 +24,7 @@ class Drafter:
     a draft model would say.
     """
 
-    def __init__(self, settings: Settings, weights: Weights, found: Fit) -> None:
+    def __init__(self, settings: LlamaSettings, weights: Weights, found: Fit) -> None:
         """Open what guesses.
 
         Raises:

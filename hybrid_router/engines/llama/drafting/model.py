@@ -17,7 +17,7 @@ from hybrid_router.engines.llama.drafting.kinship import check_kin
 from hybrid_router.engines.llama.fit import ALL_LAYERS, Fit
 from hybrid_router.engines.llama.sequence import Sequence
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import Offload, Settings
+from hybrid_router.engines.settings import LlamaSettings, Offload
 
 # It stops where its guess as a whole is less likely than this, in its own opinion.  A guess costs the draft
 # model's step and about half of one of the model's where a CPU computes (measured: two cores, a batch of 2
@@ -70,7 +70,7 @@ class _Turn:
 class DraftModel:
     """Owns a draft model and its context.  `close` frees them."""
 
-    def __init__(self, path: str, settings: Settings, model: Weights, found: Fit) -> None:
+    def __init__(self, path: str, settings: LlamaSettings, model: Weights, found: Fit) -> None:
         """Open it.
 
         Raises:

@@ -25,7 +25,8 @@ from hybrid_router.engines.llama import gguf, last_words
 from hybrid_router.engines.llama.media.block import Block, Chunk, made_up
 from hybrid_router.engines.llama.media.sources import Medium, Picture, refused
 from hybrid_router.engines.llama.weights import Weights
-from hybrid_router.engines.task import EngineFailed, Settings
+from hybrid_router.engines.settings import LlamaSettings
+from hybrid_router.engines.task import EngineFailed
 
 Vectors: TypeAlias = NDArray[np.float32]
 
@@ -63,7 +64,7 @@ class Projector:
             other, or the model has sliding windows; 0: none must.
     """
 
-    def __init__(self, path: str, weights: Weights, settings: Settings, *, on_gpu: bool) -> None:
+    def __init__(self, path: str, weights: Weights, settings: LlamaSettings, *, on_gpu: bool) -> None:
         """Open the file.
 
         Raises:
@@ -236,7 +237,7 @@ class Projector:
         mtmd.mtmd_helper_log_set(llama.llama_log_callback(0), None)
 
 
-def _opened(path: str, weights: Weights, settings: Settings, *, on_gpu: bool) -> object:
+def _opened(path: str, weights: Weights, settings: LlamaSettings, *, on_gpu: bool) -> object:
     params = mtmd.mtmd_context_params_default()
     params.use_gpu = on_gpu
     params.print_timings = False
