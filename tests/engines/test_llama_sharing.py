@@ -94,7 +94,7 @@ def test_a_second_call_computes_only_what_is_new(asked: Asked) -> None:
 @pytest.mark.parametrize("token_s", [None, 1.0], ids=["quick", "in small steps"])
 def test_calls_that_arrive_together_wait_for_the_first(asked: Asked, token_s: float | None) -> None:
     """The prefix is computed once, also where a step computes but a few tokens of it."""
-    asked.engine._pace = Pace({}, token_s)
+    asked.engine._pace = Pace({}, token_s, token_s)
     questions = ["The mayor said:", "A child asked:", "The clock showed"]
     ids = [asked.begin(PREFIX + question) for question in questions]
     asked.run()
@@ -103,6 +103,19 @@ def test_calls_that_arrive_together_wait_for_the_first(asked: Asked, token_s: fl
         asked.usage(task_id).prompt_tokens - asked.usage(task_id).cached_tokens for task_id in ids
     )
     assert computed_count < asked.usage(ids[0]).prompt_tokens + 20
+
+
+def test_calls_that_arrive_together_begin_together(asked: Asked) -> None:
+    """Where their prompts part, a step ends: what is left of all of them is in the next."""
+    ids = [asked.begin(PREFIX + question) for question in ("The mayor said:", "A child asked:", "The clock")]
+    began: dict[int, int] = {}
+    for step in range(100):
+        for answer in asked.engine.step():
+            began.setdefault(answer.id, step)
+        if len(began) == len(ids):
+            break
+
+    assert len(set(began.values())) == 1
 
 
 def test_a_cancelled_call_keeps_its_prefix(asked: Asked) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 # While others write, a step may take this many times what it takes without a prompt to compute.
-_SLOWDOWN = 2.5
+_SLOWDOWN = 2.8
 # And never longer than this, alone or beside others: a cancellation waits for the step's end.
 _LONGEST_STEP_S, _LONGEST_SHARED_STEP_S = 1.0, 0.5
 # llama.cpp's attention takes fewer tokens than this one by one, which is slower for each (ggml, CPU).
@@ -16,6 +16,7 @@ _TILE_TOKENS = 64
 # Deep in a long prompt a token costs several of the first ones; fewer would never come to an end.
 _FEWEST_TOKENS = 4
 _MEMORY = 0.2  # how much the newest measurement counts
+_ODD = 2.0  # one that is so many times what was expected says more of the machine than of the model
 
 
 class Member(Protocol):
@@ -44,18 +45,24 @@ class Pace:
     Attributes:
         quiet_s: a step without any prompt, for each number of sequences that write.
         token_s: a prompt's token on top of that.
+        alone_s: a prompt's token where nobody writes: large pieces cost less for each.
     """
 
     quiet_s: dict[int, float]
     token_s: float | None = None
+    alone_s: float | None = None
 
     def note(self, took_s: float, writers_count: int, prompt_count: int) -> None:
         """Learn from a step of so many sequences that write and so many tokens of prompts."""
         if not prompt_count:
             self.quiet_s[writers_count] = _mixed(self.quiet_s.get(writers_count), took_s)
-        elif prompt_count >= _FEWEST_TOKENS:
-            alone_s = max(0.0, took_s - self.expected_s(writers_count))
-            self.token_s = _mixed(self.token_s, alone_s / prompt_count)
+        elif prompt_count < _FEWEST_TOKENS:
+            return
+        elif writers_count:
+            more_s = max(0.0, took_s - self.expected_s(writers_count))
+            self.token_s = _mixed(self.token_s, more_s / prompt_count)
+        else:
+            self.alone_s = _mixed(self.alone_s, took_s / prompt_count)
 
     def expected_s(self, writers_count: int) -> float:
         """Seconds that a step without any prompt should take; 0 while nothing is known."""
@@ -69,17 +76,18 @@ class Pace:
 
         So a long prompt slows running answers by a bounded factor, whatever machine and model this is.
         """
-        if self.token_s is None or not self.token_s:
-            return min(most, 64) if writers_count else most
         if not writers_count:
-            return min(most, max(_TILE_TOKENS, int(_LONGEST_STEP_S / self.token_s)))
+            return min(most, max(_TILE_TOKENS, int(_LONGEST_STEP_S / self.alone_s))) if self.alone_s else most
+        if not self.token_s:
+            return min(most, _TILE_TOKENS)
         room_s = (_SLOWDOWN - 1) * (self.expected_s(writers_count) or self.token_s)
         room_s = min(room_s, _LONGEST_SHARED_STEP_S)
         return max(_FEWEST_TOKENS, min(most, int(room_s / self.token_s)))
 
 
 def _mixed(before: float | None, now: float) -> float:
-    return now if before is None else before + _MEMORY * (now - before)
+    """The old and the new; not much of one that is odd, as when another program had the machine."""
+    return now if not before else before + _MEMORY * (min(now, _ODD * before) - before)
 
 
 def divided(prefilling: Sequence[Member], prompt_count: int) -> list[int]:

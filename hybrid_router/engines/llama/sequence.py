@@ -35,6 +35,7 @@ class Sequence:
         prompt_scores: gathers those of the prompt, if they are wanted.
         computed_count: tokens whose KV cells exist.
         cached_count: of those, how many were there already.
+        parting_count: up to there others wait for it: a step ends there, and they go on beside it.
         pause_count: when so many are computed, a copy of what it remembers is kept; 0: none is.
         drafts: guesses that the step at hand tries.
         thinking_count: tokens of reasoning it may write; None: as many as it likes.
@@ -60,6 +61,7 @@ class Sequence:
     slot: int | None = None
     computed_count: int = 0
     cached_count: int = 0
+    parting_count: int = 0
     pause_count: int = 0
     generated_count: int = 0
     drafts: list[int] = field(default_factory=list)
@@ -78,9 +80,12 @@ class Sequence:
 
     @property
     def missing_count(self) -> int:
-        """Tokens of the prompt that can be computed now: up to the next image or sound."""
+        """Tokens of the prompt that can be computed now: up to the next image or sound, or to a parting."""
         ahead = self.block_ahead
-        return (self.prompt_count if ahead is None else ahead.start) - self.computed_count
+        end = self.prompt_count if ahead is None else ahead.start
+        if self.computed_count < self.parting_count:
+            end = min(end, self.parting_count)
+        return end - self.computed_count
 
     @property
     def block_ahead(self) -> Block | None:

@@ -67,7 +67,8 @@ class Slots:
     def should_wait(self, sequence: Sequence) -> bool:
         """Whether a running sequence computes what this one would have to compute again.
 
-        Who waits, waits for the last of it: what is left then is in the next step anyway.
+        Who waits, waits for the last of it, and the one that computes it is told: so what is left of all of
+        them is in one step.
         """
         index = self._indexes.get(sequence.space)
         if index is None or sequence.prompt_scores is not None or self._whole_only:
@@ -78,8 +79,13 @@ class Slots:
             if common_count <= ready_count:
                 break
             leader = self._live.get(slot)
-            if leader is not None and common_count - leader.cached_count >= _WORTH_COUNT:
-                return True
+            if leader is None or common_count - leader.cached_count < _WORTH_COUNT:
+                continue
+            if leader.computed_count == leader.parting_count and common_count - ready_count < _WORTH_COUNT:
+                continue  # others part here, and what more there is in common is soon computed
+            nearer = leader.computed_count < leader.parting_count < common_count
+            leader.parting_count = leader.parting_count if nearer else common_count
+            return True
         return False
 
     def _shared(self, sequence: Sequence) -> tuple[int, int | None]:
