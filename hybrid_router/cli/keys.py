@@ -9,7 +9,7 @@ from typing import get_args
 
 import click
 
-from hybrid_router.config import schema
+from hybrid_router.config.kinds import Name
 from hybrid_router.config.marks import Pattern
 
 _BITS = 256
@@ -31,7 +31,7 @@ def new(name: str) -> None:
 
     NAME says whose key it is: rules and logs call the caller by it.
     """
-    pattern = next(limit for limit in get_args(schema.Name) if isinstance(limit, Pattern))
+    pattern = next(limit for limit in get_args(Name) if isinstance(limit, Pattern))
     if not re.fullmatch(pattern.regex, name):
         raise click.BadParameter(f"{name!r} is not a name: use {pattern.hint}")
     key = "hr-" + secrets.token_urlsafe(_BITS // 8)

@@ -45,8 +45,8 @@ def _below(
     """
     kind = tag(struct)
     if kind is not None:
-        default = kind if kind == untagged else "required"
-        yield Key(path=f"{prefix}{tag_key(struct)}", type=kind, default=default, meaning=_summary(struct))
+        written = kind if kind == untagged else "required"
+        yield Key(path=f"{prefix}{tag_key(struct)}", type=kind, default=written, meaning=_summary(struct))
     for field in fields(struct):
         path = f"{prefix}{field.key}"
         default = field.default if inherited is None else getattr(inherited, field.attribute)

@@ -93,6 +93,7 @@ class Heard(Struct, frozen=True, tag="h", array_like=True, gc=False):
     language: str
     duration_s: float
     probability: float = 1.0
+    index: int = 0
 
 
 class Word(Struct, frozen=True, array_like=True, gc=False):
@@ -120,12 +121,14 @@ class Segment(Struct, frozen=True, tag="s", array_like=True, gc=False):
     compression_ratio: float = 1.0
     no_speech_prob: float = 0.0
     words: tuple[Word, ...] = ()
+    index: int = 0
 
 
 class Sound(Struct, frozen=True, tag="a", array_like=True, gc=False):
     """The next bytes of a sound file in the format that was asked for, never empty."""
 
     content: bytes
+    index: int = 0
 
 
 class Picture(Struct, frozen=True, tag="i", array_like=True, gc=False):

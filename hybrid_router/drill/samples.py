@@ -9,7 +9,7 @@ from types import MappingProxyType
 from stdnum import luhn
 from stdnum.iso7064 import mod_97_10
 
-from hybrid_router.config.schema import Finding
+from hybrid_router.config.kinds import Finding
 
 _LETTERS = "aB3dE5gH7jK9mN2pQ4rS6tU8vW0xY1zA"
 

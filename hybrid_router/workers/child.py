@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, cast
 
-from hybrid_router.engines.settings import Settings
+from hybrid_router.engines.settings import AnySettings
 from hybrid_router.engines.task import Opened, Task
 from hybrid_router.workers import protocol, sandbox
 from hybrid_router.workers.answer import PendingAnswer, WorkerGone
@@ -271,7 +271,7 @@ def _how_it_ended(status: int) -> str:
         return f"worker was killed by signal {-status}"
 
 
-async def spawn(settings: Settings, on_line: OnLine, program: Sequence[str] = PROGRAM) -> Child:
+async def spawn(settings: AnySettings, on_line: OnLine, program: Sequence[str] = PROGRAM) -> Child:
     """Start a child that opens a model.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from hybrid_router.core.backend import Load
-from hybrid_router.engines.settings import Settings
+from hybrid_router.engines.settings import AnySettings
 from hybrid_router.engines.task import MOST_PARALLEL
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
@@ -68,7 +68,7 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: AnySettings,
         *,
         on_state: OnState = ignore,
         on_line: OnLine = ignore,
@@ -89,7 +89,7 @@ class Worker:
         self.state: State = Absent()
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> AnySettings:
         """How its model is opened."""
         return self._settings
 

@@ -139,8 +139,11 @@ aliases: { it: { try: local/full } }
         projector_path=str(tmp_path / "eyes.gguf"),
     )
     plain = made["local/plain"]
+    assert isinstance(plain, LlamaSettings)
     assert (plain.parallel, plain.offload.layers, plain.keeping) == (None, None, Keeping())
-    assert (made["local/vectors"].purpose, made["local/vectors"].keeping.ram_bytes) == ("embed", 0)
+    vectors = made["local/vectors"]
+    assert isinstance(vectors, LlamaSettings)
+    assert (vectors.purpose, vectors.keeping.ram_bytes) == ("embed", 0)
     assert "'ears'" in opened.unusable["local/deaf"]
     await close(opened.parts.values())
 

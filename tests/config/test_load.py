@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_router.config.load import ConfigErrors, load, loads
-from hybrid_router.config.schema import Adapter, Key, LocalBackend, TryStep, WorkersAIBackend
+from hybrid_router.config.local_schema import Adapter, LlamaModel
+from hybrid_router.config.schema import Key, LocalBackend, TryStep, WorkersAIBackend
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\
@@ -67,6 +68,7 @@ def test_values_are_read_as_the_schema_says() -> None:
     local = loaded.config.backends["local"]
     assert isinstance(local, LocalBackend)
     small = local.models["small"]
+    assert isinstance(small, LlamaModel)
     assert (small.parallel, small.preload, small.gpu_layers) == (4, False, -1)
     assert (loaded.config.server.body_limit, loaded.config.server.drain) == (2**20, 90.0)
     assert loaded.config.server.keys == (Key(name="ann", sha256="1" * 64),)
@@ -88,6 +90,7 @@ def test_a_local_model_may_say_how_it_is_opened() -> None:
     local = loaded.config.backends["local"]
     assert isinstance(local, LocalBackend)
     small = local.models["small"]
+    assert isinstance(small, LlamaModel)
     assert (small.parallel, small.gpu_layers) == ("auto", 12)
     assert (small.prefix_cache.ram, small.prefix_cache.disk) == ("off", 2 * 2**30)
     assert small.adapters == {
