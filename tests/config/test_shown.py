@@ -38,11 +38,11 @@ def test_the_listing_knows_types_and_defaults() -> None:
     assert keys["aliases.<name>.timeouts.total"] == ("duration", "none")
     assert keys["aliases.<name>.try[].step"] == ("text", "required")
     assert keys["backends.<local>.type"] == ("local", "required")
-    local = "backends.<local>.models.<name>"
+    local = "backends.<local>.models.<llama>"
     assert keys[f"{local}.parallel"] == ("auto or whole number, at least 1, at most 64", "auto")
     assert keys[f"{local}.prefix_cache.ram"] == ("off or size", "512MiB")
     assert keys[f"{local}.adapters"] == ("mapping of names to mapping", "none")
-    assert keys["backends.<local>.models.<name>.preload"] == ("true or false", "true")
+    assert keys["backends.<local>.models.<llama>.preload"] == ("true or false", "true")
     assert keys["backends.<workers_ai>.account_id"] == ("mapping or text", "required")
     assert keys["rules[].when.header"] == ("mapping of names to pattern", "none")
     assert "rules[].when.any[].any" not in keys

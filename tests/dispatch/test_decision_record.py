@@ -32,7 +32,7 @@ NOTHING = Sought()
 def config(*rules: dict[str, Any], **store: Any) -> Config:
     """A configuration with these rules."""
     written = {
-        "backends": {"local": {"type": "local", "models": {"a": {}}}},
+        "backends": {"local": {"type": "local", "models": {"a": {"engine": "llama"}}}},
         "aliases": {"fast": {"try": [{"step": "local/a"}]}},
         "rules": list(rules),
         "store": store,

@@ -19,7 +19,7 @@ from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.subject import Subject
 
 CONFIG: dict[str, Any] = {
-    "backends": {"local": {"type": "local", "models": {"a": {}}}},
+    "backends": {"local": {"type": "local", "models": {"a": {"engine": "llama"}}}},
     "aliases": {"fast": {"try": [{"step": "local/a"}]}, "slow": {"try": [{"step": "local/a"}]}},
 }
 WORDS = ("alpha", "beta", "gamma")
