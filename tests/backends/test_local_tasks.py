@@ -9,9 +9,11 @@ import pytest
 from msgspec import structs
 
 from hybrid_router.backends.local import Local, LocalModel, named, task_of
+from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation, Sampling
 from hybrid_router.core.errors import BackendError, CallRefused, ContextOverflow, NotAble, PrefillRefused
 from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.core.upload import Upload
 from hybrid_router.engines.settings import AdapterFile, LlamaSettings
 from hybrid_router.engines.task import Opened, Refused, Task
 from hybrid_router.workers.life import Resident
@@ -44,6 +46,8 @@ EVERYTHING = Call(
     template_values={"enable_thinking": True},
     adapters=(Adapter("polite", 0.5),),
     goes_on=True,
+    ask=Transcription(language="de"),
+    uploads=(Upload(fd=7, size_bytes=3, name="speech.mp3"),),
 )
 
 

@@ -308,7 +308,7 @@ async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, kept:
         status = (proc / "status").read_text()
         assert "NoNewPrivs:\t1" in status
         sockets = [link for fd in (proc / "fd").iterdir() if "socket" in (link := str(fd.readlink()))]
-        assert len(sockets) == 1
+        assert len(sockets) == 2  # its pipe and its hatch
     finally:
         child.kill()
         await asyncio.wait((child.ended,))
