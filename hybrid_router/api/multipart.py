@@ -18,8 +18,8 @@ from hybrid_router.core.errors import (
     BodyTimeout,
     BodyTooLarge,
     CallRefused,
-    RouterError,
     UnsupportedMediaType,
+    UploadsFull,
 )
 from hybrid_router.core.units import duration_text
 from hybrid_router.core.upload import Draft, Upload
@@ -29,13 +29,6 @@ _MOST_FIELDS = 128
 _MOST_FILES = 32
 _FIELD_BYTES = 256 * 1024
 _HEADS_BYTES = 1 << 20  # what all parts' heads and borders may take
-
-
-class UploadsFull(RouterError):
-    """Other calls' files fill the memory that is meant for them."""
-
-    status = 503
-    code = "uploads_full"
 
 
 class Form(Struct, eq=False):

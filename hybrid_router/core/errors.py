@@ -134,6 +134,13 @@ class UnsupportedMediaType(RouterError):
     code = "unsupported_media_type"
 
 
+class UploadsFull(RouterError):
+    """Other calls' files fill the memory that is meant for them."""
+
+    status = 503
+    code = "uploads_full"
+
+
 class PolicyRefused(RouterError):
     """A rule of router.yaml refuses the call."""
 
