@@ -24,8 +24,8 @@ from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import Backend
 from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest
-from hybrid_router.models.errors import FileMissing, ModelFileError
-from hybrid_router.models.stamps import Stamp, stamp_of
+from hybrid_router.models.errors import ModelFileError
+from hybrid_router.models.stamps import Stamp
 from hybrid_router.models.weights import find, locate, verify
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.child import OnLine
@@ -168,22 +168,16 @@ class _Opening:
         return Local(models, missing)
 
     def _verified(self, name: str) -> File:
-        """The file of an entry of the manifest.  Blocks.
+        """The file or folder of an entry of the manifest.  Blocks.
 
         A file that was verified for `before` and was not touched since is not read again, even where no
         stamp could be written.
         """
         listed = (Path(self._loaded.path).parent / self._loaded.config.manifest).absolute()
         entry = find(manifest.read(listed), name)
-        path = locate(entry, listed.parent)
-        stamp = _stamp(path, entry.sha256)
-        if stamp is None or stamp not in self._before.verified:
-            verify(name, entry, listed.parent)
-            stamp = _stamp(path, entry.sha256)
-        if stamp is None:
-            raise FileMissing(f"the file of model {name!r} has just gone", detail=str(path))
-        self._opened.verified.add(stamp)
-        return File(path, stamp)
+        stamps = verify(name, entry, listed.parent, known=self._before.verified)
+        self._opened.verified.update(stamps)
+        return File(locate(entry, listed.parent), entry.digest, stamps)
 
     def _worker(self, name: str, files: ModelFiles, chosen: LocalModelConfig) -> Worker:
         opening = settings(files, chosen, self._folder)
@@ -200,14 +194,6 @@ class _Opening:
             worker.start(load=chosen.preload)
         self._opened.parts[identity] = self._opened.workers[name] = worker
         return worker
-
-
-def _stamp(path: Path, sha256: str) -> Stamp | None:
-    """A file as it is now; None: it is not there."""
-    try:
-        return stamp_of(path.stat(), sha256)
-    except OSError:
-        return None
 
 
 def _is_of_use(worker: Worker, chosen: LocalModelConfig) -> bool:

@@ -44,18 +44,24 @@ PREFIXES_FOLDER = "prefixes"
 
 
 class File(Struct, frozen=True):
-    """A verified file, and what tells it from every other."""
+    """A verified file, or a folder of them, and what tells it from every other.
+
+    Attributes:
+        sha256: of the file, or of the list of a folder's files.
+        stamps: each file as it was when it was verified.
+    """
 
     path: Path
-    stamp: Stamp | None = None
+    sha256: str = ""
+    stamps: tuple[Stamp, ...] = ()
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What changes when the file does; not when it is only linked elsewhere."""
-        stamp = self.stamp
-        if stamp is None:
+        if not self.stamps:
             return (self.path,)
-        return (stamp.sha256, stamp.device, stamp.inode, stamp.size_bytes, stamp.mtime_ns)
+        kept = ((each.device, each.inode, each.size_bytes, each.mtime_ns) for each in self.stamps)
+        return (self.sha256, *kept)
 
 
 class ModelFiles(Struct, frozen=True, kw_only=True):
@@ -113,7 +119,7 @@ def settings(files: ModelFiles, chosen: LocalModel, state_folder: Path | None) -
     shared = Shared(
         path=_absolute(files.weights) or "",
         threads=chosen.threads or len(os.sched_getaffinity(0)),
-        sha256="" if files.weights.stamp is None else files.weights.stamp.sha256,
+        sha256=files.weights.sha256,
     )
     if isinstance(chosen, LlamaModel):
         return _llama(files, chosen, state_folder, shared)

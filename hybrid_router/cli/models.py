@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hybrid_router.models import manifest, placement, weights
+from hybrid_router.models.entry import Entry, packages
 from hybrid_router.models.errors import ModelFileError
-from hybrid_router.models.manifest import Entry
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar  # click names this type nowhere else
@@ -69,22 +69,38 @@ def verify(manifest_path: Path, names: tuple[str, ...]) -> None:
 def place(manifest_path: Path, names: tuple[str, ...], quiet: bool) -> None:
     """Put the files of NAMES into the models folder from the Python packages that bring them.
 
-    Without NAMES: every model that comes with a package.  A hard link, or a symlink where that cannot be;
-    never a second copy.  A wrong file that stands there is renamed, not removed.
+    Without NAMES: every model whose package is installed, and the starter model.  A hard link, or a symlink
+    where that cannot be; what a package has in parts is joined, anything else is no second copy.  A wrong
+    file that stands there is renamed, not removed.
     """
     chosen = _chosen(manifest_path, names)
     if not names:
-        chosen = {name: entry for name, entry in chosen.items() if entry.source is not None}
+        chosen = _placeable(chosen, quiet=quiet)
 
     def step(name: str, entry: Entry, progress: weights.Progress) -> str:
         placed = placement.place(name, entry, manifest_path.parent, progress=progress)
-        if placed.set_aside is not None:
-            return f"placed; the wrong file that stood there is now {placed.set_aside}"
+        if placed.set_aside:
+            aside = ", ".join(map(str, placed.set_aside))
+            return f"placed; the wrong file that stood there is now {aside}"
         if placed.linked:
             return "placed"
         return "" if quiet else "in place"
 
     _for_each(chosen, step)
+
+
+def _placeable(entries: dict[str, Entry], *, quiet: bool) -> dict[str, Entry]:
+    """Those that come with packages; of the optional ones those whose packages are installed."""
+    found = {}
+    for name, entry in entries.items():
+        if not packages(entry):
+            continue
+        lacking = placement.lacking(entry) if entry.optional else ()
+        if not lacking:
+            found[name] = entry
+        elif not quiet:
+            click.echo(f"{name}: left out; to have it: pip install --no-deps {' '.join(lacking)}")
+    return found
 
 
 def _for_each(chosen: dict[str, Entry], step: Step) -> None:

