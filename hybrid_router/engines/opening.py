@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
-from hybrid_router.engines.settings import AnySettings, LlamaSettings
+from hybrid_router.engines.settings import (
+    AnySettings,
+    ClassifierSettings,
+    GuardSettings,
+    LlamaSettings,
+    PainterSettings,
+    TranslatorSettings,
+)
 
 if TYPE_CHECKING:
     from hybrid_router.engines.task import Engine
 
 
+@functools.singledispatch
 def open_engine(settings: AnySettings) -> Engine:
     """Open the model.  An engine is imported when it is wanted: a child needs one, and none is small.
 
     Raises:
         EngineFailed: the model cannot be used; the text names file and reason.
     """
-    if isinstance(settings, LlamaSettings):
-        return _llama(settings)
     raise NotImplementedError(settings.engine)
 
 
-def _llama(settings: LlamaSettings) -> Engine:
+@open_engine.register(LlamaSettings)
+def _(settings: LlamaSettings) -> Engine:
     if settings.purpose == "generate":
         from hybrid_router.engines.llama.engine import LlamaEngine  # noqa: PLC0415
 
         return LlamaEngine(settings)
+    if settings.purpose == "moderate":
+        from hybrid_router.engines.moderate.guard_model import GuardModel  # noqa: PLC0415
+
+        return GuardModel(settings)
     from hybrid_router.engines.llama.embedding import EmbeddingEngine  # noqa: PLC0415
 
     return EmbeddingEngine(settings)
+
+
+@open_engine.register(ClassifierSettings)
+def _(settings: ClassifierSettings) -> Engine:
+    from hybrid_router.engines.classify.engine import Classifier  # noqa: PLC0415
+    from hybrid_router.engines.turns import Turns  # noqa: PLC0415
+
+    return Turns(Classifier(settings))
+
+
+@open_engine.register(TranslatorSettings)
+def _(settings: TranslatorSettings) -> Engine:
+    from hybrid_router.engines.translate.engine import Translator  # noqa: PLC0415
+    from hybrid_router.engines.turns import Turns  # noqa: PLC0415
+
+    return Turns(Translator(settings))
+
+
+@open_engine.register(GuardSettings)
+def _(settings: GuardSettings) -> Engine:
+    from hybrid_router.engines.moderate.engine import Guard  # noqa: PLC0415
+    from hybrid_router.engines.turns import Turns  # noqa: PLC0415
+
+    return Turns(Guard(settings))
+
+
+@open_engine.register(PainterSettings)
+def _(settings: PainterSettings) -> Engine:
+    from hybrid_router.engines.images.painter import Painter  # noqa: PLC0415
+    from hybrid_router.engines.turns import Turns  # noqa: PLC0415
+
+    return Turns(Painter(settings))
