@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from hybrid_router.engines.settings import (
     AnySettings,
     ClassifierSettings,
+    EncoderSettings,
     GuardSettings,
     LlamaSettings,
     PainterSettings,
     TranslatorSettings,
+    WhisperSettings,
 )
 
 if TYPE_CHECKING:
@@ -73,3 +75,19 @@ def _(settings: PainterSettings) -> Engine:
     from hybrid_router.engines.turns import Turns  # noqa: PLC0415
 
     return Turns(Painter(settings))
+
+
+@open_engine.register(EncoderSettings)
+def _(settings: EncoderSettings) -> Engine:
+    from hybrid_router.engines.encoders.engine import EncoderEngine  # noqa: PLC0415
+    from hybrid_router.engines.encoders.model import EncoderModel  # noqa: PLC0415
+
+    return EncoderEngine(settings, EncoderModel(settings))
+
+
+@open_engine.register(WhisperSettings)
+def _(settings: WhisperSettings) -> Engine:
+    from hybrid_router.engines.turns import Turns  # noqa: PLC0415
+    from hybrid_router.engines.whisper.craft import Whisper  # noqa: PLC0415
+
+    return Turns(Whisper(settings))

@@ -1,0 +1,1 @@
+"""Sound files: read from memory, within limits; written in pieces."""

@@ -1,0 +1,1 @@
+"""Transcription and speech translation, by faster-whisper."""
