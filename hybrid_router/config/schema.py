@@ -366,6 +366,7 @@ class Condition(Struct, frozen=True, kw_only=True, rename={"not_": "not"}):
                 "speech_translation",
                 "image_input",
                 "inpainting",
+                "prompts",
             ],
             ...,
         ]

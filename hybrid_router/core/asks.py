@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 SoundFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+EncodingPurpose: TypeAlias = Literal["query", "document", "classification", "clustering"]
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 
 
@@ -75,4 +76,14 @@ class Moderation(Struct, frozen=True, kw_only=True, tag="moderation", array_like
     """Whether each of `prompts`, then each of `uploads`, is harmful, and in which way."""
 
 
-Ask: TypeAlias = Transcription | Speech | Painting | Classification | Translation | Moderation
+class Encoding(Struct, frozen=True, kw_only=True, tag="encoding", array_like=True):
+    """What `prompts` are embedded for, where the model puts something before each of its kind.
+
+    `purpose` counts where the model knows it; `prompt_name` is one of the model's own and must be there.
+    """
+
+    purpose: EncodingPurpose | None = None
+    prompt_name: str | None = None
+
+
+Ask: TypeAlias = Encoding | Transcription | Speech | Painting | Classification | Translation | Moderation

@@ -46,6 +46,7 @@ class Feature(StrEnum):
     SPEECH_TRANSLATION = "speech_translation"  # a transcript in English, whatever is spoken
     IMAGE_INPUT = "image_input"  # a picture made from a picture
     INPAINTING = "inpainting"  # only part of it changes: there is a mask
+    PROMPTS = "prompts"  # an embedding with a prompt of the model's own, by its name
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
@@ -196,7 +197,7 @@ class Call(Struct, frozen=True, kw_only=True):
     echo: bool = False
     suffix: str | None = None
     query: str = ""
-    truncate: Literal["middle", "oldest"] | None = None
+    truncate: Literal["middle", "oldest", "end"] | None = None
     goes_on: bool = False
     reasoning_effort: str | None = None
     reasoning_tokens: int | None = None

@@ -74,17 +74,25 @@ class Finish(Struct, frozen=True, tag="f", array_like=True, gc=False):
 
 
 class Embedding(Struct, frozen=True, tag="e", array_like=True, gc=False):
-    """A prompt's vector: 32-bit floats, little-endian, one after the other, of length 1 (L2)."""
+    """A prompt's vector: 32-bit floats, little-endian, one after the other, of length 1 (L2).
+
+    `truncated`: of a part of the prompt, which was too long.
+    """
 
     values: bytes
     index: int = 0
+    truncated: bool = False
 
 
 class Relevance(Struct, frozen=True, tag="v", array_like=True, gc=False):
-    """How well a document answers the query: higher is better; the scale is the model's own."""
+    """How well a document answers the query: higher is better; the scale is the model's own.
+
+    `truncated`: only part of the document was looked at, it was too long.
+    """
 
     score: float
     index: int = 0
+    truncated: bool = False
 
 
 class Heard(Struct, frozen=True, tag="h", array_like=True, gc=False):

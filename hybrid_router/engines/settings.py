@@ -185,6 +185,10 @@ class EncoderSettings(Settings, frozen=True, kw_only=True, array_like=True, tag=
     def operations(self) -> frozenset[Operation]:
         return frozenset({Operation.EMBED if self.purpose == "embed" else Operation.RERANK})
 
+    @property
+    def hoped_for(self) -> frozenset[Feature]:
+        return frozenset({Feature.PROMPTS}) if self.purpose == "embed" else _NOTHING
+
 
 class VoiceSettings(Settings, frozen=True, kw_only=True, array_like=True, tag="speech"):
     """A folder with ONNX voices.  `voice`: that of calls whose own name is not one of the model's.

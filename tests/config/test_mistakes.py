@@ -381,7 +381,7 @@ def test_a_key_that_nobody_has_is_named_with_those_that_are() -> None:
             "{name: a, only: local, when: {has: pictures}}",
             "→pictur",
             "rules[0].when.has[0]: 'pictures' is not one of tools, images, audio, schema, logprobs, "
-            "grammar, infill, adapters, prefill, speech_translation, image_input, inpainting",
+            "grammar, infill, adapters, prefill, speech_translation, image_input, inpainting, prompts",
         ),
         (
             "{name: a, only: local, when: {header: {'x y': a}}}",

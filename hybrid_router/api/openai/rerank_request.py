@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from hybrid_router.api.openai import malformed, sender
 from hybrid_router.api.openai.fields import ModelName
 from hybrid_router.api.openai.sender import Sender
+from hybrid_router.api.openai.truncation import Truncate, truncation
 from hybrid_router.core.call import Call, Operation
 
 MOST_DOCUMENTS = 1024
@@ -29,6 +30,7 @@ class RerankBody(Struct, frozen=True, kw_only=True):
     documents: Annotated[list[str | TextDocument], Meta(min_length=1, max_length=MOST_DOCUMENTS)]
     top_n: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     return_documents: bool | None = None
+    truncate: Truncate = None
 
 
 class RerankRequest(Struct, frozen=True):
@@ -55,6 +57,7 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> RerankRequest:
         alias=asked.model,
         prompts=tuple(one if isinstance(one, str) else one.text for one in asked.documents),
         query=asked.query,
+        truncate=truncation(asked.truncate),
         **sender.fields(asker, extra),
     )
     return RerankRequest(call, asked.top_n, bool(asked.return_documents))

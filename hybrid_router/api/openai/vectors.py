@@ -32,7 +32,8 @@ def embeddings(asked: EmbeddingRequest, events: Batch) -> bytes:
     for vector in _each(call, events, Embedding):
         values = vector.values if asked.dimensions is None else _shortened(vector.values, asked.dimensions)
         written = base64.b64encode(values).decode() if asked.base64 else _floats(values)
-        data.append({"object": "embedding", "index": vector.index, "embedding": written})
+        one: dict[str, Any] = {"object": "embedding", "index": vector.index, "embedding": written}
+        data.append({**one, "truncated": True} if vector.truncated else one)
     return _document({"object": "list", "data": data, "model": call.alias}, events)
 
 
@@ -47,11 +48,16 @@ def ranking(asked: RerankRequest, events: Batch) -> bytes:
     if not all(math.isfinite(one.score) for one in scores):
         raise StreamBroken("the model gave a score that is no number")
     best = sorted(scores, key=lambda one: -one.score)[: asked.top_n]
-    results: list[dict[str, Any]] = [{"index": one.index, "relevance_score": one.score} for one in best]
+    results = [_result(one) for one in best]
     if asked.return_documents:
         for result in results:
             result["document"] = {"text": call.prompts[result["index"]]}
     return _document({"id": call.id, "object": "list", "model": call.alias, "results": results}, events)
+
+
+def _result(one: Relevance) -> dict[str, Any]:
+    told: dict[str, Any] = {"index": one.index, "relevance_score": one.score}
+    return {**told, "truncated": True} if one.truncated else told
 
 
 def _each(call: Call, events: Batch, kind: type[T]) -> list[T]:

@@ -35,7 +35,7 @@ class _Passage:
     """A text on its way.
 
     `slot` is its sequence while the context holds something of it.  `alone`: a batch failed that it was in,
-    so it gets batches for itself.
+    so it gets batches for itself.  `truncated`: some of its tokens were left out.
     """
 
     task_id: int
@@ -44,6 +44,7 @@ class _Passage:
     computed_count: int = 0
     slot: int | None = None
     alone: bool = False
+    truncated: bool = False
 
     @property
     def left_count(self) -> int:
@@ -139,8 +140,11 @@ class EmbeddingEngine:
         except TaskRefused as no:
             return [no.told(task.id)]
         self._ongoing[task.id] = _Ongoing(
-            waiting=deque(_Passage(task.id, index, tokens) for index, tokens in enumerate(found)),
-            prompt_count=sum(map(len, found)),
+            waiting=deque(
+                _Passage(task.id, index, tokens, truncated=truncated)
+                for index, (tokens, truncated) in enumerate(found)
+            ),
+            prompt_count=sum(len(tokens) for tokens, _ in found),
             open_count=len(found),
             begun_s=time.monotonic(),
         )
@@ -212,7 +216,9 @@ class EmbeddingEngine:
         slot = passage.slot or 0
         if self._ranks:
             return Relevance(self._context.row(slot)[0].item(), passage.index)
-        return Embedding(self._context.unit_row(slot).astype("<f4").tobytes(), passage.index)
+        return Embedding(
+            self._context.unit_row(slot).astype("<f4").tobytes(), passage.index, passage.truncated
+        )
 
     def _advance(self, share: _Share) -> None:
         """Note what is computed; a whole text leaves its place."""

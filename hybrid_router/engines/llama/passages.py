@@ -23,8 +23,8 @@ class Passages:
         self._length = length
         self._template = weights.template("rerank") if settings.purpose == "rerank" else None
 
-    def of(self, task: Task) -> list[list[int]]:
-        """Token ids of each text, or of each document with the query.
+    def of(self, task: Task) -> list[tuple[list[int], bool]]:
+        """Token ids of each text, or of each document with the query, and whether some were left out.
 
         Raises:
             TaskRefused: not what this model does, or a text that it cannot take; says which.
@@ -34,20 +34,21 @@ class Passages:
         if not task.prompts:
             raise _wrong("there is nothing to compute: the list of texts is empty")
         if task.operation is Operation.RERANK:
-            found = self._pairs(task)
+            found = [(tokens, False) for tokens in self._pairs(task)]
         else:
             found = [self._text(index, text, task.truncate) for index, text in enumerate(task.prompts)]
-        for index, tokens in enumerate(found):
+        for index, (tokens, _) in enumerate(found):
             self._check(index, tokens)
         return found
 
-    def _text(self, index: int, text: str | tuple[int, ...], truncate: str | None) -> list[int]:
+    def _text(self, index: int, text: str | tuple[int, ...], truncate: str | None) -> tuple[list[int], bool]:
         if not text:
             raise _wrong(f"text {index} is empty")
         tokens = self._weights.tokenize(text) if isinstance(text, str) else list(text)
         if truncate is None or len(tokens) <= self._length:
-            return tokens
-        return shortened(tokens, self._length, self._ends(), middle=truncate == "middle")
+            return tokens, False
+        ends = self._ends()
+        return shortened(tokens, self._length, ends, middle=truncate == "middle", end=truncate == "end"), True
 
     def _ends(self) -> frozenset[int]:
         """The special tokens that stand around a text."""
@@ -99,8 +100,14 @@ class Passages:
             )
 
 
-def shortened(tokens: list[int], room_count: int, ends: frozenset[int], *, middle: bool) -> list[int]:
-    """As many of a text's tokens as there is room for: the last, or those at both its ends.
+def shortened(
+    tokens: list[int], room_count: int, ends: frozenset[int], *, middle: bool, end: bool = False
+) -> list[int]:
+    """As many of a text's tokens as there is room for: the last, or those at both its ends, or the first.
+
+    Args:
+        middle: what is left out is its middle.
+        end: what is left out is its end.
 
     The special tokens `ends` that stand first and last stay where they are.
     """
@@ -108,7 +115,7 @@ def shortened(tokens: list[int], room_count: int, ends: frozenset[int], *, middl
     last = tokens[-1:] if tokens[-1] in ends else []
     inner = tokens[len(first) : len(tokens) - len(last)]
     room_count = max(1, room_count - len(first) - len(last))
-    head_count = room_count // 2 if middle else 0
+    head_count = room_count // 2 if middle else room_count if end else 0
     return [*first, *inner[:head_count], *inner[len(inner) - (room_count - head_count) :], *last]
 
 
