@@ -38,12 +38,9 @@ class Painter:
 
     def opened(self) -> Opened:
         ways = self._pipelines.ways()
-        can = {Feature.IMAGE_INPUT: "picture" in ways, Feature.INPAINTING: "mask" in ways}
-        return Opened(
-            description=self._pipelines.description,
-            parallel=1,
-            can=frozenset(feature for feature, is_there in can.items() if is_there),
-        )
+        named = {Feature.IMAGE_INPUT: "picture" in ways, Feature.INPAINTING: "mask" in ways}
+        can = frozenset(feature for feature, is_there in named.items() if is_there)
+        return Opened(description=self._pipelines.description, parallel=1, can=can)
 
     def take(self, task: Task) -> Work:
         wanted = order.checked(task, self._pipelines, self._settings)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import diffusers
 import torch
-from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
+import transformers
 
 from hybrid_router.engines.images import folder
 from hybrid_router.engines.settings import PainterSettings
@@ -20,11 +20,11 @@ from hybrid_router.engines.task import EngineFailed
 _log = logging.getLogger(__name__)
 
 Way: TypeAlias = Literal["text", "picture", "mask"]
-_OPENERS: Mapping[Way, Any] = MappingProxyType(
+_OPENERS: Mapping[Way, str] = MappingProxyType(
     {
-        "text": AutoPipelineForText2Image,
-        "picture": AutoPipelineForImage2Image,
-        "mask": AutoPipelineForInpainting,
+        "text": "AutoPipelineForText2Image",
+        "picture": "AutoPipelineForImage2Image",
+        "mask": "AutoPipelineForInpainting",
     }
 )
 _PACKED_BY = 2  # latents of transformers are taken two by two
@@ -46,8 +46,7 @@ class Pipelines:
         self.device = _device(settings.device)
         dtype = _dtype(settings.dtype, self.device)
         torch.set_num_threads(settings.threads)
-        diffusers.utils.logging.set_verbosity_error()
-        diffusers.utils.logging.disable_progress_bar()
+        _quieten()
         first = _opened(path, index, dtype).to(self.device)
         self._by_way = _ways(first)
         for pipeline in self._by_way.values():
@@ -81,11 +80,22 @@ def _parameters(pipeline: Any) -> Any:
     return inspect.signature(type(pipeline).__call__).parameters
 
 
+def _quieten() -> None:
+    """What these libraries have to say is for programmers.  Before any of their parts is imported."""
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
+def _opener(way: Way) -> Any:
+    return getattr(diffusers, _OPENERS[way])
+
+
 def _opened(path: Path, index: folder.Index, dtype: torch.dtype) -> Any:
     without_checker = {"safety_checker": None, "requires_safety_checker": False} if index.has_checker else {}
-    opener = AutoPipelineForInpainting if "Inpaint" in index.pipeline else AutoPipelineForText2Image
+    way: Way = "mask" if "Inpaint" in index.pipeline else "text"
     try:
-        return opener.from_pretrained(
+        return _opener(way).from_pretrained(
             path,
             torch_dtype=dtype,
             variant=index.variant,
@@ -106,9 +116,9 @@ def _ways(first: Any) -> dict[Way, Any]:
     if unet is not None and vae is not None and unet.config.in_channels != vae.config.latent_channels:
         return {"mask": first}
     ways: dict[Way, Any] = {}
-    for way, opener in _OPENERS.items():
+    for way in _OPENERS:
         try:
-            ways[way] = opener.from_pipe(first)
+            ways[way] = _opener(way).from_pipe(first)
         except (ValueError, TypeError, AttributeError) as error:
             _log.info("%s has no pipeline for %s: %s", type(first).__name__, way, _short(error))
     return ways

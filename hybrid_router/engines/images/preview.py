@@ -37,10 +37,11 @@ def picture(pipeline: Any, latents: torch.Tensor) -> Image.Image | None:
 
 def _plain(config: Any, latents: torch.Tensor) -> torch.Tensor:
     """Latents without the scale that the model works in."""
+    scale = float(config.scaling_factor)
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is not None and std is not None:
-        return latents * _by_channel(std, latents) / config.scaling_factor + _by_channel(mean, latents)
-    return latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        return latents * _by_channel(std, latents) / scale + _by_channel(mean, latents)
+    return latents / scale + float(getattr(config, "shift_factor", None) or 0.0)
 
 
 def _by_channel(values: Any, like: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from typing import TypeAlias
+from typing import IO, TypeAlias, cast
 
 from msgspec import Struct
 from PIL import Image
@@ -47,7 +47,7 @@ def own_size(shape: Size, side: int, multiple: int) -> Size:
 
 def _read(file: mmap.mmap, name: str) -> Image.Image:
     try:
-        return pictures.opened(file)
+        return pictures.opened(cast(IO[bytes], file))  # it has all that Pillow uses
     except pictures.Unreadable as error:
         raise refused(str(error), name) from None
 
@@ -55,7 +55,8 @@ def _read(file: mmap.mmap, name: str) -> Image.Image:
 def _mask(image: Image.Image, shape: Size, size: Size) -> Image.Image:
     if image.size != shape:
         raise refused(
-            f"it has {image.width} × {image.height} pixels, the image {shape[0]} × {shape[1]}; make them equal",
+            f"it has {image.width} × {image.height} pixels, the image {shape[0]} × {shape[1]};"
+            " make them equal",
             "mask",
         )
     if not image.has_transparency_data:

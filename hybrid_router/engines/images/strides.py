@@ -16,12 +16,12 @@ R = TypeVar("R")
 LetGo: TypeAlias = Callable[[Batch], None]
 
 
-class Unwanted(Exception):  # noqa: N818 - it is no error
+class Unwanted(Exception):
     """Nobody wants the result any more; raised inside the function where it let go."""
 
 
 class Strides:
-    """The thread.  It is one for all functions, since OpenMP makes new threads for every one it is called in."""
+    """The thread.  One for all functions: OpenMP makes new threads for every one that it is called in."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="strides")
