@@ -41,6 +41,7 @@ def state_line(logs: Logs, name: str, state: State) -> None:
             logs.logger.info("model loading", model=name)
         case Resident(opened):
             told = structs.asdict(opened) | {"can": ", ".join(sorted(opened.can))}
+            told["sandbox"] = "; ".join(told.pop("unguarded")) or "whole"
             logs.logger.info("model resident", model=name, **told)
         case Dead(reason, until_s):
             logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)

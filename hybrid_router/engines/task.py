@@ -81,7 +81,8 @@ class Opened(Struct, frozen=True, kw_only=True, array_like=True):
     """What an opened model is.
 
     `can` names what it understands beyond text: tools, schema, images, ….  `width`: of its embeddings.
-    `context`: tokens that fit; None: tokens are not what limits it.
+    `context`: tokens that fit; None: tokens are not what limits it.  `unguarded`: what the system did not grant
+    of the sandbox around it, in words; the child's loop adds it.
     """
 
     description: str
@@ -92,6 +93,7 @@ class Opened(Struct, frozen=True, kw_only=True, array_like=True):
     can: frozenset[Feature] = frozenset()
     width: int = 0
     gpu_layers: int = 0
+    unguarded: tuple[str, ...] = ()
 
 
 class EngineFailed(Exception):

@@ -16,8 +16,9 @@ from typing import IO, cast
 
 from hybrid_router.engines.settings import AnySettings
 from hybrid_router.engines.task import Opened, Task
-from hybrid_router.workers import protocol, sandbox
+from hybrid_router.workers import protocol
 from hybrid_router.workers.answer import PendingAnswer, WorkerGone
+from hybrid_router.workers.environment import child_environment
 from hybrid_router.workers.protocol import (
     Answers,
     Begin,
@@ -294,7 +295,7 @@ async def spawn(settings: AnySettings, on_line: OnLine, program: Sequence[str] =
                 stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(), their_hatch.fileno()),
                 process_group=0,
-                env=sandbox.child_environment(os.environ),
+                env=child_environment(os.environ),
                 cwd="/",
             )
     except OSError:

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from msgspec.structs import replace
 
 from hybrid_router.engines.task import Engine, EngineFailed
-from hybrid_router.workers import protocol, sandbox
+from hybrid_router.workers import environment, protocol, sandbox
 from hybrid_router.workers.protocol import Answers, Begin, Cancel, Down, Failed, Open, Ping, Pong, Ready, Up
 
 _READ_BYTES = 256 * 1024
@@ -121,18 +121,14 @@ def main(arguments: list[str]) -> int:
         sandbox.tie_to(parent_pid)
     except sandbox.ParentGone:
         return 0
-    sandbox.restrict()
+    lacking = sandbox.restrict()
     pipe = Pipe(socket.socket(fileno=fd), socket.socket(fileno=hatch_fd))
     first = pipe.receive()
     if not first or not isinstance(first[0], Open):
         return 2
     settings = first[0].settings
-    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # it would start a debugger, which may not look at us
-    if not settings.busy_wait:
-        # Read by OpenMP when the library is loaded.  Threads that spin for long collapse when they have fewer
-        # cores than they think.  Starter model, two threads on two cores, tokens/s alone and beside one
-        # busy program: spinning 106 and 0.6, this short spin 100 and 25, no spin at all 40 and 30.
-        os.environ["GOMP_SPINCOUNT"] = "1000"
+    environment.prepare(settings)
+    lacking += sandbox.confine(settings)
     from hybrid_router.engines.opening import open_engine  # noqa: PLC0415 - after the sandbox is up
 
     try:
@@ -140,7 +136,7 @@ def main(arguments: list[str]) -> int:
     except EngineFailed as error:
         pipe.send(Failed(str(error)))
         return 3
-    pipe.send(Ready(engine.opened()))
+    pipe.send(Ready(replace(engine.opened(), unguarded=tuple(lacking))))
     loop = Loop(engine, pipe)
     threading.Thread(target=loop.listen, name="listen", daemon=True).start()
     loop.run()

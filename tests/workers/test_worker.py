@@ -316,7 +316,7 @@ async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, kept:
 
 ORPHAN = """
 import asyncio, os, signal, sys, msgspec
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused, LlamaSettings
+from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.workers.worker import Worker
 async def main():
     worker = Worker(msgspec.json.decode(sys.argv[1], type=LlamaSettings))
