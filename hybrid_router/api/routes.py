@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from hybrid_router.api import decisions, metrics, probes
 from hybrid_router.api.guard import Respond
-from hybrid_router.api.openai import endpoints
+from hybrid_router.api.openai import audio, endpoints
 
 
 class Route(NamedTuple):
@@ -38,6 +38,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/embeddings", endpoints.embed, "key", "json"),
     Route("POST", "/v1/rerank", endpoints.rerank, "key", "json"),
     Route("POST", "/rerank", endpoints.rerank, "key", "json"),
+    Route("POST", "/v1/audio/transcriptions", audio.transcribe, "key", "form"),
+    Route("POST", "/v1/audio/translations", audio.translate, "key", "form"),
     Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
     Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )
