@@ -23,6 +23,7 @@ _FIXED: Mapping[str, str] = MappingProxyType(
         "TRANSFORMERS_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "DO_NOT_TRACK": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime has one, on Linux too
         "JOBLIB_MULTIPROCESSING": "0",
         # torch wants a cache folder when it is imported, and is content with any that exists: it compiles
         # nothing here.  Left to itself it asks for a temporary folder, and there is none to write in.
