@@ -1,0 +1,1 @@
+"""Whether inputs are harmful: text and image classifiers, and guard models that write a verdict."""
