@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from hybrid_router.app import lines
+from hybrid_router.app.checks import Checks
 from hybrid_router.app.model_files import File, ModelFiles, gathered, operations, settings
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
@@ -23,10 +24,8 @@ from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBa
 from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import Backend
 from hybrid_router.engines.extras import BY_ENGINE
-from hybrid_router.models import manifest
 from hybrid_router.models.errors import ModelFileError
 from hybrid_router.models.stamps import Stamp
-from hybrid_router.models.weights import find, locate, verify
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.child import OnLine
 from hybrid_router.workers.life import Absent, Dead
@@ -113,6 +112,7 @@ class _Opening:
         self._logs = logs
         self._before = before
         self._opened = opened
+        self._listed = (Path(loaded.path).parent / loaded.config.manifest).absolute()
 
     async def open(self, name: str, config: LocalBackend | WorkersAIBackend) -> None:
         """Make one backend, or say why it is off."""
@@ -150,8 +150,9 @@ class _Opening:
                 self._opened.unusable[step] = lacking
                 self._logs.logger.warning("engine not installed", model=step, message=lacking)
                 continue
+            checks = Checks(self._listed, self._before.verified)
             try:
-                files = await asyncio.to_thread(gathered, model, chosen, self._verified)
+                files = await asyncio.to_thread(gathered, model, chosen, checks.verified)
             except ModelFileError as error:
                 missing[model] = Missing(error.message, asked)
                 self._opened.unusable[step] = error.message
@@ -159,7 +160,9 @@ class _Opening:
                     "model file unusable", model=step, message=error.message, detail=error.detail
                 )
                 continue
-            worker = self._worker(step, files, chosen)
+            checks.keep(files.stamps)
+            self._opened.verified |= checks.stamps
+            worker = self._worker(step, files, chosen, checks)
             models[model] = LocalModel(worker, chosen.queue)
         made_from = self._opened.locals[name] = (models, missing)
         known = self._before.by_name.get(name)
@@ -167,19 +170,7 @@ class _Opening:
             return known
         return Local(models, missing)
 
-    def _verified(self, name: str) -> File:
-        """The file or folder of an entry of the manifest.  Blocks.
-
-        A file that was verified for `before` and was not touched since is not read again, even where no
-        stamp could be written.
-        """
-        listed = (Path(self._loaded.path).parent / self._loaded.config.manifest).absolute()
-        entry = find(manifest.read(listed), name)
-        stamps = verify(name, entry, listed.parent, known=self._before.verified)
-        self._opened.verified.update(stamps)
-        return File(locate(entry, listed.parent), entry.digest, stamps)
-
-    def _worker(self, name: str, files: ModelFiles, chosen: LocalModelConfig) -> Worker:
+    def _worker(self, name: str, files: ModelFiles, chosen: LocalModelConfig, checks: Checks) -> Worker:
         opening = settings(files, chosen, self._folder)
         identity = (name, opening, files.identity)
         known = self._before.parts.get(identity)
@@ -190,6 +181,7 @@ class _Opening:
                 opening,
                 on_state=partial(lines.state_line, self._logs, name),
                 on_line=partial(lines.child_line, self._logs, name),
+                unfit=checks.unfit,
             )
             worker.start(load=chosen.preload)
         self._opened.parts[identity] = self._opened.workers[name] = worker

@@ -75,8 +75,16 @@ class ModelFiles(Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> tuple[object, ...]:
         """What changes when any of them does."""
-        beside = (self.draft, self.projector, *(file for _, file in self.adapters))
-        return (self.weights.identity, *(None if file is None else file.identity for file in beside))
+        return tuple(None if file is None else file.identity for file in self._all)
+
+    @property
+    def stamps(self) -> frozenset[Stamp]:
+        """All files as they were when they were verified."""
+        return frozenset(stamp for file in self._all if file is not None for stamp in file.stamps)
+
+    @property
+    def _all(self) -> tuple[File | None, ...]:
+        return (self.weights, self.draft, self.projector, *(file for _, file in self.adapters))
 
 
 _NO_FILE = File(Path())

@@ -207,6 +207,8 @@ class Child(asyncio.Protocol):
         """A return code in words; that of a file which was its end, with the file and the last words."""
         how = _how_it_ended(status)
         opened = self.opened.done() and not self.opened.cancelled()
+        if opened and status == -signal.SIGBUS:
+            return f"{how}: {self._path} was cut short while it was in use, or cannot be read any more"
         if opened or status in _NOT_ITS_OWN:
             return how
         self.hopeless = True

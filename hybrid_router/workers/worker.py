@@ -38,6 +38,7 @@ class Heartbeat(Struct, frozen=True):
 
 
 OnState = Callable[[State], None]
+Unfit = Callable[[], str | None]
 
 
 def ignore(told: object) -> None:
@@ -74,10 +75,13 @@ class Worker:
         on_line: OnLine = ignore,
         heartbeat: Heartbeat | None = None,
         program: Sequence[str] = PROGRAM,
+        unfit: Unfit | None = None,
     ) -> None:
-        """`program`: see `child.spawn`."""
+        """`program`: see `child.spawn`.  `unfit`: why the model's files should not be opened now, None if they
+        may; asked in a thread before each start."""
         self._settings = settings
         self._program = program
+        self._unfit = unfit
         self._heartbeat = heartbeat or Heartbeat()
         self._on_state = on_state
         self._on_line = on_line
@@ -203,6 +207,8 @@ class Worker:
     async def _generation(self, started_s: float) -> Ending:
         """One child's life."""
         self._become(Loading(started_s))
+        if self._unfit is not None and (why := await asyncio.to_thread(self._unfit)) is not None:
+            return Ending(why, loading=True, hopeless=True)
         try:
             child = await _born(spawn(self._settings, self._on_line, self._program))
         except OSError as error:
