@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from hybrid_router.api import decisions, metrics, probes
 from hybrid_router.api.guard import Respond
-from hybrid_router.api.openai import audio, endpoints
+from hybrid_router.api.openai import audio, endpoints, images
 
 
 class Route(NamedTuple):
@@ -40,6 +40,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/rerank", endpoints.rerank, "key", "json"),
     Route("POST", "/v1/audio/transcriptions", audio.transcribe, "key", "form"),
     Route("POST", "/v1/audio/translations", audio.translate, "key", "form"),
+    Route("POST", "/v1/images/generations", images.generate, "key", "json"),
+    Route("POST", "/v1/images/edits", images.edit, "key", "form"),
+    Route("POST", "/v1/images/variations", images.vary, "key", "form"),
+    Route("GET", "/v1/images/files/{id}", images.fetch, "key", "none"),
     Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
     Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )

@@ -9,6 +9,7 @@ from aiohttp import web
 from hybrid_router.api import body, metrics, responses
 from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
+from hybrid_router.api.gallery import GALLERY, Gallery
 from hybrid_router.api.generation import CURRENT, Current, Generation
 from hybrid_router.api.guard import Guard, middleware
 from hybrid_router.api.multipart import SHELF, Shelf
@@ -55,6 +56,7 @@ def application_for(
     application[ON_REFUSAL] = on_refusal
     application[metrics.METRICS] = told
     application[SHELF] = Shelf()
+    application[GALLERY] = Gallery()
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:
         resource = application.router.add_resource(route.path)
