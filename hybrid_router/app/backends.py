@@ -14,7 +14,8 @@ from msgspec import Struct, field, structs
 
 from hybrid_router.app import lines
 from hybrid_router.app.checks import Checks
-from hybrid_router.app.model_files import File, ModelFiles, gathered, operations, settings
+from hybrid_router.app.model_files import File, ModelFiles, gathered, operations, settings, terms
+from hybrid_router.app.rooms import budget, opened_house
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
@@ -28,6 +29,7 @@ from hybrid_router.models.errors import ModelFileError
 from hybrid_router.models.stamps import Stamp
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.child import OnLine
+from hybrid_router.workers.house import House
 from hybrid_router.workers.life import Absent, Dead
 from hybrid_router.workers.worker import OnState, Worker, ignore
 
@@ -48,6 +50,7 @@ class Backends(Struct, kw_only=True):
         workers: `backend/model` → the worker that keeps it.
         off: backend → why it is off.
         unusable: `backend/model` → why its file cannot be used.
+        house: where the workers live; the same for every configuration of a process.
         parts: what has to be closed, by all that it was made from: what is made from the same is the same.
         locals: local backend → what it was made from.
         verified: model files as they were when they were found to be the manifest's.
@@ -57,6 +60,7 @@ class Backends(Struct, kw_only=True):
     workers: dict[str, Worker] = field(default_factory=dict)
     off: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
+    house: House = field(default_factory=House)
     parts: dict[Identity, Part] = field(default_factory=dict)
     locals: dict[str, tuple[object, ...]] = field(default_factory=dict)
     verified: set[Stamp] = field(default_factory=set)
@@ -90,8 +94,9 @@ async def open_backends(
     connections stay open.  If this fails, what it opened itself is closed again.  `environ` says where the
     state folder is.
     """
-    before = before or Backends()
-    opened = Backends(off=dict(loaded.off))
+    if before is None:
+        before = Backends(house=await asyncio.to_thread(opened_house, loaded.config.residency))
+    opened = Backends(off=dict(loaded.off), house=before.house)
     opening = _Opening(loaded, logs, before, opened, state_folder(loaded, environ))
     try:
         for name, config in loaded.config.backends.items():
@@ -100,6 +105,7 @@ async def open_backends(
     except BaseException:
         await close(opened.without([before]))
         raise
+    opened.house.follow(budget(loaded.config.residency, opened.house.scales))
     return opened
 
 
@@ -176,11 +182,15 @@ class _Opening:
         known = self._before.parts.get(identity)
         if isinstance(known, Worker) and _is_of_use(known, chosen):
             worker = known
+            worker.follow(terms(chosen))
         else:
             worker = Worker(
                 opening,
                 on_state=partial(lines.state_line, self._logs, name),
                 on_line=partial(lines.child_line, self._logs, name),
+                house=self._opened.house,
+                terms=terms(chosen),
+                name=name,
                 unfit=checks.unfit,
             )
             worker.start(load=chosen.preload)

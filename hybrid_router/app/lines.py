@@ -11,7 +11,7 @@ from hybrid_router.core.call import Call, Operation
 from hybrid_router.dispatch.record import Record
 from hybrid_router.observe.bridge import PerSecond
 from hybrid_router.observe.logs import Logs
-from hybrid_router.workers.life import Dead, Loading, Resident, State
+from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
 
 _PATHS = {
     Operation.CHAT: "/v1/chat/completions",
@@ -43,6 +43,8 @@ def state_line(logs: Logs, name: str, state: State) -> None:
             told = structs.asdict(opened) | {"can": ", ".join(sorted(opened.can))}
             told["sandbox"] = "; ".join(told.pop("unguarded")) or "whole"
             logs.logger.info("model resident", model=name, **told)
+        case Absent():
+            logs.logger.info("model evicted", model=name)
         case Dead(reason, until_s):
             logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)
 

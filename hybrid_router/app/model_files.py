@@ -39,6 +39,7 @@ from hybrid_router.engines.settings import (
     WhisperSettings,
 )
 from hybrid_router.models.stamps import Stamp
+from hybrid_router.workers.residency import Terms
 
 PREFIXES_FOLDER = "prefixes"
 
@@ -112,6 +113,11 @@ def gathered(model: str, chosen: LocalModel, verified: Callable[[str], File]) ->
 def operations(chosen: LocalModel) -> frozenset[Operation]:
     """What a model can be asked, whether its files are there or not."""
     return settings(_NO_FILES, chosen, None).operations
+
+
+def terms(chosen: LocalModel) -> Terms:
+    """How a model stays in memory."""
+    return Terms(pinned=chosen.pinned, idle_s=chosen.idle, memory_bytes=chosen.memory)
 
 
 def features(chosen: LocalModel) -> frozenset[Feature]:

@@ -76,6 +76,13 @@ class ModelBase(Struct, frozen=True, kw_only=True, tag_field="engine"):
         int, Bounds(at_least=0), Doc("Calls that may wait for a place; more go to the next step.")
     ] = 64
     preload: Annotated[bool, Doc("Load at start instead of at the first call.")] = True
+    pinned: Annotated[bool, Doc("Once loaded, it is not evicted to make room, nor for being idle.")] = False
+    idle: Annotated[
+        Duration | None, Doc("Evicted once it had no call for so long. Default: only to make room.")
+    ] = None
+    memory: Annotated[
+        SizeBytes | None, Doc("What it takes, if the estimate is wrong. Default: from its files.")
+    ] = None
 
     @property
     def engine(self) -> str:

@@ -263,6 +263,10 @@ class Treatment(Struct, frozen=True, kw_only=True):
     reserve: Annotated[
         bool | None, Doc("May use the neurons that a backend keeps in reserve. Default: false.")
     ] = None
+    while_loading: Annotated[
+        Literal["wait", "cloud"] | None,
+        Doc("A local model that is not in memory yet: wait for it (default), or let clouds go first."),
+    ] = None
 
 
 class Alias(Treatment, frozen=True, kw_only=True, rename={"try_": "try"}):
@@ -427,6 +431,21 @@ class Store(Struct, frozen=True, kw_only=True):
     ] = False
 
 
+_AMOUNT = Pattern(
+    r"([1-9]\d?|100)%|[1-9]\d*(\.\d+)?([KMG]i?)?B", "a share, as in 80%, or a size, as in 12GiB"
+)
+
+
+class Residency(Struct, frozen=True, kw_only=True):
+    """What local models may take together. What does not fit makes room for each other, or is refused."""
+
+    ram: Annotated[str, _AMOUNT, Doc("Of the memory that this process may use.")] = "90%"
+    vram: Annotated[str, _AMOUNT, Doc("Of the GPUs' memory. A share needs `nvidia-ml-py`.")] = "90%"
+    swap_wait: Annotated[
+        Duration, Doc("So long calls for resident models go before one for a model that they keep out.")
+    ] = 10.0
+
+
 # What `timeouts` means where nothing is written.  A cloud loads nothing: there `load` is not checked.
 DEFAULT_TIMEOUTS = Timeouts(connect=5.0, load=60.0, first_token=60.0, between_tokens=30.0, total=600.0)
 
@@ -445,6 +464,7 @@ class Config(Struct, frozen=True, kw_only=True):
     )
     rules: Annotated[tuple[Rule, ...], Doc("The policy.")] = ()
     log: Annotated[Log, Doc("Logging.")] = Log()
+    residency: Annotated[Residency, Doc("What local models may take of memory.")] = Residency()
     store: Annotated[Store, Doc("What is remembered across restarts.")] = Store()
     watch: Annotated[bool, Doc("Reload by itself when this file changes.")] = False
 

@@ -48,6 +48,7 @@ class Treatment(Struct, frozen=True, kw_only=True):
     affinity: bool = True
     redact: tuple[str, ...] = ()
     reserve: bool = False
+    while_loading: Literal["wait", "cloud"] = "wait"
 
 
 class Step(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ _PLAIN = (
     "affinity",
     "redact",
     "reserve",
+    "while_loading",
 )
 NOTHING: dict[str, Any] = {}
 

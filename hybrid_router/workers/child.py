@@ -48,6 +48,8 @@ class Child(asyncio.Protocol):
         opened: resolves when the model is open.
         ended: resolves to why the process ended; never fails.
         hopeless: whether starting again cannot help: it said so, or the file was its end.
+        struck: whether it was killed by somebody else: no one of us sent that signal.
+        on_idle: hears that its last task has ended.
         lines: what hears its standard error.
     """
 
@@ -56,6 +58,9 @@ class Child(asyncio.Protocol):
     ) -> None:
         loop = asyncio.get_running_loop()
         self.hopeless = False
+        self.struck = False
+        self.on_idle: Callable[[], None] = _tell_nobody
+        self._sentenced = False
         self._process = process
         self._stderr = cast("IO[bytes]", process.stderr)
         os.set_blocking(self._stderr.fileno(), False)  # what it leaves behind may hold it open for ever
@@ -115,6 +120,11 @@ class Child(asyncio.Protocol):
         """Stop working on a task; fine if it has ended."""
         if self._answers.pop(task_id, None) is not None:
             self._send(protocol.framed(Cancel(task_id)))
+            self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
+        if not self._answers:
+            self.on_idle()
 
     async def ping(self) -> Pong:
         """Ask the listening thread how the engine gets on.
@@ -133,6 +143,7 @@ class Child(asyncio.Protocol):
 
     def kill(self) -> None:
         """SIGKILL the whole group; `ended` tells when it is gone."""
+        self._sentenced = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -165,6 +176,7 @@ class Child(asyncio.Protocol):
                     pending = self._answers.get(answer.id)  # None: cancelled, its last events crossed over
                     if pending is not None and pending.take(answer):
                         del self._answers[answer.id]
+                        self._tell_if_idle()
             case Ready(opened):
                 self._open(opened)
             case Failed(reason):
@@ -191,6 +203,7 @@ class Child(asyncio.Protocol):
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         status = self._process.wait()
+        self.struck = status == -signal.SIGKILL and not self._sentenced
         self.kill()  # whatever it started: nobody else knows about them
         self._read_out()
         self._hear_out()
@@ -231,6 +244,10 @@ class Child(asyncio.Protocol):
             duplicate.shutdown(socket.SHUT_RD)  # what outlived it adds nothing while we read
             while received := duplicate.recv(1 << 18):
                 self.data_received(received)
+
+
+def _tell_nobody() -> None:
+    """Until somebody wants to hear."""
 
 
 class _Lines(asyncio.Protocol):

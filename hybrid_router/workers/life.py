@@ -57,11 +57,20 @@ def failures_after(failure_count: int, lived_s: float) -> int:
 
 
 class Ending(Struct, frozen=True):
-    """How a child ended.  `loading`: before it had its model; `hopeless`: another would fare the same."""
+    """How a child ended.
+
+    Attributes:
+        loading: before it had its model.
+        hopeless: another would fare the same.
+        evicted: it was ended to make room.
+        burst: the kernel killed it for memory.
+    """
 
     reason: str
     loading: bool = False
     hopeless: bool = False
+    evicted: bool = False
+    burst: bool = False
 
 
 def given_up(ending: Ending, killed_count: int) -> str | None:

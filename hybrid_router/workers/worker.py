@@ -8,20 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from hybrid_router.core.backend import Load
+from hybrid_router.engines import needs
 from hybrid_router.engines.settings import AnySettings
 from hybrid_router.engines.task import MOST_PARALLEL
 from hybrid_router.workers import life
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn
+from hybrid_router.workers.house import House, Place
 from hybrid_router.workers.life import Absent, Dead, Ending, Loading, Resident, State
 from hybrid_router.workers.protocol import Pong
+from hybrid_router.workers.residency import Terms
 
 _GRACE_S = 2.0
+_OUT_OF_MEMORY = (
+    "the kernel killed the worker for memory (out of memory); the model is too big for what was free"
+)
 
 
 class Heartbeat(Struct, frozen=True):
@@ -76,17 +82,26 @@ class Worker:
         heartbeat: Heartbeat | None = None,
         program: Sequence[str] = PROGRAM,
         unfit: Unfit | None = None,
+        house: House | None = None,
+        terms: Terms | None = None,
+        name: str = "",
     ) -> None:
-        """`program`: see `child.spawn`.  `unfit`: why the model's files should not be opened now, None if they
-        may; asked in a thread before each start."""
+        """`program`: see `child.spawn`.  `unfit`: why the model's files may not be opened now, None if they
+        may; asked in a thread before each start.  `house`: who shares memory with it; `terms`: how it stays
+        there.  `name`: of the model, for people."""
         self._settings = settings
         self._program = program
         self._unfit = unfit
         self._heartbeat = heartbeat or Heartbeat()
         self._on_state = on_state
         self._on_line = on_line
-        self._wanted = asyncio.Event()
+        self._house = house or House()
+        self._terms = terms or Terms()
+        self._name = name
+        self._place: Place | None = None
+        self._evicted = asyncio.Event()
         self._child: Child | None = None
+        self._pid: int | None = None
         self._expecting_count = 0
         self._changed: asyncio.Event = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
@@ -99,13 +114,44 @@ class Worker:
 
     def start(self, *, load: bool) -> None:
         """Begin keeping the model; `load`: at once, otherwise at the first call."""
-        if load:
-            self._wanted.set()
-        self._owner = asyncio.create_task(self._keep())
+        self._place = self._house.enter(self._name, self, self._terms, wish=load)
+        self._owner = asyncio.create_task(self._keep(self._place))
+
+    def follow(self, terms: Terms) -> None:
+        """Other terms hold from now on."""
+        self._terms = terms
+        if self._place is not None:
+            self._place.follow(terms)
+
+    def want(self) -> None:
+        """Load the model when its turn comes; calls for it are answered elsewhere until then."""
+        if self._place is not None and self.why_down() is None:
+            self._place.want()
 
     def why_down(self) -> str | None:
         """Why calls cannot be served now; None while resident, loading or ready to load."""
-        return life.why_down(self.state, asyncio.get_running_loop().time())
+        why = life.why_down(self.state, asyncio.get_running_loop().time())
+        return why if why is not None or self._place is None else self._place.why_not()
+
+    # Lodger
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process, if there is one."""
+        return self._pid
+
+    def running_count(self) -> int:
+        """Calls that the child has."""
+        return 0 if self._child is None else self._child.in_flight_count
+
+    def evict(self) -> None:
+        """End the child; the next call loads the model again."""
+        self._evicted.set()
+
+    def stir(self) -> None:
+        """Let everybody look again who waits for something here."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @property
     def _parallel(self) -> int | None:
@@ -115,7 +161,7 @@ class Worker:
     @property
     def _count(self) -> int:
         """Calls that are here: those that wait for the model, and those that it has."""
-        return self._expecting_count + (0 if self._child is None else self._child.in_flight_count)
+        return self._expecting_count + self.running_count()
 
     def load(self) -> Load:
         """How many calls run and wait here, and whether the model has to be loaded first."""
@@ -125,27 +171,31 @@ class Worker:
             running_count=min(count, places),
             waiting_count=max(0, count - places),
             parallel=parallel,
-            loading=self._child is None,
+            loading=self._child is None or (self._place is not None and self._place.tenant.closed),
         )
 
     async def child(self, queue_count: int | None = None) -> Child:
-        """The child, once its model is open; asks for a load if there is none.  The caller sets the limit,
-        and begins its task before it waits for anything else: until then nothing counts it.
+        """The child, once its model is open and this call's turn has come; asks for a load if there is none.
+        The caller sets the limit, and begins its task before it waits for anything else: until then nothing
+        counts it.
 
         Args:
             queue_count: so many calls may wait for a place; None: as many as come.
 
         Raises:
             WorkerFull: so many wait already.
-            WorkerDown: it died and is not being started right now.
+            WorkerDown: it died and is not being started right now, or there is no room for it.
         """
-        self._wanted.set()
         self._check_room(queue_count, self._count)
+        if self._place is None:
+            raise WorkerDown(_why(self.state), None)
+        place, ticket = self._place, self._place.ask()
         self._expecting_count += 1
         try:
-            child = await self._opened_child()
+            child = await self._opened_child(place, ticket)
         finally:
             self._expecting_count -= 1
+            place.withdraw(ticket)
         # How many go together may have shown only now.  They come in the order in which they came first, so
         # those that are still expecting do not count.
         self._check_room(queue_count, child.in_flight_count)
@@ -155,19 +205,24 @@ class Worker:
         if queue_count is not None and count >= queue_count + (self._parallel or MOST_PARALLEL):
             raise WorkerFull(count)
 
-    async def _opened_child(self) -> Child:
+    async def _opened_child(self, place: Place, ticket: int) -> Child:
         while True:
-            if self._child is not None and not self._child.ended.done():
+            if self._child is not None and not self._child.ended.done() and place.granted(ticket):
                 return self._child
             if (reason := self.why_down()) is not None:
                 raise WorkerDown(reason, life.wait_s(self.state, asyncio.get_running_loop().time()))
             await self._changed.wait()
 
     async def settled(self) -> State:
-        """The state once nothing is being loaded: resident, dead, or absent if nobody wants it."""
-        while isinstance(self.state, Loading) or (isinstance(self.state, Absent) and self._wanted.is_set()):
+        """The state once nothing is being loaded: resident, dead, or absent if nobody wants it or there is
+        no room that it would be given."""
+        while isinstance(self.state, Loading) or (isinstance(self.state, Absent) and self._pending):
             await self._changed.wait()
         return self.state
+
+    @property
+    def _pending(self) -> bool:
+        return self._place is not None and self._place.pending and self.why_down() is None
 
     async def close(self) -> None:
         """End the child: politely for two seconds, then SIGKILL.  Returns when it is gone.
@@ -180,31 +235,44 @@ class Worker:
             self._owner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._owner
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def _become(self, state: State) -> None:
         self.state = state
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.stir()
         self._on_state(state)
 
-    async def _keep(self) -> None:
+    async def _keep(self, place: Place) -> None:
         """Own the state: one generation after the other."""
         loop = asyncio.get_running_loop()
         failure_count = killed_count = 0
-        await self._wanted.wait()
+        if place.limited:
+            place.expect(await asyncio.to_thread(needs.needed, self._settings, **self._house.given()))
+            self.stir()
         while True:
+            self._evicted.clear()
+            await place.turn()
             started_s = loop.time()
-            ending = await self._generation(started_s)
+            ending = await self._generation(place, started_s)
+            if ending.evicted:
+                place.gone()
+                failure_count = killed_count = 0
+                self._become(Absent())
+                continue
             failure_count = life.failures_after(failure_count, loop.time() - started_s)
             killed_count = killed_count + 1 if ending.loading else 0
-            if why := life.given_up(ending, killed_count):
+            why = life.given_up(ending, killed_count)
+            place.gone(again=why is None and not ending.burst)
+            if why is not None:
                 self._become(Dead(why, None))
                 return
             pause_s = life.pause_s(failure_count)
             self._become(Dead(ending.reason, loop.time() + pause_s))
             await asyncio.sleep(pause_s)
 
-    async def _generation(self, started_s: float) -> Ending:
+    async def _generation(self, place: Place, started_s: float) -> Ending:
         """One child's life."""
         self._become(Loading(started_s))
         if self._unfit is not None and (why := await asyncio.to_thread(self._unfit)) is not None:
@@ -213,24 +281,57 @@ class Worker:
             child = await _born(spawn(self._settings, self._on_line, self._program))
         except OSError as error:
             return Ending(f"the worker could not be started ({error.strerror})")
+        evicted = asyncio.ensure_future(self._evicted.wait())
         try:
-            await asyncio.wait((child.opened, child.ended), return_when=asyncio.FIRST_COMPLETED)
+            self._pid = child.pid
+            place.born(child.pid)
+            await asyncio.wait((child.opened, child.ended, evicted), return_when=asyncio.FIRST_COMPLETED)
             if child.opened.done() and not child.opened.cancelled():
-                self._child = child
-                self._become(Resident(child.opened.result(), asyncio.get_running_loop().time()))
-            why = await _watched(child, self._heartbeat)
-            return Ending(why or child.ended.result(), self._child is None, child.hopeless)
+                self._open(place, child, started_s)
+            why = await _watched(child, self._heartbeat, evicted, place.weigh)
+            if not child.ended.done():
+                return Ending("evicted", evicted=True)
+            return self._ending(place, child, why)
         finally:
+            evicted.cancel()
             self._child = None  # the state follows at once, or this task is being closed
             await _end(child)
+            self._pid = None
+
+    def _open(self, place: Place, child: Child, started_s: float) -> None:
+        """The model is there."""
+        now_s = asyncio.get_running_loop().time()
+        child.on_idle = place.rested
+        self._child = child
+        place.opened(child.pid, now_s - started_s)
+        self._become(Resident(child.opened.result(), now_s))
+
+    def _ending(self, place: Place, child: Child, why: str | None) -> Ending:
+        """How a child ended that nobody evicted."""
+        loading = self._child is None
+        if child.struck and place.burst():
+            return Ending(_OUT_OF_MEMORY, loading, burst=True)
+        return Ending(why or child.ended.result(), loading, child.hopeless)
 
 
-async def _watched(child: Child, heartbeat: Heartbeat) -> str | None:
-    """Wait for the child's end; one that is silent or stuck is killed.  Returns why, if that was it."""
+def _why(state: State) -> str:
+    return state.reason if isinstance(state, Dead) else "the worker was not started"
+
+
+async def _watched(
+    child: Child, heartbeat: Heartbeat, evicted: asyncio.Future[Literal[True]], weigh: Callable[[int], None]
+) -> str | None:
+    """Wait for the child's end, or until it is evicted; one that is silent or stuck is killed.
+
+    Returns why, if that was it.
+    """
     work = _Work()
-    while not child.ended.done():
-        await asyncio.wait((child.ended,), timeout=heartbeat.every_s)
-        if child.opened.done() and not child.ended.done():
+    while not child.ended.done() and not evicted.done():
+        await asyncio.wait(
+            (child.ended, evicted), timeout=heartbeat.every_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if child.opened.done() and not child.ended.done() and not evicted.done():
+            weigh(child.pid)
             why = await _why_hung(child, work, heartbeat)
             if why is not None:
                 child.kill()
