@@ -13,6 +13,7 @@ from hybrid_router.engines.settings import (
     LlamaSettings,
     PainterSettings,
     TranslatorSettings,
+    VoiceSettings,
     WhisperSettings,
 )
 
@@ -91,3 +92,11 @@ def _(settings: WhisperSettings) -> Engine:
     from hybrid_router.engines.whisper.craft import Whisper  # noqa: PLC0415
 
     return Turns(Whisper(settings))
+
+
+@open_engine.register(VoiceSettings)
+def _(settings: VoiceSettings) -> Engine:
+    from hybrid_router.engines.speech.engine import Speaker  # noqa: PLC0415
+    from hybrid_router.engines.turns import Turns  # noqa: PLC0415
+
+    return Turns(Speaker(settings))
