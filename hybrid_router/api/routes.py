@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 
 from hybrid_router.api import decisions, metrics, probes
 from hybrid_router.api.guard import Respond
-from hybrid_router.api.openai import audio, endpoints, images
+from hybrid_router.api.openai import audio, endpoints, images, moderations
+from hybrid_router.api.plain import classify, translate
 
 
 class Route(NamedTuple):
@@ -44,6 +45,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/images/edits", images.edit, "key", "form"),
     Route("POST", "/v1/images/variations", images.vary, "key", "form"),
     Route("GET", "/v1/images/files/{id}", images.fetch, "key", "none"),
+    Route("POST", "/v1/moderations", moderations.moderate, "key", "json"),
+    Route("POST", "/v1/classify", classify.classify, "key", "form"),
+    Route("POST", "/v1/translate", translate.translate, "key", "json"),
     Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
     Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )

@@ -53,7 +53,7 @@ User: {text}
 Provide your safety assessment for ONLY THE LAST User message in the above conversation:
  - First line must read 'safe' or 'unsafe'.
  - If unsafe, a second line must include a comma-separated list of violated categories."""
-_LISTED = re.compile(r"""\b([SO][1-9][0-9]?)["']?\s*:\s*["']?([A-Z][A-Za-z ,&/()-]*[A-Za-z)])""")
+_LISTED = re.compile(r"""(?:(?<=\\n)|\b)([SO][1-9][0-9]?)["']?\s*:\s*["']?([A-Z][A-Za-z ,&/()-]*[A-Za-z)])""")
 _MARK = re.compile(r"<(?=(?:BEGIN|END) (?:CONVERSATION|UNSAFE CONTENT CATEGORIES)>)", re.IGNORECASE)
 _WORDS = ("safe", "unsafe")
 _FEWEST = 3  # hazards of a template that is a guard's

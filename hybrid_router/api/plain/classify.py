@@ -1,0 +1,125 @@
+"""POST /v1/classify: what a picture shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, Unpack
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from hybrid_router.api import body, calls, data_urls, multipart
+from hybrid_router.api.multipart import Form
+from hybrid_router.api.openai import endpoints, malformed, sender
+from hybrid_router.api.openai.fields import ModelName
+from hybrid_router.api.openai.sender import Sender
+from hybrid_router.core.asks import Classification
+from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.errors import CallRefused, StreamBroken, UnsupportedParameter
+from hybrid_router.core.event import Batch, Finish, Label
+from hybrid_router.core.upload import Upload
+
+Count: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
+_DEFAULT_COUNT = 5
+_PREFIX = "classify-"
+
+
+class ClassifyBody(Struct, frozen=True, kw_only=True):
+    """The fields; in a form `image` is a file, in JSON a data: URL."""
+
+    model: ModelName
+    image: str | None = None
+    top_k: Count = _DEFAULT_COUNT
+
+
+class ClassifyRequest(Struct, frozen=True):
+    """A call without its image yet, and the image if it is inside the body."""
+
+    call: Call
+    image: str | None
+
+
+_JSON = msgspec.json.Decoder(ClassifyBody)
+_FORM = msgspec.json.Decoder(ClassifyBody, strict=False)  # a form's fields are all texts
+_KNOWN = frozenset(ClassifyBody.__struct_fields__)
+
+
+async def classify(request: web.Request) -> web.StreamResponse:
+    """POST /v1/classify, as a form or as JSON."""
+    if request.content_type == "multipart/form-data":
+        async with multipart.form(request) as form:
+            raw = msgspec.json.encode(form.values())
+            asked = endpoints.decoded(request, raw, decode_form, _PREFIX, request.path)
+            return await _answered(request, asked, _file(form))
+    raw = await body.read(request)
+    asked = endpoints.decoded(request, raw, decode, _PREFIX, request.path)
+    if asked.image is None:
+        raise CallRefused("image: this field is required, as a data: URL", param="image")
+    with data_urls.uploads(request, [(asked.image, "image")]) as uploads:
+        return await _answered(request, asked, uploads[0])
+
+
+async def _answered(request: web.Request, asked: ClassifyRequest, image: Upload) -> web.StreamResponse:
+    call = replace(asked.call, uploads=(image,))
+    return await calls.plain(request, call, lambda events: document(call, events))
+
+
+def decode(body: bytes, **asker: Unpack[Sender]) -> ClassifyRequest:
+    """Read the fields of a JSON document.
+
+    Raises:
+        CallRefused: for anything that is wrong with it.
+    """
+    return _request(_JSON, body, asker)
+
+
+def decode_form(body: bytes, **asker: Unpack[Sender]) -> ClassifyRequest:
+    """Read the fields of a form, written as JSON.
+
+    Raises:
+        CallRefused: for anything that is wrong with it.
+    """
+    asked = _request(_FORM, body, asker)
+    if asked.image is not None:
+        raise CallRefused("image: in a form it is a file; with curl: -F image=@cat.jpg", param="image")
+    return asked
+
+
+def _request(decoder: msgspec.json.Decoder[ClassifyBody], body: bytes, asker: Sender) -> ClassifyRequest:
+    asked, extra = malformed.read(decoder, _KNOWN, body)
+    call = Call(
+        operation=Operation.CLASSIFY,
+        alias=asked.model,
+        ask=Classification(top_k=asked.top_k),
+        **sender.fields(asker, extra),
+    )
+    return ClassifyRequest(call, asked.image)
+
+
+def _file(form: Form) -> Upload:
+    """The one file there is."""
+    files = form.files.get("image", [])
+    if len(files) != 1:
+        wanted = "this field is required, as a file" if not files else "one image at a time"
+        raise CallRefused(f"image: {wanted}; with curl: -F image=@cat.jpg", param="image")
+    for name in form.files:
+        if name != "image":
+            raise UnsupportedParameter(f"{name}: only `image` is read here", param=name)
+    if not files[0].size_bytes:
+        raise CallRefused("image: it is empty", param="image")
+    return files[0]
+
+
+def document(call: Call, events: Batch) -> bytes:
+    """The labels, the likeliest first.
+
+    Raises:
+        StreamBroken: the answer is not whole.
+    """
+    if not any(isinstance(event, Finish) for event in events):
+        raise StreamBroken("the answer ended without a finish reason")
+    labels = [{"label": event.label, "score": event.score} for event in events if isinstance(event, Label)]
+    return msgspec.json.encode(
+        {"id": call.id, "object": "classification", "model": call.alias, "labels": labels}
+    )
