@@ -8,8 +8,7 @@ import struct
 import sys
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -32,7 +31,7 @@ CODECS = {
 
 
 @cache
-def _voice() -> ModuleType:
+def _voice() -> Any:
     return pytest.importorskip("hibari")
 
 

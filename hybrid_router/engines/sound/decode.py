@@ -226,7 +226,7 @@ def _named() -> Iterator[None]:
         yield
     except Unreadable:
         raise
-    except av.error.InvalidDataError:
+    except (av.error.InvalidDataError, av.error.ArgumentError):
         raise Unreadable("it is no sound file that can be read: wrong type, damaged or cut off") from None
     except (av.error.FFmpegError, ValueError, EOFError, IndexError, OverflowError) as error:
         raise Unreadable(f"it cannot be decoded ({type(error).__name__})") from None

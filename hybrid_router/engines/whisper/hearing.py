@@ -45,10 +45,11 @@ class Wish(Struct, frozen=True, kw_only=True):
 class Hearing:
     """Hears one recording.  `tokens_count`: of the text so far."""
 
-    def __init__(self, model: Model, recording: Recording, wish: Wish) -> None:
+    def __init__(self, model: Model, recording: Recording, wish: Wish, *, window_s: float = WINDOW_S) -> None:
         self._model = model
         self._recording = recording
         self._wish = wish
+        self._window_count = int(window_s * RATE_HZ)
         self._language = wish.language
         self._probability = 1.0
         self._told = False
@@ -76,7 +77,7 @@ class Hearing:
             self._take(start, piece)
             start += len(piece)
             yield []
-            if self._timeline.count >= WINDOW_S * RATE_HZ:
+            if self._timeline.count >= self._window_count:
                 yield from self._window(more=True)
                 yield self._progress()
         yield from self._window(more=False)
