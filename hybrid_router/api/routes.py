@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from hybrid_router.api import decisions, metrics, probes
 from hybrid_router.api.guard import Respond
-from hybrid_router.api.openai import audio, endpoints, images, moderations
+from hybrid_router.api.openai import audio, endpoints, images, moderations, speech
 from hybrid_router.api.plain import classify, translate
 
 
@@ -41,6 +41,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/rerank", endpoints.rerank, "key", "json"),
     Route("POST", "/v1/audio/transcriptions", audio.transcribe, "key", "form"),
     Route("POST", "/v1/audio/translations", audio.translate, "key", "form"),
+    Route("POST", "/v1/audio/speech", speech.speak, "key", "json"),
     Route("POST", "/v1/images/generations", images.generate, "key", "json"),
     Route("POST", "/v1/images/edits", images.edit, "key", "form"),
     Route("POST", "/v1/images/variations", images.vary, "key", "form"),
