@@ -162,7 +162,6 @@ def _(chosen: WhisperModel, shared: Shared) -> WhisperSettings:
         compute_type=chosen.compute_type,
         beam_size=chosen.beam_size,
         voice_only=chosen.voice_only,
-        batch=chosen.batch,
         longest_s=chosen.longest,
     )
 

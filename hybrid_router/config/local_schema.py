@@ -177,11 +177,6 @@ class WhisperModel(ModelBase, frozen=True, kw_only=True, tag="whisper"):
     voice_only: Annotated[
         bool, Doc("Pass over parts in which nobody speaks, unless a call says otherwise.")
     ] = True
-    batch: Annotated[
-        int,
-        Bounds(at_least=1, at_most=64),
-        Doc("Parts of recordings computed together."),
-    ] = 4
     longest: Annotated[Duration, Doc("Longer recordings are refused before they are decoded.")] = 4 * 3600.0
 
 

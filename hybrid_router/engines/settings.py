@@ -148,14 +148,13 @@ class WhisperSettings(Settings, frozen=True, kw_only=True, array_like=True, tag=
     """A faster-whisper folder (CTranslate2).  `compute_type` is CTranslate2's; `auto`: int8 on a CPU.
 
     `longest_s`: longer recordings are refused before they are decoded.  `voice_only`: parts in which nobody
-    speaks are passed over, unless a call says otherwise.  `batch`: parts of recordings computed together.
+    speaks are passed over, unless a call says otherwise.
     """
 
     device: Device = "auto"
     compute_type: str = "auto"
     beam_size: int = 5
     voice_only: bool = True
-    batch: int = 4
     longest_s: float = 4 * 3600.0
 
     @property

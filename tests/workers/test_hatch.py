@@ -140,7 +140,7 @@ def test_a_descriptor_is_not_inherited() -> None:
 
 def test_settings_of_every_engine_pass_the_pipe() -> None:
     """The tag says which engine opens the model."""
-    settings = WhisperSettings(path="/models/whisper", threads=2, batch=7)
+    settings = WhisperSettings(path="/models/whisper", threads=2, beam_size=7)
     framed = protocol.framed(Open(settings))
     (body,) = protocol.Unframer().feed(framed)
     read = protocol.down(body)
