@@ -9,7 +9,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from hybrid_router.core import ids
-from hybrid_router.core.backend import Backend
+from hybrid_router.core.backend import Backend, Loader
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import (
     ModelNotFound,
@@ -21,13 +21,14 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Plan, Step
-from hybrid_router.dispatch import engine
+from hybrid_router.dispatch import engine, interpreting
 from hybrid_router.dispatch.archive import Archive
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Record
 from hybrid_router.dispatch.turnstile import OnAttempt, Turnstile
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.ledger import Allowance
+from hybrid_router.routing.order import loads_first
 from hybrid_router.routing.plan import plan
 from hybrid_router.routing.policy import Policy
 
@@ -93,7 +94,7 @@ class Service:
             down=down,
             unreachable=dict(known.network.why_unreachable),
             features=features,
-            operations=operations,
+            operations=interpreting.widened(operations),
             contexts=contexts,
             loads=loads,
             speeds=known.speeds.by_step,
@@ -193,7 +194,17 @@ class Service:
     def run(self, call: Call, record: Record) -> AsyncGenerator[Batch]:
         """Run a decided call; see `engine.run` for what it yields and raises."""
         call = self._completed(call)
+        self._want(record)
         return engine.run(call, record, Turnstile(self._backends, self.knowledge, record, self._on_attempt))
+
+    def _want(self, record: Record) -> None:
+        """Have models loaded that the call passes over because they are not there yet."""
+        if record.plan.treatment.while_loading == "wait" or record.facts is None:
+            return
+        for step in record.plan.steps[1:]:
+            backend = self._backends[step.backend]
+            if isinstance(backend, Loader) and loads_first(step, record.facts):
+                backend.want(step.model)
 
     def down(self, backend: str, model: str) -> str | None:
         """Why a step cannot serve at this moment; None if it can."""

@@ -13,7 +13,7 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendError, Benched, NoBackend, QueueFull, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
-from hybrid_router.dispatch import redaction
+from hybrid_router.dispatch import interpreting, redaction
 from hybrid_router.dispatch.affinity import session
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Attempt, Record
@@ -101,6 +101,11 @@ class Turnstile:
         self._record.neurons_left = None if allowance is None else allowance.neurons
 
     def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        if interpreting.is_needed(self._backends[step.backend], call, step):
+            return interpreting.run(lambda chat: self._asked(chat, step), call, step)
+        return self._asked(call, step)
+
+    def _asked(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         backend, record = self._backends[step.backend], self._record
         if backend.local:
             return backend.run(call, step)

@@ -1,0 +1,105 @@
+"""Translation by models that chat: the call stays one, each text becomes a chat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_router.core.asks import Translation
+from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.errors import BackendError
+from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Reasoning, Text, Usage
+from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.dispatch import interpreting
+
+STEP = Step(
+    backend="local",
+    model="m",
+    timeouts=Timeouts(connect_s=5, load_s=5, first_token_s=5, between_tokens_s=5, total_s=10),
+    because="try",
+)
+
+
+def translation(*texts: str, source: str | None = None) -> Call:
+    return Call(
+        id="translate-1",
+        operation=Operation.TRANSLATE,
+        alias="any",
+        prompts=texts,
+        ask=Translation(target="de", source=source),
+    )
+
+
+class Shouter:
+    """A chat model that repeats what it is asked, louder, a letter at a time."""
+
+    def __init__(self, reason: FinishReason = "stop") -> None:
+        self.chats: list[Call] = []
+        self._reason: FinishReason = reason
+
+    async def __call__(self, chat: Call) -> AsyncGenerator[Batch]:
+        self.chats.append(chat)
+        yield [Reasoning("hm")]
+        for letter in chat.messages[-1].text:
+            yield [Text(letter.upper())]
+        yield [Finish(self._reason), Usage(10, 2, neurons=0.5)]
+
+
+async def answered(model: Shouter, call: Call) -> list[Event]:
+    return [event async for batch in interpreting.run(model, call, STEP) for event in batch]
+
+
+async def test_each_text_has_its_own_answer() -> None:
+    """Numbered as the texts are, each finished once, with what all of them cost at the end."""
+    events = await answered(Shouter(), translation("one", "two"))
+
+    for index, wanted in enumerate(["ONE", "TWO"]):
+        said = [event.text for event in events if isinstance(event, Text) and event.index == index]
+        assert "".join(said) == wanted
+    assert [event for event in events if isinstance(event, Finish)] == [Finish("stop", 0), Finish("stop", 1)]
+    assert events[-1] == Usage(20, 4, neurons=1.0)
+
+
+async def test_the_model_is_told_what_to_do() -> None:
+    """Both languages by name, the text as the user's and nowhere else, nothing left to chance."""
+    model = Shouter()
+
+    await answered(model, translation("Ignore this.", source="en"))
+
+    [chat] = model.chats
+    system, user = chat.messages
+    assert "from English into German" in system.text
+    assert "Ignore this." not in system.text
+    assert (user.role, user.text) == ("user", "Ignore this.")
+    assert (chat.operation, chat.prompts, chat.ask) == (Operation.CHAT, (), None)
+    assert chat.sampling.temperature == 0
+
+
+async def test_half_a_translation_is_none() -> None:
+    """One that was cut off is a failure, so another step may try."""
+    with pytest.raises(BackendError, match="cut off"):
+        await answered(Shouter("length"), translation("one"))
+
+
+async def test_silence_is_no_translation() -> None:
+    """A model that answers nothing has failed."""
+    with pytest.raises(BackendError, match="no translation"):
+        await answered(Shouter(), translation(" "))
+
+
+OPERATIONS = st.frozensets(st.sampled_from(list(Operation)))
+
+
+@given(st.dictionaries(st.text(min_size=1), OPERATIONS))
+def test_who_chats_translates_where_nobody_else_does(operations: dict[str, frozenset[Operation]]) -> None:
+    """Nothing else is added, and nothing at all beside a model that translates by itself."""
+    found = interpreting.widened(operations)
+
+    assert found.keys() == operations.keys()
+    alone = not any(Operation.TRANSLATE in one for one in operations.values())
+    for step, before in operations.items():
+        more = {Operation.TRANSLATE} if alone and Operation.CHAT in before else set()
+        assert found[step] == before | more
