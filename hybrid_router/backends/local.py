@@ -108,6 +108,11 @@ class Local:
             return IDLE
         return self._models[model].worker.load()
 
+    def want(self, model: str) -> None:
+        """Load a model when its turn comes.  See `core.backend.Loader`."""
+        if model in self._models:
+            self._models[model].worker.want()
+
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         model = self._models[step.model]
         child = await _child(model, step)

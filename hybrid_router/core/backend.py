@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -88,4 +88,13 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and children.  Bounded; called once, after the last run."""
+        ...
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A backend whose models have to be brought into memory first."""
+
+    def want(self, model: str) -> None:
+        """Load `model` when its turn comes, though no call waits for it.  Never waits."""
         ...

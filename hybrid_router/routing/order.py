@@ -101,16 +101,19 @@ def _copy(step: Step, because: str, expected: Prediction | None, context: int | 
 
 
 def ordered(steps: list[Step], facts: Facts, treatment: Treatment) -> list[Step]:
-    """`steps` as `prefer`, `spill_when` and affinity put them; each that moves says why.
+    """`steps` as `prefer`, `while_loading`, `spill_when` and affinity put them; each that moves says why.
 
     A step that spills is behind all that do not, however fast it is.
     """
     spills = treatment.spill_queue is not None or treatment.spill_first_token_s is not None
-    if len(steps) <= 1 or (treatment.prefer == "listed" and not spills):
+    listed = treatment.prefer == "listed" and treatment.while_loading == "wait"
+    if len(steps) <= 1 or (listed and not spills):
         return steps
     order = _Order(steps)
     if treatment.prefer == "fastest":
         _fastest_first(order, facts, treatment)
+    if treatment.while_loading == "cloud":
+        _loading_last(order, facts)
     if spills:
         _spilling_last(order, facts, treatment)
     return order.moved()
@@ -178,6 +181,22 @@ def _fastest_first(order: _Order, facts: Facts, treatment: Treatment) -> None:
 def _stays(step: Step, facts: Facts, treatment: Treatment) -> bool:
     """Whether the conversation has a reason to stay at this step."""
     return treatment.affinity and facts.cached.get(step.name, 0) > 0
+
+
+def loads_first(step: Step, facts: Facts) -> bool:
+    """Whether a step's model has to be brought into memory before it answers."""
+    return step.backend in facts.local and facts.loads.get(step.name, IDLE).loading
+
+
+def _loading_last(order: _Order, facts: Facts) -> None:
+    """Local models that are not in memory yet behind the clouds; where there is no cloud, all stay."""
+    if all(step.backend in facts.local for step in order.steps):
+        return
+    loading = [loads_first(step, facts) for step in order.steps]
+    said = "; ".join(
+        f"{step.name} is not in memory yet" for step, loads in zip(order.steps, loading, strict=True) if loads
+    )
+    order.sort(loading.__getitem__, lambda place: said)
 
 
 def _spilling_last(order: _Order, facts: Facts, treatment: Treatment) -> None:

@@ -246,9 +246,13 @@ class Residency:
         tenant.too_little = (self._within - others).most(tenant.need)
         tenant.wish = False
 
-    def why_not(self, key: int) -> str | None:
-        """Why a model cannot be loaded however long one waits; None if it can."""
-        return self._why_never(key) or self.why_short(key)
+    def why_not(self, key: int, *, only_passing: bool = False) -> str | None:
+        """Why a model cannot be loaded however long one waits; None if it can.
+
+        `only_passing`: if that may change by itself.
+        """
+        never = self._why_never(key)
+        return self._why_short(key) if never is None else None if only_passing else never
 
     def _why_never(self, key: int) -> str | None:
         """What only another configuration changes."""
@@ -264,7 +268,7 @@ class Residency:
             return f"{said} beside pinned models; unpin one, or raise {_key(lacking)}"
         return None
 
-    def why_short(self, key: int) -> str | None:
+    def _why_short(self, key: int) -> str | None:
         """What may change by itself: other programs have the memory, or it ran out last time."""
         tenant = self.tenants[key]
         if tenant.phase in {Phase.LOADING, Phase.RESIDENT}:
@@ -342,7 +346,7 @@ class _Choice:
     def made(self) -> Decision:
         self._end_unused()
         self._shrink()
-        if any(self._residency.why_short(key) for key in self._tenants):
+        if any(self._residency.why_not(key, only_passing=True) for key in self._tenants):
             self._times.append(self._now_s + _LOOK_AGAIN_S)
         for key in self._asking():
             if self._residency.why_not(key) is not None:
