@@ -67,6 +67,11 @@ _VERSIONS: Mapping[int, _Knows] = MappingProxyType(
 )
 
 
+def known_version() -> int:
+    """What the kernel knows of Landlock; below 0: nothing, and `errno` says why."""
+    return _syscall(_CREATE_RULESET, None, 0, _VERSION)
+
+
 def confine(reach: Reach) -> str | None:
     """Reach nothing else from now on, in this thread and those it starts.  Returns why that cannot be done.
 
@@ -75,7 +80,7 @@ def confine(reach: Reach) -> str | None:
     Raises:
         OSError: the kernel has Landlock and refuses it all the same.
     """
-    version = _syscall(_CREATE_RULESET, None, 0, _VERSION)
+    version = known_version()
     if version < 0:
         return _why_not(ctypes.get_errno())
     knows = _VERSIONS[min(version, max(_VERSIONS))]

@@ -38,17 +38,18 @@ _WHOLE = 0xFFFF_FFFF
 
 
 class Machine(Struct, frozen=True):
-    """An architecture: its AUDIT_ARCH, and which of a pair of numbers is its own."""
+    """An architecture: its AUDIT_ARCH, which of a pair of numbers is its own, and that of seccomp(2)."""
 
     arch: int
     column: int
+    seccomp: int
 
 
-_MACHINES: Mapping[str, Machine] = MappingProxyType(
-    {"x86_64": Machine(0xC000_003E, 0), "aarch64": Machine(0xC000_00B7, 1)}
+MACHINES: Mapping[str, Machine] = MappingProxyType(
+    {"x86_64": Machine(0xC000_003E, 0, 317), "aarch64": Machine(0xC000_00B7, 1, 277)}
 )
 
-_NUMBERS: Mapping[str, tuple[int | None, int | None]] = MappingProxyType(
+NUMBERS: Mapping[str, tuple[int | None, int | None]] = MappingProxyType(
     {
         # a network, and whom one could talk to without one
         "socket": (41, 198),
@@ -164,7 +165,7 @@ def refusals(own_pid: int, *, gpu: bool) -> list[Refusal]:
         Refusal("ioctl", (Check(2, (_TIOCSTI,), forbidden=True),)),
     ]
     named = {refusal.name for refusal in special}
-    return [*special, *(Refusal(name) for name in _NUMBERS if name not in named)]
+    return [*special, *(Refusal(name) for name in NUMBERS if name not in named)]
 
 
 def program(machine: Machine, refused: Sequence[Refusal]) -> list[Instruction]:
@@ -182,7 +183,7 @@ def program(machine: Machine, refused: Sequence[Refusal]) -> list[Instruction]:
 
 
 def _refusing(machine: Machine, refusal: Refusal) -> list[Instruction]:
-    number = _NUMBERS[refusal.name][machine.column]
+    number = NUMBERS[refusal.name][machine.column]
     if number is None:
         return []
     refuse = (_RETURN, 0, 0, _RET_ERRNO | refusal.error)
@@ -213,17 +214,21 @@ def filter_calls(*, gpu: bool) -> str | None:
 
     Needs `no_new_privs`.
     """
-    machine = _MACHINES.get(platform.machine())
+    machine = MACHINES.get(platform.machine())
     if machine is None or struct.calcsize("P") != 8:  # noqa: PLR2004 - bytes of a pointer
         return f"there is no filter of system calls for {platform.machine()}"
-    steps = b"".join(struct.pack("HBBI", *step) for step in program(machine, refusals(os.getpid(), gpu=gpu)))
-    instructions = ctypes.create_string_buffer(steps)
-    filter_program = struct.pack("HxxxxxxP", len(steps) // 8, ctypes.addressof(instructions))
+    return install(machine, program(machine, refusals(os.getpid(), gpu=gpu)))
+
+
+def install(machine: Machine, steps: Sequence[Instruction]) -> str | None:
+    """Put a filter upon all threads, beside those they have.  Returns why that cannot be done."""
+    packed = b"".join(struct.pack("HBBI", *step) for step in steps)
+    instructions = ctypes.create_string_buffer(packed)
+    filter_program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(instructions))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    number = 317 if machine.column == 0 else 277
     result = libc.syscall(
-        ctypes.c_long(number),
+        ctypes.c_long(machine.seccomp),
         ctypes.c_ulong(_SECCOMP_SET_MODE_FILTER),
         ctypes.c_ulong(_SECCOMP_FILTER_FLAG_TSYNC),
         ctypes.c_char_p(filter_program),
