@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias, Unpack
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,7 +17,7 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.asks import Painting, PictureFormat
 from hybrid_router.core.call import Call, Feature, Operation, Sampling
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
-from hybrid_router.core.upload import Upload, upload_of
+from hybrid_router.core.upload import Upload
 
 Prompt: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32_000)]
 Steps: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
@@ -98,6 +95,13 @@ class ImageRequest(Struct, frozen=True):
         return self.call.ask if isinstance(self.call.ask, Painting) else Painting()
 
 
+class EditInJson(Struct, frozen=True):
+    """An edit without its files, and the data: URLs that hold them, each with the name of its field."""
+
+    request: ImageRequest
+    urls: tuple[tuple[str, str], ...]
+
+
 _GENERATION = msgspec.json.Decoder(GenerationBody)
 _EDIT = msgspec.json.Decoder(EditBody)
 # A form's fields are all texts: "4" is a number where one is wanted.
@@ -118,19 +122,19 @@ def generation(body: bytes, **asker: Unpack[Sender]) -> ImageRequest:
     return _request(asked, sender.fields(asker, _told(extra)), asked.prompt)
 
 
-def edit(body: bytes, **asker: Unpack[Sender]) -> ImageRequest:
-    """Read a request to change pictures that are inside its JSON.  Its uploads are the caller's to close.
+def edit(body: bytes, **asker: Unpack[Sender]) -> EditInJson:
+    """Read a request to change pictures that are inside its JSON.
 
     Raises:
         CallRefused: for anything that is wrong with it.
     """
     asked, extra = malformed.read(_EDIT, _KNOWN[EditBody], body)
-    contents = [_content(image, f"images[{i}]") for i, image in enumerate(asked.images)]
+    urls = [(image.image_url or "", f"images[{i}].image_url") for i, image in enumerate(asked.images)]
     if asked.mask is not None:
-        contents.append(_content(asked.mask, "mask"))
+        urls.append((asked.mask.image_url or "", "mask.image_url"))
     sent = sender.fields(asker, _told(extra))
     request = _request(asked, sent, asked.prompt, masked=asked.mask is not None, edits=True)
-    return _with(request, tuple(map(upload_of, contents)))
+    return EditInJson(request, tuple(urls))
 
 
 def edit_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
@@ -145,7 +149,7 @@ def edit_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
         raise CallRefused("mask: one at most", param="mask")
     sent = sender.fields(asker, _told(extra))
     request = _request(asked, sent, asked.prompt, masked=bool(masks), edits=True)
-    return _with(request, (*uploads, *masks))
+    return with_files(request, (*uploads, *masks))
 
 
 def variation_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
@@ -157,7 +161,7 @@ def variation_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
     asked, extra = malformed.read(_VARIATION_FORM, _KNOWN[PictureBody], _fields(form))
     if "mask" in form.files:
         raise CallRefused("mask: only with /v1/images/edits", param="mask")
-    return _with(_request(asked, sender.fields(asker, _told(extra))), _files(form, 1))
+    return with_files(_request(asked, sender.fields(asker, _told(extra))), _files(form, 1))
 
 
 def _request(
@@ -193,7 +197,7 @@ def _request(
     return ImageRequest(call, asked.size if width else None, by_url, edits)
 
 
-def _with(request: ImageRequest, uploads: tuple[Upload, ...]) -> ImageRequest:
+def with_files(request: ImageRequest, uploads: tuple[Upload, ...]) -> ImageRequest:
     """The request with its files, and what they ask of a model."""
     feature = Feature.INPAINTING if request.ask.masked else Feature.IMAGE_INPUT
     call = msgspec.structs.replace(request.call, uploads=uploads, features=frozenset({feature}))
@@ -241,19 +245,3 @@ def _files(form: Form, most: int) -> tuple[Upload, ...]:
         wanted = "this field is required, as a file" if not found else f"at most {most}"
         raise CallRefused(f"image: {wanted}; with curl: -F image=@picture.png", param="image")
     return tuple(found)
-
-
-def _content(image: ImageReference, name: str) -> bytes:
-    """What a data: URL holds."""
-    url = image.image_url
-    if url is None or url[:5].lower() != "data:":
-        raise CallRefused(
-            f"{name}: send image_url as a data: URL; this router fetches nothing", param=f"{name}.image_url"
-        )
-    head, _, content = url[5:].partition(",")
-    if not head.lower().endswith(";base64"):
-        return unquote_to_bytes(content)
-    try:
-        return base64.b64decode("".join(content.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise CallRefused(f"{name}: its base64 is not valid", param=f"{name}.image_url") from None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from aiohttp import web
 
-from hybrid_router.api import body, calls, gallery, multipart, responses
+from hybrid_router.api import body, calls, data_urls, gallery, multipart, responses
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.gallery import GALLERY
 from hybrid_router.api.openai import endpoints, error, image_request, pictures
@@ -32,8 +31,10 @@ async def edit(request: web.Request) -> web.StreamResponse:
     """POST /v1/images/edits, as a form or as JSON."""
     if request.content_type == "multipart/form-data":
         return await _of_form(request, image_request.edit_form)
-    async with _edit_in_json(request) as asked:
-        return await _painted(request, asked)
+    raw = await body.read(request)
+    asked = endpoints.decoded(request, raw, image_request.edit, _PREFIX, request.path)
+    with data_urls.uploads(request, asked.urls) as uploads:
+        return await _painted(request, image_request.with_files(asked.request, uploads))
 
 
 async def vary(request: web.Request) -> web.StreamResponse:
@@ -61,18 +62,6 @@ async def _of_form(request: web.Request, decode: Callable[..., ImageRequest]) ->
             path=request.path,
         )
         return await _painted(request, asked)
-
-
-@asynccontextmanager
-async def _edit_in_json(request: web.Request) -> AsyncIterator[ImageRequest]:
-    """An edit whose files are gone when the context is left."""
-    raw = await body.read(request)
-    asked = endpoints.decoded(request, raw, image_request.edit, _PREFIX, request.path)
-    try:
-        yield asked
-    finally:
-        for upload in asked.call.uploads:
-            upload.close()
 
 
 async def _painted(request: web.Request, asked: ImageRequest) -> web.StreamResponse:
