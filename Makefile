@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help run install models test check bench bench-llama soak lock clean FORCE
+.PHONY: help run install models test check bench bench-llama bench-models soak lock clean FORCE
 
 PY := .venv/bin/python
 PLACE := $(PY) -m hybrid_router models place
@@ -51,6 +51,10 @@ bench: .venv/.installed-test ## measure the router beside a bare proxy, and the 
 bench-llama: .venv/.installed-test ## measure the local engine beside llama-server (LLAMA_SERVER=path) and Llama
 	@$(PLACE) --quiet
 	@exec $(PY) -m bench.llama_command $(if $(LLAMA_SERVER),--llama-server "$(LLAMA_SERVER)") $(ARGS)
+
+bench-models: .venv/.installed-test ## measure local models of every kind beside their libraries; ARGS=embeddings for one
+	@$(PLACE) --quiet
+	@exec $(PY) -m bench.models_command $(ARGS)
 
 soak: .venv/.installed-test ## run 200 random trials against the real service; ARGS='--seeds 5' for fewer
 	@$(PLACE) --quiet
