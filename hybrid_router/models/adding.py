@@ -29,6 +29,8 @@ from hybrid_router.models.entry import (
 from hybrid_router.models.errors import FileChanged, ModelFileError
 from hybrid_router.models.weights import Progress, sha256_of
 
+_CARD_CHARACTERS = 1 << 15
+
 How: TypeAlias = Literal["link", "symlink", "copy"]
 
 
@@ -126,7 +128,7 @@ def _add_folder(manifest_path: Path, origin: Path, chosen: Chosen, progress: Pro
             entry,
             folder=folder.relative_to(models_dir).as_posix(),
             engine=opened_by,
-            licence=chosen.licence or "unknown",
+            licence=chosen.licence or licence_of_card(origin / "README.md") or "unknown",
             source=_own(origin),
         )
         keep(manifest_path, {name: entry})
@@ -250,6 +252,18 @@ def licence_of(path: Path) -> str | None:
         if isinstance(value, str) and value.isprintable() and value:
             return value[:100]
     return None
+
+
+def licence_of_card(path: Path) -> str | None:
+    """What a model card says of the licence, in the lines between `---` at its beginning."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            head = file.read(_CARD_CHARACTERS)
+    except OSError:
+        return None
+    front = re.match(r"---\n(.*?)\n---\n", head, re.DOTALL)
+    found = front and re.search(r"^license: *([A-Za-z0-9._-]+) *$", front[1], re.MULTILINE)
+    return found[1] if found else None
 
 
 def engine(chosen: Chosen, guessed: str, shown: str) -> EngineName:

@@ -141,7 +141,7 @@ def _folder(
         folder=adding.plain_name(name),
         files={path: _listed(inside[path], path, first.package, root, progress) for path in found.taken},
         engine="llama",
-        licence=chosen.licence or _licence(first) or "unknown",
+        licence=chosen.licence or _licence(inside) or "unknown",
         source=Source(package=first.package, path=root),
     )
     with _placed(name, entry, models_dir, progress):
@@ -172,6 +172,12 @@ def _rooted(brought: dict[str, _Brought]) -> tuple[str, dict[str, _Brought]]:
     return root, inside
 
 
+def _licence(inside: dict[str, _Brought]) -> str | None:
+    """The weights' own; the package's is that of its code."""
+    card = inside.get("README.md")
+    return None if card is None else adding.licence_of_card(card.origins[0])
+
+
 def _heaviest_of(brought: dict[str, _Brought]) -> str:
     return max(brought, key=lambda path: brought[path].size_bytes)
 
@@ -195,16 +201,6 @@ def _sha256(brought: _Brought, progress: Progress | None) -> str:
                 if progress is not None:
                     progress(read_bytes)
     return digest.hexdigest()
-
-
-def _licence(source: Source) -> str | None:
-    """What the package says of its own licence."""
-    told = metadata.metadata(source.distribution)
-    for key in ("License-Expression", "License"):
-        text = str(told[key]).strip() if key in told else ""
-        if text:
-            return text.splitlines()[0][:100]
-    return None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ as huggingface_hub 2 uses it.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -182,11 +181,6 @@ async def open_hub(environ: Mapping[str, str]) -> AsyncIterator[Hub]:
     timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=_SILENCE_S)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
         yield Hub(http, environ.get("HF_ENDPOINT") or DEFAULT_HUB, environ.get("HF_TOKEN") or None)
-
-
-async def pause(attempt: int) -> None:
-    """Wait a little longer each time."""
-    await asyncio.sleep(min(0.2 * 2**attempt, 10.0))
 
 
 def _remote(entry: _TreeEntry) -> Remote:

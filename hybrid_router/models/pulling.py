@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fnmatch
 import hashlib
@@ -20,9 +21,10 @@ from hybrid_router.models import adding, contents, manifest
 from hybrid_router.models.adding import Added, Chosen
 from hybrid_router.models.entry import Entry, FileEntry, FolderEntry, HubSource, Listed
 from hybrid_router.models.errors import FileChanged, ModelFileError
-from hybrid_router.models.hub import Hub, HubBroke, HubFailed, Remote, Repo, open_hub, pause
+from hybrid_router.models.hub import Hub, HubBroke, HubFailed, Remote, Repo, open_hub
 
 _MOST_ATTEMPTS = 5
+_PAUSE_S, _LONGEST_PAUSE_S = 0.4, 10.0
 _BLOCK_BYTES = 1 << 20
 _ROOM_BYTES = 64 << 20  # left on the disk for everybody else
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
@@ -32,11 +34,16 @@ Told = Callable[[str, int, int], object]
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What is to be pulled: `patterns` choose files as a shell does; without any all that engines read."""
+    """What is to be pulled.
+
+    `patterns` choose files as a shell does; without any all that engines read.  `pause_s`: before a broken
+    connection is tried again, doubled each time.
+    """
 
     repo: str
     revision: str | None = None
     patterns: tuple[str, ...] = ()
+    pause_s: float = _PAUSE_S
 
 
 async def pull(
@@ -59,7 +66,7 @@ async def pull(
         found, files = _choose(repo, wanted)
         name = adding.name_of(chosen.name or _usual_name(repo, files))
         _check_free(manifest_path, name, files)
-        pulling = _Pulling(hub, repo, manifest_path.parent / f"{name}{_FOLDER_ENDING}", told)
+        pulling = _Pulling(hub, repo, manifest_path.parent / f"{name}{_FOLDER_ENDING}", told, wanted.pause_s)
         pulling.check_room(files)
         digests = await pulling.fetch_all(files)
     source = HubSource(repo=repo.name, revision=repo.commit, hub=hub.address)
@@ -123,7 +130,8 @@ def _place(name: str, files: list[Remote]) -> str:
 class _Pulling:
     """Fetches files into `folder`.  One that is not whole has its content's digest behind its own name."""
 
-    def __init__(self, hub: Hub, repo: Repo, folder: Path, told: Told) -> None:
+    def __init__(self, hub: Hub, repo: Repo, folder: Path, told: Told, pause_s: float) -> None:
+        self._pause_s = pause_s
         self._hub = hub
         self._repo = repo
         self._told = told
@@ -175,7 +183,7 @@ class _Pulling:
                 attempt = attempt + 1 if _size(part) <= before else 0
                 if attempt == _MOST_ATTEMPTS:
                     raise
-                await pause(attempt)
+                await asyncio.sleep(min(self._pause_s * 2**attempt, _LONGEST_PAUSE_S))
             except OSError as e:
                 if e.errno == errno.ENOSPC:
                     raise _full(f"{part}: {e.strerror}") from e
@@ -224,7 +232,8 @@ def _begun(part: Path, file: Remote) -> int:
 def _opened(part: Path, at: int) -> BinaryIO:
     """A file to go on writing at a place."""
     out = part.open("ab")  # made if need be; nothing is cut off by opening
-    out.truncate(at)
+    if os.fstat(out.fileno()).st_size != at:
+        out.truncate(at)
     return out
 
 

@@ -64,8 +64,7 @@ def fit(manifest_path: Path, names: tuple[str, ...]) -> None:
         path = weights.locate(entry, manifest_path.parent)
         table.add_row(name, entry.engine, *_row(room, entry, path))
     click.echo(shown(room))
-    console = Console()
-    console.print(table, width=max(console.width, _WIDTH), soft_wrap=True)
+    Console(width=max(Console().width, _WIDTH)).print(table)
 
 
 def _row(room: Room, entry: Entry, path: Path) -> Iterator[str]:
