@@ -303,15 +303,15 @@ class Residency:
         self._within = within.least(self.budget.space)
         choice = _Choice(self, self._within, now_s)
         decision = choice.made()
+        for key in decision.start:
+            self.tenants[key].phase = Phase.LOADING
+        for key in decision.evict:
+            self.tenants[key].phase = Phase.LEAVING
         for key, tenant in self.tenants.items():
             tenant.closed = key in choice.closed
             tenant.short = key in choice.short
             if tenant.phase is Phase.RESIDENT and not tenant.closed:
                 self._grant(tenant)
-        for key in decision.start:
-            self.tenants[key].phase = Phase.LOADING
-        for key in decision.evict:
-            self.tenants[key].phase = Phase.LEAVING
         return decision
 
     @staticmethod

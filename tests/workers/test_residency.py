@@ -107,6 +107,7 @@ def test_the_resident_model_goes_first_until_another_has_waited_long_enough() ->
     assert late not in books.residency.tenants[one].granted
     books.residency.runs(one, 0)
     assert books.decide().evict == (one,)
+    assert late not in books.residency.tenants[one].granted
     books.reaped(one)
     assert books.decide().start == (two,)
     books.decide(after_s=100.0)  # whoever waits for `one` is overdue by now
