@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers.utils import logging as library_logging
 
 from hybrid_router.core.event import Embedding, Relevance
+from hybrid_router.engines.devices import torch_device
 from hybrid_router.engines.encoders import folder
 from hybrid_router.engines.encoders.computing import ComputeFailed, Found
 from hybrid_router.engines.encoders.passage import Passage
@@ -42,7 +43,7 @@ class EncoderModel:
         folder.check(path, settings.purpose)
         torch.set_num_threads(settings.threads)
         self._ranks = settings.purpose == "rerank"
-        self._device = _device(settings.device)
+        self._device = torch_device(settings.device).type
         self._model = _opened(path, self._device, ranks=self._ranks)
         self._model.eval()
         self._tokenizer = self._model.tokenizer
@@ -162,18 +163,6 @@ def _opened(path: Path, device: str, *, ranks: bool) -> Any:
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise EngineFailed(f"{path}: sentence-transformers cannot open it: {reason}") from error
-
-
-def _device(wanted: str) -> str:
-    """Where to compute.
-
-    Raises:
-        EngineFailed: a GPU is wanted and torch has none.
-    """
-    has_gpu = torch.cuda.is_available()
-    if wanted == "cuda" and not has_gpu:
-        raise EngineFailed("device: torch sees no GPU here; set `device: auto` or `cpu`")
-    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
 
 def _context(model: Any) -> int:
