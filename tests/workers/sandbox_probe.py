@@ -50,12 +50,8 @@ def network() -> Iterator[tuple[str, Attempt]]:
     """Everything that a socket can be, and what is done with one."""
     for family in ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"):
         for kind in ("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW"):
-            yield (
-                f"{family} {kind}",
-                lambda family=family, kind=kind: socket.socket(
-                    getattr(socket, family), getattr(socket, kind)
-                ),
-            )
+            attempt = partial(socket.socket, getattr(socket, family), getattr(socket, kind))
+            yield f"{family} {kind}", attempt
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     yield "sendto", partial(left.sendto, b"x", "/dev/log")
     yield "connect", partial(right.connect, "/dev/log")
