@@ -56,7 +56,7 @@ def _placed(loaded: Loaded, found: Iterator[Doubt]) -> tuple[Problem, ...]:
 
 def _weights(loaded: Loaded) -> Iterator[Doubt]:
     wanted = {
-        ("backends", backend, "models", name, *key): weights
+        ("backends", backend, "models", name, *key): (weights, model.engine)
         for backend, written in loaded.config.backends.items()
         if isinstance(written, LocalBackend)
         for name, model in written.models.items()
@@ -70,9 +70,11 @@ def _weights(loaded: Loaded) -> Iterator[Doubt]:
     except ModelFileError as error:
         yield ("manifest",), _unreadable(path, error)
         return
-    for key, weights in wanted.items():
+    for key, (weights, engine) in wanted.items():
         if weights not in known:
             yield key, f"{path} lists no {weights}{did_you_mean(weights, known)}"
+        elif known[weights].engine != engine:
+            yield key, f"{path} has {weights} for the engine {known[weights].engine}, not {engine}"
 
 
 def _engines(loaded: Loaded) -> Iterator[Doubt]:

@@ -79,6 +79,50 @@ async def test_a_file_that_was_touched_is_read_again(loaded: Loaded, logs: Logs,
     await close(first.parts.values())
 
 
+@pytest.fixture
+def ears(tmp_path: Path) -> Loaded:
+    """A model that is a folder of two files."""
+    files = {"config.json": b"{}", "sub/model.bin": b"weights"}
+    listed = []
+    for name, content in files.items():
+        path = tmp_path / "ears" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        listed.append(f"{name}: {{ sha256: {digest}, size_bytes: {len(content)} }}")
+    (tmp_path / "manifest.yaml").write_text(
+        f"models: {{ ears: {{ folder: ears, engine: whisper, files: {{ {', '.join(listed)} }} }} }}\n"
+    )
+    return loads(
+        "manifest: manifest.yaml\n"
+        "backends: { local: { type: local, models: { ears: { engine: whisper, preload: false } } } }\n"
+        "aliases: { it: { try: local/ears } }\n",
+        str(tmp_path / "router.yaml"),
+    )
+
+
+async def test_a_folder_is_opened_as_one_model(ears: Loaded, logs: Logs, tmp_path: Path) -> None:
+    """Its engine gets the folder and the digest of its list; a file that was put anew makes a new worker."""
+    first = await open_backends(ears, logs)
+    again = await open_backends(ears, logs, first)
+    settings = first.workers["local/ears"]._settings
+    assert settings.path == str(tmp_path / "ears")
+    assert len(settings.sha256) == 64
+    assert again.workers == first.workers
+
+    weights = tmp_path / "ears" / "sub" / "model.bin"
+    weights.rename(tmp_path / "old")
+    weights.write_bytes(b"weights")
+    anew = await open_backends(ears, logs, again)
+    assert anew.workers["local/ears"] is not first.workers["local/ears"]
+
+    (tmp_path / "ears" / "model.py").write_text("import os")
+    refused = await open_backends(ears, logs, anew)
+    assert "model.py" in refused.unusable["local/ears"]
+    for opened in (first, anew):
+        await close(opened.parts.values())
+
+
 async def test_all_that_is_written_of_a_model_reaches_its_engine(logs: Logs, tmp_path: Path) -> None:
     """Files by their verified paths, sizes in bytes, and what is left to the engine as None."""
     manifest = "models:\n"

@@ -51,6 +51,18 @@ def warnings(folder: Path, text: str) -> list[str]:
     return [line.removeprefix(begin) for line in lines]
 
 
+def test_an_entry_for_another_engine_is_doubted(tmp_path: Path) -> None:
+    """The manifest says who opens a model; a configuration that says otherwise is warned of."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "manifest.yaml").write_text(MANIFEST)
+    text = LOCAL.replace("a: { weights: smollm }", "a: { engine: whisper, weights: smollm2 }")
+
+    told = [line for line in warnings(tmp_path, text) if "for the engine" in line]
+
+    assert len(told) == 1
+    assert told[0].endswith("has smollm2 for the engine llama, not whisper")
+
+
 def test_the_shipped_file_leaves_no_doubt() -> None:
     """What is shipped names nothing that is not there, strictly."""
     result = CliRunner().invoke(command, ["--config", str(ROOT / "router.yaml"), "--strict"])
