@@ -14,12 +14,30 @@ from hybrid_router.api.routes import ROUTES, Route
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Key, Server
-from hybrid_router.core.event import Embedding, Relevance
+from hybrid_router.core.event import Embedding, Heard, Picture, Relevance, Sound, Verdict
 
 KEY = "hr-canary-0123456789"
 OTHER = "hr-other-9876543210"
 PAGE = "https://app.example"
-REST = {"prompt": "x", "input": "x", "query": "x", "documents": ["x"]}  # each route takes its own
+FORM = "multipart/form-data; boundary=b"
+EVERYTHING = [
+    [
+        Embedding(b"\0\0\x80\x3f"),
+        Relevance(0.5),
+        Heard("en", 1.0),
+        Sound(b"RIFF"),
+        Picture(b"\x89PNG"),
+        Verdict((), ()),
+    ],
+    *HELLO,
+]
+REST = {
+    "prompt": "x",
+    "input": "x",
+    "query": "x",
+    "documents": ["x"],
+    "target": "de",
+}  # each route takes its own
 
 
 def _digest(key: str) -> str:
@@ -57,6 +75,18 @@ def _path(route: Route) -> str:
     return route.path.replace("{name:.+}", "org/model").replace("{id}", "dec_1")
 
 
+def _form(route: Route) -> bytes:
+    """A model, a prompt and a file, which is not looked at."""
+    file = "file" if "audio" in route.path else "image"
+    parts = [('name="model"', "fast"), ('name="prompt"', "x"), (f'name="{file}"; filename="x"', "x")]
+    if "variations" in route.path:
+        del parts[1]
+    written = "".join(
+        f"--b\r\ncontent-disposition: form-data; {head}\r\n\r\n{body}\r\n" for head, body in parts
+    )
+    return (written + "--b--\r\n").encode()
+
+
 LOCKED = sorted(
     {
         (method, _path(r))
@@ -92,7 +122,7 @@ def test_every_route_has_an_auth_class() -> None:
     """Only the signpost and the health check are public; a new route must choose."""
     assert {(r.method, r.path) for r in ROUTES if r.auth == "public"} == {("GET", "/"), ("GET", "/health")}
     assert {r.auth for r in ROUTES} == {"public", "key"}
-    assert all((r.body == "json") == (r.method == "POST") for r in ROUTES)
+    assert all((r.body == "none") == (r.method == "GET") for r in ROUTES)
 
 
 @pytest.mark.parametrize("reason", BAD)
@@ -137,15 +167,18 @@ async def test_a_key_in_the_query_is_no_key(keyed: int, query: str) -> None:
 async def test_a_key_opens_every_door(keyed: int, answers: ScriptedAnswers, headers: dict[str, str]) -> None:
     """Any of the three headers that clients use will do, and the call knows whose key it was."""
     answers.decisions["dec_1", "alice"] = b"{}"
-    answers.script = [[Embedding(b"\0\0\x80\x3f"), Relevance(0.5)], *HELLO]
+    answers.script = EVERYTHING
     for route in ROUTES:
-        body = CHAT if "chat" in route.path or "explain" in route.path else {"model": "fast", **REST}
-        reply = await (
-            post(keyed, route.path, body, headers)
-            if route.body == "json"
-            else get(keyed, _path(route), headers)
-        )
-        assert reply.status == 200, route.path
+        if route.body == "json":
+            body = CHAT if "chat" in route.path or "explain" in route.path else {"model": "fast", **REST}
+            reply = await post(keyed, route.path, body, headers)
+        elif route.body == "form":
+            asked = request_bytes("POST", route.path, _form(route), headers, content_type=FORM)
+            reply = await exchange(keyed, asked)
+        else:
+            reply = await get(keyed, _path(route), headers)
+        # No picture waits to be fetched: behind the door, it is not there.
+        assert reply.status == (404 if route.path.startswith("/v1/images/files") else 200), route.path
 
     assert {call.principal for call in answers.calls} == {"alice"}
     assert not any(KEY in str(call.headers) for call in answers.calls)
