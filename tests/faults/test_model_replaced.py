@@ -88,7 +88,7 @@ async def gave_up(worker: Worker) -> str:
 async def test_a_file_that_is_cut_short_is_named_and_not_opened_again(
     opened: Backends, tmp_path: Path
 ) -> None:
-    """The call ends in an error that says what befell the file; no crash loop, and the next call hears why."""
+    """The call ends in an error that says what befell the file; no crash loop, the next call hears why."""
     os.truncate(tmp_path / "m.gguf", 1 << 20)
 
     with pytest.raises(
