@@ -15,7 +15,7 @@ from msgspec import Struct, field, structs
 from hybrid_router.app import lines
 from hybrid_router.app.checks import Checks
 from hybrid_router.app.model_files import File, ModelFiles, gathered, operations, settings, terms
-from hybrid_router.app.rooms import budget, opened_house
+from hybrid_router.app.rooms import opened_house
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
@@ -105,7 +105,6 @@ async def open_backends(
     except BaseException:
         await close(opened.without([before]))
         raise
-    opened.house.follow(budget(loaded.config.residency, opened.house.scales))
     return opened
 
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from hybrid_router.api.control import Outcome, Status
 from hybrid_router.app.backends import Backends, close, open_backends
 from hybrid_router.app.live import Live, Succession
+from hybrid_router.app.rooms import budget
 from hybrid_router.app.watch import Watch
 from hybrid_router.config import restart
 from hybrid_router.config.load import ConfigErrors, load
@@ -170,6 +171,8 @@ class Reloader:
         secrets = live.loaded.secrets.values()
         self._logs.retune(level=config.log.level, calls=config.log.calls, secrets=secrets)
         self._watch.want(config.watch)
+        house = live.backends.house
+        house.follow(budget(config.residency, house.scales))
         self._succession.swap(live)
 
     def _unwatched(self, error: Exception) -> None:

@@ -246,6 +246,30 @@ def test_a_conversation_goes_back_to_its_cache() -> None:
     assert got[0].because.endswith("fastest first: 1.05 s for the whole answer, 500 tokens are cached")
 
 
+# Models that are not in memory last
+
+COLD = Facts(local=frozenset({"a"}), loads={"a/m": Load(loading=True)})
+CLOUD = Treatment(while_loading="cloud")
+
+
+def test_clouds_go_first_while_a_local_model_loads() -> None:
+    """Only then, and only if asked for; once it is there the listed order holds again."""
+    steps = [step("a"), step("b")]
+    got = ordered(steps, COLD, CLOUD)
+
+    assert names(got) == "b a"
+    assert {one.because for one in got} == {"try order; a/m is not in memory yet"}
+    assert ordered(steps, COLD, Treatment()) == steps
+    assert ordered(steps, Facts(local=frozenset({"a"})), CLOUD) == steps
+
+
+def test_without_a_cloud_everybody_waits_for_the_load() -> None:
+    """No order of local models is better for a call than the listed one."""
+    steps = [step("a"), step("b")]
+
+    assert ordered(steps, replace(COLD, local=frozenset({"a", "b"})), CLOUD) == steps
+
+
 # Busy steps last
 
 QUEUED = Facts(loads={"a/m": Load(running_count=2, waiting_count=3, parallel=2)})
