@@ -76,14 +76,18 @@ def confine(reach: Reach) -> str | None:
     """Reach nothing else from now on, in this thread and those it starts.  Returns why that cannot be done.
 
     Needs `no_new_privs`.
-
-    Raises:
-        OSError: the kernel has Landlock and refuses it all the same.
     """
     version = known_version()
     if version < 0:
         return _why_not(ctypes.get_errno())
-    knows = _VERSIONS[min(version, max(_VERSIONS))]
+    try:
+        _restrict(reach, _VERSIONS[min(version, max(_VERSIONS))])
+    except OSError as error:  # as in the seventeenth of nested sandboxes
+        return f"files are not confined ({error})"
+    return None
+
+
+def _restrict(reach: Reach, knows: _Knows) -> None:
     attributes = struct.pack("QQQ", knows.files, knows.tcp, knows.scopes)
     ruleset = _done(_syscall(_CREATE_RULESET, attributes, _size_bytes(knows), 0))
     try:
@@ -92,7 +96,6 @@ def confine(reach: Reach) -> str | None:
         _done(_syscall(_RESTRICT_SELF, ruleset, 0))
     finally:
         os.close(ruleset)
-    return None
 
 
 def _why_not(number: int) -> str:
