@@ -107,14 +107,10 @@ def add_file(
 def _add_folder(manifest_path: Path, origin: Path, chosen: Chosen, progress: Progress | None) -> Added:
     models_dir = manifest_path.absolute().parent
     found = contents.sort(_below(origin))
-    lone = [path for path in found.taken if path.endswith(".gguf")]
-    if len(lone) == 1:
-        added = add_file(
-            manifest_path, origin / lone[0], chosen, source=_own(origin / lone[0]), progress=progress
-        )
-        return msgspec.structs.replace(added, left={**found.left, **_beside(found.taken, lone[0])})
-    if lone:
-        raise ModelFileError(f"{origin} holds several models: add one of {', '.join(lone)}")
+    lone = contents.one_gguf(found.taken, str(origin), "add one of")
+    if lone is not None:
+        added = add_file(manifest_path, origin / lone, chosen, source=_own(origin / lone), progress=progress)
+        return msgspec.structs.replace(added, left={**found.left, **_beside(found.taken, lone)})
     contents.check(origin, found.taken)
     opened_by = engine(chosen, contents.engine_of(origin, found.taken), origin.name)
     name = name_of(chosen.name or origin.name)

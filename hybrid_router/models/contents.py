@@ -29,6 +29,7 @@ _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".npz",
 _WEIGHTS = frozenset({".bin", ".gguf", ".onnx", ".safetensors"})
 # One pickle is known: EfficientNet-Lite0 as its package has it, of which the engine reads only tensors.
 _KNOWN_PICKLES = frozenset({"579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"})
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf\Z")
 _CONFIG_BYTES = 4 << 20
 _CODE = re.compile(r"\.(py|so|dll|dylib|sh|exe)\Z", re.IGNORECASE)
 _CTRANSLATE2: Mapping[str, str] = MappingProxyType({"WhisperSpec": "whisper", "TransformerSpec": "translate"})
@@ -68,6 +69,23 @@ def sort(paths: Iterable[str]) -> Sorted:
             )
         raise Refused("there are no weights: no .gguf, .safetensors, .onnx or model.bin")
     return Sorted(taken=tuple(taken), left=left)
+
+
+def one_gguf(paths: Iterable[str], where: str, choose: str) -> str | None:
+    """The one GGUF among files; None if there is none.
+
+    Raises:
+        Refused: there are several; `choose` says how one is chosen.
+    """
+    found = [path for path in paths if path.endswith(".gguf")]
+    if len(found) <= 1:
+        return found[0] if found else None
+    if all(_SHARD.search(path) for path in found):
+        raise Refused(
+            f"{where} holds one model in {len(found)} parts: join them with `llama-gguf-split --merge` "
+            "and add the whole"
+        )
+    raise Refused(f"{where} holds several models: {choose} {', '.join(found)}")
 
 
 def _reason(path: str) -> str | None:

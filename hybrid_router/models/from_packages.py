@@ -49,11 +49,9 @@ def add(
         placement.place(name, entry, manifest_path.absolute().parent, progress=progress)
         return Added(name=name, entry=entry, notes=("the manifest lists it already; its files are in place",))
     brought = _brought(distributions)
-    ggufs = [path for path in brought if path.endswith(".gguf")]
-    if len(ggufs) > 1:
-        raise ModelFileError(f"{' '.join(distributions)} bring several models: {', '.join(ggufs)}")
-    if ggufs:
-        return _file(manifest_path, brought[ggufs[0]], PurePosixPath(ggufs[0]).name, chosen, progress)
+    gguf = contents.one_gguf(brought, " ".join(distributions), "a package for each is needed:")
+    if gguf is not None:
+        return _file(manifest_path, brought[gguf], PurePosixPath(gguf).name, chosen, progress)
     return _folder(manifest_path, brought, chosen, distributions[0], progress)
 
 

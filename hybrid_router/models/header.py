@@ -25,6 +25,16 @@ _QUANTISATIONS: Mapping[int, str] = MappingProxyType(
         30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
     }
 )  # fmt: skip
+# llama_ftype of llama.h: the recipe, which mixes types.
+_RECIPES: Mapping[int, str] = MappingProxyType(
+    {
+        0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
+        12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
+        19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL",
+        26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
+        36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4",
+    }
+)  # fmt: skip
 _CONFIG_BYTES = 4 << 20
 _TOLD = (
     "architectures", "model_type", "max_position_embeddings", "hidden_size", "num_hidden_layers",
@@ -86,14 +96,17 @@ def _template(value: object) -> str:
 
 
 def _quantisation(found: gguf.Gguf) -> str:
-    """The type that most bytes have."""
+    """The recipe that the file names, and the type that most bytes have."""
     sizes: Counter[int] = Counter()
     for tensor in found.tensors:
         sizes[tensor.kind] += tensor.size_bytes
     if not sizes:
         return ""
     kind, _ = sizes.most_common(1)[0]
-    return _QUANTISATIONS.get(kind, f"type {kind}")
+    mostly = _QUANTISATIONS.get(kind, f"type {kind}")
+    named = found.metadata.get("general.file_type")
+    recipe = _RECIPES.get(named, mostly) if isinstance(named, int) else mostly
+    return recipe if recipe == mostly else f"{recipe}, most bytes {mostly}"
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -23,6 +23,7 @@ DEFAULT_HUB = "https://huggingface.co"
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\Z")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _MOST_REDIRECTS = 5
 _MOST_PAGES = 100
 _ANSWER_BYTES = 32 << 20
@@ -98,7 +99,10 @@ class Hub:
         licence = card.get("license") if isinstance(card, dict) else None
         files = await self._tree(name, commit)
         return Repo(
-            name=name, commit=commit, licence=licence if isinstance(licence, str) else None, files=files
+            name=name,
+            commit=commit,
+            licence=licence[:100] if isinstance(licence, str) and licence.isprintable() else None,
+            files=files,
         )
 
     async def _tree(self, name: str, commit: str) -> tuple[Remote, ...]:
@@ -114,7 +118,10 @@ class Hub:
                 entries = msgspec.json.decode(page, type=list[_TreeEntry])
             except msgspec.DecodeError as e:
                 raise HubFailed(f"the hub's list of {name} makes no sense", detail=str(e)) from e
-            found += [_remote(entry) for entry in entries if entry.type == "file"]
+            # A name that a terminal would act on is no file that anybody wants.
+            found += [
+                _remote(entry) for entry in entries if entry.type == "file" and entry.path.isprintable()
+            ]
             url = None if following is None else str(following["url"])
         raise HubFailed(f"{name} has too many files")
 
@@ -177,10 +184,26 @@ class Hub:
 
 @asynccontextmanager
 async def open_hub(environ: Mapping[str, str]) -> AsyncIterator[Hub]:
-    """The hub that `HF_ENDPOINT` names, with the token of `HF_TOKEN`."""
+    """The hub that `HF_ENDPOINT` names, with the token of `HF_TOKEN`.
+
+    Raises:
+        HubFailed: the address is none, or would send the token through a network in the clear.
+    """
+    address, token = environ.get("HF_ENDPOINT") or DEFAULT_HUB, environ.get("HF_TOKEN") or None
+    _check_address(address, has_token=token is not None)
     timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=_SILENCE_S)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
-        yield Hub(http, environ.get("HF_ENDPOINT") or DEFAULT_HUB, environ.get("HF_TOKEN") or None)
+        yield Hub(http, address, token)
+
+
+def _check_address(address: str, *, has_token: bool) -> None:
+    url = URL(address)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise HubFailed(f"HF_ENDPOINT is no address: {address!r}")
+    if has_token and url.scheme == "http" and url.host not in _LOOPBACK:
+        raise HubFailed(
+            "HF_ENDPOINT is not https, so HF_TOKEN is not sent there: write https://, or unset HF_TOKEN"
+        )
 
 
 def _remote(entry: _TreeEntry) -> Remote:

@@ -89,10 +89,8 @@ def _choose(repo: Repo, wanted: Wanted) -> tuple[contents.Sorted, list[Remote]]:
             f"no file of {repo.name} fits {' '.join(patterns)}; there are: {_few(repo.files)}"
         )
     found = contents.sort(file.path for file in matching)
-    ggufs = [path for path in found.taken if path.endswith(".gguf")]
-    if len(ggufs) > 1:
-        raise ModelFileError(f"{repo.name} holds several models: choose one with --file: {', '.join(ggufs)}")
-    taken = set(ggufs or found.taken)
+    gguf = contents.one_gguf(found.taken, repo.name, "choose one with --file:")
+    taken = {gguf} if gguf else set(found.taken)
     return found, [file for file in matching if file.path in taken]
 
 

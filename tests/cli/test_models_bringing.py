@@ -107,6 +107,7 @@ def test_a_folder_that_lies_there_already_stays_where_it_is(manifest: Path, whis
         ({"model.safetensors": b"x", "config.json": b'{"auto_map": {}}'}, [], "trust_remote_code"),
         ({"model.safetensors": b"x"}, [], "--engine"),
         ({"a.gguf": b"GGUF", "b.gguf": b"GGUF"}, [], "several models"),
+        ({"a-00001-of-00002.gguf": b"GGUF", "a-00002-of-00002.gguf": b"GGUF"}, [], "llama-gguf-split"),
         ({"model.safetensors": b"x"}, ["--engine", "classify", "--name", "¿"], "is no name"),
     ],
 )

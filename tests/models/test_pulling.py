@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import json
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from click.testing import CliRunner
 
+from hybrid_router.cli.models import command
 from hybrid_router.models import manifest, weights
 from hybrid_router.models.adding import Chosen
 from hybrid_router.models.entry import FileEntry, FolderEntry, HubSource
@@ -354,3 +357,45 @@ async def test_what_is_listed_already_is_not_fetched_again(hub: LittleHub, liste
     with pytest.raises(ModelFileError, match="has a model 'encoder' already"):
         await pull(listed, WANTED, Chosen(), quiet, hub.environ())
     assert not any("resolve" in path for _, path, _ in hub.asked)
+
+
+async def test_the_command_pulls(hub: LittleHub, listed: Path) -> None:
+    """`models pull` says what it added, for which engine, what it left out, and at which commit."""
+    arguments = ["--manifest", str(listed), "pull", "little/encoder", "--name", "mine", "--licence", "MIT"]
+
+    result = await asyncio.to_thread(CliRunner().invoke, command, arguments, env=hub.environ())
+
+    assert result.exit_code == 0, result.output
+    assert "mine: added for the engine sentence_transformers" in result.output
+    assert "licence MIT" in result.output
+    assert "left out: pytorch_model.bin (a pickle)" in result.output
+    assert COMMIT in result.output
+    assert TOKEN not in result.output
+
+
+async def test_progress_is_told_up_to_the_end(hub: LittleHub, listed: Path) -> None:
+    """Each file's bytes only rise, over a broken connection too, and end at its size."""
+    hub.cut_after = [100_000]
+    seen: dict[str, list[int]] = {}
+
+    def told(label: str, there: int, _of: int) -> None:
+        seen.setdefault(label, []).append(there)
+
+    await pull(listed, WANTED, Chosen(), told, hub.environ())
+
+    assert all(counts == sorted(counts) for counts in seen.values())
+    assert seen["model.safetensors"][-1] == len(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("http://hub.example", "HF_TOKEN is not sent"),
+        ("ftp://hub.example", "is no address"),
+        ("x", "no address"),
+    ],
+)
+async def test_the_token_is_not_sent_in_the_clear(listed: Path, endpoint: str, said: str) -> None:
+    """Only loopback may be asked without TLS by whoever has a token."""
+    with pytest.raises(HubFailed, match=said):
+        await pull(listed, WANTED, Chosen(), quiet, {"HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN})

@@ -88,7 +88,7 @@ def test_an_entry_is_appended_and_nothing_else_moves(tmp_path: Path) -> None:
     assert manifest.read(path)["new"] == NEW
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(entry=st.one_of(files, folders), name=names)
 def test_what_was_added_can_be_removed(
     tmp_path_factory: pytest.TempPathFactory, entry: Entry, name: str

@@ -87,7 +87,8 @@ def complain(error: ModelFileError) -> None:
 
 def left_out(left: dict[str, str]) -> list[str]:
     """Files that were not taken, a line each, the first dozen."""
-    lines = [f"left out: {path} ({why})" for path, why in list(left.items())[:_MOST_SHOWN]]
+    shown = [("".join(c if c.isprintable() else "?" for c in path), why) for path, why in left.items()]
+    lines = [f"left out: {path} ({why})" for path, why in shown[:_MOST_SHOWN]]
     more = len(left) - _MOST_SHOWN
     return [*lines, f"left out: {more} more"] if more > 0 else lines
 
