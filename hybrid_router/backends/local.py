@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
+from hybrid_router.backends.progress import Tidings
 from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import (
@@ -117,8 +118,11 @@ class Local:
         model = self._models[step.model]
         child = await _child(model, step)
         task_id, answer = _begin(child, call, step)
+        clock = asyncio.get_running_loop().time
+        tidings = Tidings(call, step, clock())
         try:
             async for batch in _events(answer, step):
+                tidings.note(batch, clock())
                 yield batch
         finally:
             child.cancel(task_id)
