@@ -78,7 +78,7 @@ def sound_file(form: SoundFormat, rate: int, samples_count: int | None = None) -
 def shorts(samples: Floats) -> Shorts:
     """As 16-bit numbers; what is too loud is cut, and what is no number is silence."""
     clean = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    return (np.clip(clean, -1.0, 1.0) * _LOUDEST).astype("<i2")
+    return np.rint(np.clip(clean, -1.0, 1.0) * _LOUDEST).astype("<i2")
 
 
 def _wav_head(rate: int, samples_count: int | None) -> bytes:

@@ -83,14 +83,15 @@ def _styles(file: Path) -> Iterator[tuple[str, Floats]]:
     """Voices of a file: numpy's archive of many, or the numbers of the one it is named for."""
     if file.stat().st_size > _MOST_FILE_BYTES:
         raise EngineFailed(f"{file.name} is too large for Kokoro's voices")
-    with file.open("rb") as opened:
-        is_archive = opened.read(len(_ZIP)) == _ZIP
     try:
-        if is_archive:
-            with np.load(file, allow_pickle=False) as archive:
-                yield from ((name, _checked(archive[name])) for name in archive.files)
-        else:
-            yield file.stem, _checked(np.fromfile(file, "<f4"))
+        with file.open("rb") as opened:  # numpy would leave a damaged one open
+            is_archive = opened.read(len(_ZIP)) == _ZIP
+            opened.seek(0)
+            if is_archive:
+                with np.load(opened, allow_pickle=False) as archive:
+                    yield from ((name, _checked(archive[name])) for name in archive.files)
+            else:
+                yield file.stem, _checked(np.frombuffer(opened.read(), "<f4"))
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise EngineFailed(f"{file.name} does not hold Kokoro's voices: {error}") from error
 

@@ -11,9 +11,11 @@ from hybrid_router.engines.speech.hibari_voice import HibariVoice
 from hybrid_router.engines.speech.voice import Voice, inputs, session
 from hybrid_router.engines.task import EngineFailed
 
+_READERS = frozenset({"oov.onnx", "oov_gb.onnx"})  # hibari's, for words that it does not know
+
 
 def opened_voices(settings: VoiceSettings) -> dict[str, Voice]:
-    """Every voice by its name, the default's first: the network tells whose it is.
+    """Every voice by its name.  What a network is given tells whose it is, not what its file is called.
 
     Raises:
         EngineFailed: there is none, or a file cannot be used.
@@ -42,7 +44,7 @@ def _of_folder(folder: Path, settings: VoiceSettings) -> list[Voice]:
 
 def _networks(folder: Path) -> list[Path]:
     """The folder's, and Kokoro's `onnx/model.onnx` where it has others for other machines beside it."""
-    here = sorted(folder.glob("*.onnx"))
+    here = sorted(file for file in folder.glob("*.onnx") if file.name not in _READERS)
     return here or [file for file in [folder / "onnx" / "model.onnx"] if file.is_file()]
 
 
