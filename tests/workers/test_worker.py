@@ -30,6 +30,7 @@ from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.engines.task import PREFILL_REFUSED, Refused
 from hybrid_router.workers.child import spawn
+from hybrid_router.workers.landlock import known_version
 from hybrid_router.workers.life import Dead, Resident, State
 from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
 
@@ -307,6 +308,8 @@ async def test_a_child_inherits_no_secret(monkeypatch: pytest.MonkeyPatch, kept:
         assert b"canary-4711" not in (proc / "cmdline").read_bytes()
         status = (proc / "status").read_text()
         assert "NoNewPrivs:\t1" in status
+        assert "Seccomp:\t2" in status
+        assert child.opened.result().unguarded == () or known_version() < 1
         sockets = [link for fd in (proc / "fd").iterdir() if "socket" in (link := str(fd.readlink()))]
         assert len(sockets) == 2  # its pipe and its hatch
     finally:
