@@ -31,6 +31,12 @@ _WEIGHTS = frozenset({".bin", ".gguf", ".onnx", ".safetensors"})
 _KNOWN_PICKLES = frozenset({"579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"})
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf\Z")
 _CONFIG_BYTES = 4 << 20
+_CONFIGS = frozenset(
+    {
+        *("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"),
+        *("modules.json", "model_index.json"),
+    }
+)
 _CODE = re.compile(r"\.(py|so|dll|dylib|sh|exe)\Z", re.IGNORECASE)
 _CTRANSLATE2: Mapping[str, str] = MappingProxyType({"WhisperSpec": "whisper", "TransformerSpec": "translate"})
 _MOST_SPEC_BYTES = 64
@@ -151,6 +157,8 @@ def _is_harmless(path: Path) -> bool:
 def _check_config(path: Path, shown: str) -> None:
     """Transformers, diffusers and sentence-transformers import what these keys name."""
     config = _json(path)
+    if config is None and path.name in _CONFIGS:
+        raise Refused(f"{shown} cannot be read, so nobody knows whether the model wants to run code: refused")
     if isinstance(config, dict) and "auto_map" in config:
         raise Refused(
             f"{shown} has `auto_map`: the model comes with code of its own (trust_remote_code), "

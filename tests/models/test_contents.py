@@ -114,6 +114,13 @@ def test_a_model_with_code_of_its_own_is_refused(
     assert f"sub/{name}" in caught.value.message
 
 
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"auto_map": 1}' + b" " * (4 << 20)])
+def test_settings_that_cannot_be_read_are_not_trusted(tmp_path: Path, content: bytes) -> None:
+    """Broken, nested without end, or far too long: what nobody could look at is refused."""
+    with pytest.raises(Refused, match=r"config\.json cannot be read"):
+        contents.check(folder_of(tmp_path, {"config.json": content}), ["config.json"])
+
+
 @pytest.mark.parametrize(
     ("files", "engine"),
     [
