@@ -11,7 +11,7 @@ import click
 import msgspec
 from rich.console import Console
 
-from bench import fallback, faults, gateway, grammar, hedging, llama, machine, planning, prediction
+from bench import fallback, faults, gateway, grammar, hedging, llama, machine, planning, prediction, residency
 from bench.llama_subjects import Setup
 from bench.processes import BenchError
 from bench.progress import progress
@@ -19,7 +19,18 @@ from bench.report import Report, markdown, show
 
 _WIDTH = 110
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_PARTS = ("both", "gateway", "llama", "prediction", "hedging", "planning", "fallback", "faults", "grammar")
+_PARTS = (
+    "both",
+    "gateway",
+    "llama",
+    "prediction",
+    "hedging",
+    "planning",
+    "fallback",
+    "faults",
+    "grammar",
+    "residency",
+)
 
 
 @click.command()
@@ -43,7 +54,8 @@ def main(part: str, json_path: Path | None, **options: Any) -> None:
     """Measure the router beside a bare proxy and nginx, and its engine beside llama-cpp-python's own.
 
     The other parts take seconds: how well times are foretold, what hedging brings, what deciding costs,
-    what falling back costs, how storms are met; and minutes: what answers within a schema cost.
+    what falling back costs, how storms are met, what swaps of models cost; and minutes: what answers within
+    a schema cost.
     """
     try:
         report = _measured(part, options)
@@ -70,6 +82,8 @@ def _measured(part: str, options: dict[str, Any]) -> Report:
         report.planning = planning.measure(rounds * planning.TIMES_A_ROUND, say)
     if part == "fallback":
         report.fallbacks = fallback.measure(rounds, say)
+    if part == "residency":
+        report.swaps = residency.measure(rounds, say)
     if part == "faults":
         report.storms = faults.measure(options["seconds"], say)
     return report

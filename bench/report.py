@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import fault_report, gateway, grammar, llama_figures, routing_report
+from bench import fault_report, gateway, grammar, llama_figures, residency, routing_report
 from bench.fallback import Row as Fallback
 from bench.faults import Storm
 from bench.gateway import TARGET_RATIO, Gateways
@@ -38,6 +38,7 @@ class Report(Struct, kw_only=True):
     fallbacks: list[Fallback] | None = None
     storms: list[Storm] | None = None
     grammars: grammar.Grammars | None = None
+    swaps: residency.Residency | None = None
 
 
 def show(report: Report, console: Console) -> None:
@@ -103,6 +104,8 @@ def blocks(report: Report) -> Iterator[Block]:
 
 def _single_blocks(report: Report) -> Iterator[Block]:
     """The parts of one table each."""
+    if report.swaps is not None:
+        yield from residency.blocks(report.swaps)
     if report.fallbacks is not None:
         yield fault_report.fallback_block(report.fallbacks)
     if report.storms is not None:
