@@ -38,7 +38,7 @@ backends:
     type: local
     timeouts: { load: 150s, first_token: 150s }
     models:
-      painter: { engine: images, threads: 1, steps: 4, guidance: 3, most_pixels: 16384 }
+      painter: { engine: images, threads: 1, steps: 4, guidance: 3, most_pixels: 16384, preload: false }
 aliases:
   painter: { try: local/painter, timeouts: { total: 200s } }
 """
