@@ -6,6 +6,7 @@ import importlib.util
 import io
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faster_whisper import WhisperModel
@@ -21,8 +22,11 @@ from hybrid_router.engines.speech.cast import Cast
 from hybrid_router.engines.speech.engine import Speaker
 from hybrid_router.engines.speech.opening import opened_voices
 from hybrid_router.engines.speech.reading import cut, sentences
+from hybrid_router.engines.speech.voice import Voice
 from hybrid_router.engines.task import Answer, EngineFailed, Output, Refused, Task
 from hybrid_router.engines.turns import Turns
+
+pytestmark = pytest.mark.timeout(90)  # models are opened and heard, on shared cores
 
 RATE = 24_000
 TEN = (
@@ -159,7 +163,6 @@ def test_what_has_no_sound_is_left_out(engine: Turns) -> None:
     )
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "text", ["a-" * 2048, "a1" * 2048, "9" * 4096, "[a](/" * 819, "Ab" * 2048, "$1" * 2048, "'" * 4095 + "a"]
 )
@@ -172,44 +175,46 @@ def test_texts_made_to_take_long_do_not(engine: Turns, text: str) -> None:
     assert not engine.busy
 
 
-def test_voices_that_are_not_there_are_named_at_the_start() -> None:
-    """A misspelt configuration is not found out by a call."""
-    path = str(assets() / "hibari.onnx")
-    voices = opened_voices(VoiceSettings(path=path))
-    for wrong in (
-        VoiceSettings(path=path, voice="hart"),
-        VoiceSettings(path=path, voices=(("alloy", "hart"),)),
-    ):
-        with pytest.raises(EngineFailed, match=r"'hart'.*it has heart"):
-            Cast(voices, wrong)
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Voice]:
+    """A folder of three: two under names that say who it is, and the starter voice."""
+    folder = tmp_path_factory.mktemp("voices")
+    for name in ("bf_emma.int8.onnx", "bm_lewis.onnx", "hibari.onnx"):
+        (folder / name).symlink_to(assets() / "hibari.onnx")
+    return opened_voices(VoiceSettings(path=str(folder)))
 
 
-def test_a_configured_voice_is_the_usual_one(tmp_path: Path) -> None:
+def test_voices_are_known_by_the_names_of_their_files(voices: dict[str, Voice]) -> None:
+    """As they are published, or as Kokoro's are named; who is British is read to so."""
+    british = {name: voice.british for name, voice in voices.items()}
+    assert british == {"emma": True, "bm_lewis": True, "heart": False}
+
+
+def test_the_starter_voice_is_known_under_any_name(tmp_path: Path) -> None:
+    """By its content."""
+    (tmp_path / "speaker.onnx").symlink_to(assets() / "hibari.onnx")
+    digest = "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"
+
+    assert list(opened_voices(VoiceSettings(path=str(tmp_path / "speaker.onnx"), sha256=digest))) == ["heart"]
+
+
+def test_a_configured_voice_is_the_usual_one(voices: dict[str, Voice]) -> None:
     """Else the starter voice, wherever it stands among the others."""
-    for name in ("bf_emma.int8.onnx", "hibari.onnx"):
-        (tmp_path / name).symlink_to(assets() / "hibari.onnx")
-    voices = opened_voices(VoiceSettings(path=str(tmp_path)))
-
-    assert list(voices) == ["emma", "heart"]
     assert Cast(voices, VoiceSettings(path="")).called("nova").name == "heart"
     assert Cast(voices, VoiceSettings(path="", voice="emma")).called("nova").name == "emma"
+    renamed = Cast(voices, VoiceSettings(path="", voices=(("nova", "emma"), ("heart", "bm_lewis"))))
+    assert renamed.called("nova").name == "emma"
+    assert renamed.called("heart").name == "bm_lewis"
+    assert renamed.called("onyx").name == "heart"
 
 
-def test_files_are_known_by_content_and_by_name(tmp_path: Path) -> None:
-    """The starter voice under any name; others by the name they are published under, with their accent."""
-    file = assets() / "hibari.onnx"
-    for name in ("speaker.onnx", "bf_emma.int8.onnx", "bm_lewis.onnx"):
-        (tmp_path / name).symlink_to(file)
-    digest = "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"
-    (known,) = opened_voices(VoiceSettings(path=str(tmp_path / "speaker.onnx"), sha256=digest))
-    folder = opened_voices(VoiceSettings(path=str(tmp_path)))
-
-    assert known == "heart"
-    assert {name: voice.british for name, voice in folder.items()} == {
-        "emma": True,
-        "bm_lewis": True,
-        "speaker": False,
-    }
+@pytest.mark.parametrize("wrong", [{"voice": "hart"}, {"voices": (("alloy", "hart"),)}])
+def test_voices_that_are_not_there_are_named_at_the_start(
+    voices: dict[str, Voice], wrong: dict[str, Any]
+) -> None:
+    """A misspelt configuration is not found out by a call."""
+    with pytest.raises(EngineFailed, match=r"'hart'.*it has bm_lewis, emma, heart"):
+        Cast(voices, VoiceSettings(path="", **wrong))
 
 
 @settings(max_examples=200)
