@@ -12,27 +12,7 @@ import sentencepiece
 import torch
 from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "while",
-    "dogs",
-    "ran",
-    "home",
-    "and",
-    "birds",
-    "flew",
-    "over",
-    "red",
-    "hills",
-    "near",
-    "blue",
-    "water",
-]
+WORDS = ["the", "cat", "sat", "on", "mat", "dogs", "ran", "home", "birds", "flew", "red", "hills", "near"]
 
 
 def tiny_translator(folder: Path) -> Path:
