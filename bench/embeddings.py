@@ -20,8 +20,9 @@ from bench.processes import BenchError, Child, python
 _CALLERS_COUNT = 32
 _TEXTS_COUNT = 256
 _ALONE_COUNT = 48
-# Words of a text; a word of these is a token and a half or so.
-_LENGTHS = {"questions of 8 words": 8, "passages of 60 words": 60}
+# Words of a text, each of which is a token, and how far they stray: people's questions differ by more than
+# pieces into which documents were cut.
+_LENGTHS = {"questions of 8 words": (8, 0.5), "passages of 60 words": (60, 0.2)}
 _OF_BARE, _OF_ALONE = Goal(at_least=0.8), Goal(at_least=3)
 _BARE, _ALONE = "bare encode", "one at a time"
 _SILENCE_S = 600.0
@@ -41,8 +42,9 @@ def measure(setup: Setup) -> Section:
         ) as ours,
         _bare(path, setup.threads) as bare,
     ):
-        for name, words_count in _LENGTHS.items():
-            rows += _rows(setup, ours, bare, name, words_count)
+        for name, (words_count, spread) in _LENGTHS.items():
+            texts = _texts(words_count, spread, _TEXTS_COUNT)
+            rows += _rows(setup, ours, bare, name, texts)
     notes = [
         f"all-MiniLM-L6-v2, {setup.threads} threads, {_TEXTS_COUNT} texts; texts a second. `{_BARE}`: one "
         "call with all of them, in a process that does nothing else; the router's callers wait for each "
@@ -51,8 +53,7 @@ def measure(setup: Setup) -> Section:
     return Section(name="embeddings", title="Embeddings", rows=rows, notes=notes)
 
 
-def _rows(setup: Setup, ours: Service, bare: Child, name: str, words_count: int) -> list[Row]:
-    texts = _texts(words_count, _TEXTS_COUNT)
+def _rows(setup: Setup, ours: Service, bare: Child, name: str, texts: list[str]) -> list[Row]:
     asyncio.run(_asked(ours.url, texts[:_CALLERS_COUNT], _CALLERS_COUNT))  # it loads the model, and warms up
     _encoded(bare, texts[:_CALLERS_COUNT])
     together, alone, plain = [], [], []
@@ -99,8 +100,8 @@ def _encoded(bare: Child, texts: Sequence[str]) -> float:
     return bare.ask(list(texts), float, _SILENCE_S)
 
 
-def _texts(words_count: int, count: int) -> list[str]:
+def _texts(words_count: int, spread: float, count: int) -> list[str]:
     """Texts of words that the vocabulary has, about as long as each other."""
     chosen = random.Random(_SEED)  # noqa: S311 - the same texts in every run
-    lengths = [max(1, round(words_count * chosen.uniform(0.5, 1.5))) for _ in range(count)]
+    lengths = [max(1, round(words_count * chosen.uniform(1 - spread, 1 + spread))) for _ in range(count)]
     return [" ".join(chosen.choice(_WORDS) for _ in range(length)) for length in lengths]
