@@ -14,7 +14,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from hybrid_router.api import body, responses
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
-from hybrid_router.api.openai import chat_request, completion_request, embedding_request, rerank_request
+from hybrid_router.api.openai import (
+    chat_request,
+    completion_request,
+    embedding_request,
+    image_request,
+    rerank_request,
+)
 from hybrid_router.api.openai.endpoints import decoded
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import CallRefused, NotFound
@@ -36,6 +42,7 @@ _DECODE: Mapping[str, Callable[..., Asked]] = MappingProxyType(
         CHAT_PATH: chat_request.decode,
         COMPLETION_PATH: completion_request.decode,
         "/v1/embeddings": embedding_request.decode,
+        "/v1/images/generations": image_request.generation,
         "/v1/rerank": rerank_request.decode,
         "/rerank": rerank_request.decode,
     }

@@ -13,6 +13,7 @@ from hybrid_router.api.openai.chat_request import ChatBody
 from hybrid_router.api.openai.completion_request import CompletionBody
 from hybrid_router.api.openai.embedding_request import EmbeddingBody
 from hybrid_router.api.openai.fields import StructuredOutputs
+from hybrid_router.api.openai.image_request import EditBody
 from hybrid_router.api.openai.rerank_request import RerankBody
 from hybrid_router.api.routes import ROUTES
 from hybrid_router.core import errors
@@ -50,6 +51,7 @@ def test_every_address_is_documented() -> None:
         *sorted(malformed.REFUSED),
         *sorted({*ChatBody.__struct_fields__, *CompletionBody.__struct_fields__} - {"modalities"}),
         *sorted(StructuredOutputs.__struct_fields__),
+        *sorted(set(EditBody.__struct_fields__) - {"images"}),
         *sorted({*EmbeddingBody.__struct_fields__, *RerankBody.__struct_fields__}),
         *sorted(set(timings.fields(Usage(1, 1, prefill_s=1.0, drafted_tokens=1)) or ())),
         *("x-request-id", "openai-processing-ms", "x-router-backend", "x-router-model", "x-router-attempts"),

@@ -112,7 +112,7 @@ class Sitting:
         return {name: value for name, value in told.items() if value is not None and knows(wanted.way, name)}
 
     def _step_ended(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        total = int(pipeline.num_timesteps)
+        total = int(getattr(pipeline, "num_timesteps", self._wanted.steps))
         done_count = step + 1
         self._let_go(
             [
