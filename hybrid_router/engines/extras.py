@@ -35,7 +35,7 @@ BY_ENGINE: Mapping[str, Extra] = MappingProxyType(
         "speech": Extra("speech", ("onnxruntime", "av")),
         "images": Extra("images", ("diffusers", "torch")),
         "classify": Extra("classify", ("transformers", "torch", "PIL")),
-        "translate": Extra("translate", ("ctranslate2", "transformers", "sentencepiece")),
+        "translate": Extra("translate", ("ctranslate2", "sentencepiece", "tokenizers")),
         "moderate": Extra("classify", ("transformers", "torch", "PIL")),
     }
 )
