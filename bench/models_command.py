@@ -28,6 +28,8 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
     {
         "idle": "bench.models_idle",
         "embeddings": "bench.embeddings",
+        "transcription": "bench.transcription",
+        "speech": "bench.speech",
     }
 )
 _WIDTH = 120

@@ -15,6 +15,7 @@ from hybrid_router.api.openai.embedding_request import EmbeddingBody
 from hybrid_router.api.openai.fields import StructuredOutputs
 from hybrid_router.api.openai.image_request import EditBody
 from hybrid_router.api.openai.rerank_request import RerankBody
+from hybrid_router.api.openai.speech_request import SpeechBody
 from hybrid_router.api.routes import ROUTES
 from hybrid_router.core import errors
 from hybrid_router.core.event import Usage
@@ -53,6 +54,7 @@ def test_every_address_is_documented() -> None:
         *sorted(StructuredOutputs.__struct_fields__),
         *sorted(set(EditBody.__struct_fields__) - {"images"}),
         *sorted({*EmbeddingBody.__struct_fields__, *RerankBody.__struct_fields__}),
+        *sorted(SpeechBody.__struct_fields__),
         *sorted(set(timings.fields(Usage(1, 1, prefill_s=1.0, drafted_tokens=1)) or ())),
         *("x-request-id", "openai-processing-ms", "x-router-backend", "x-router-model", "x-router-attempts"),
         *(
