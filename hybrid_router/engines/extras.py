@@ -32,7 +32,7 @@ BY_ENGINE: Mapping[str, Extra] = MappingProxyType(
         "llama": Extra("llama", ("llama_cpp",)),
         "whisper": Extra("audio", ("faster_whisper",)),
         "sentence_transformers": Extra("embeddings", ("sentence_transformers",)),
-        "speech": Extra("speech", ("onnxruntime", "av")),
+        "speech": Extra("speech", ("onnxruntime", "av", "hibari")),
         "images": Extra("images", ("diffusers", "torch")),
         "classify": Extra("classify", ("transformers", "torch", "PIL")),
         "translate": Extra("translate", ("ctranslate2", "sentencepiece", "tokenizers")),
