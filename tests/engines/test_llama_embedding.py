@@ -513,3 +513,11 @@ def test_the_engine_is_chosen_by_purpose(mean_bert: Bert, ranking_bert: Bert, tm
         opened = open_engine(chosen)
         assert type(opened) is kind
         opened.close()
+
+
+def test_a_cut_text_is_told(engine: EmbeddingEngine) -> None:
+    """`end` keeps the beginning, between the special tokens; the event of that text says that it was cut."""
+    events = run(engine, embed(1, "sun " * (CONTEXT + 5), "sun", truncate="end"))
+
+    assert [e.truncated for e in events if isinstance(e, Embedding)] == [True, False]
+    assert shortened([1, 5, 6, 7, 8, 2], 4, frozenset({1, 2}), middle=False, end=True) == [1, 5, 6, 2]
