@@ -22,7 +22,7 @@ from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.workers.house import House
 from hybrid_router.workers.life import Resident, State
 from hybrid_router.workers.memory import Machine
-from hybrid_router.workers.residency import Budget, Terms
+from hybrid_router.workers.tenant import Budget, Terms
 from hybrid_router.workers.worker import Worker
 
 CALLS_COUNT, CLIENTS_COUNT = 200, 16

@@ -39,7 +39,7 @@ from hybrid_router.engines.settings import (
     WhisperSettings,
 )
 from hybrid_router.models.stamps import Stamp
-from hybrid_router.workers.residency import Terms
+from hybrid_router.workers.tenant import Terms
 
 PREFIXES_FOLDER = "prefixes"
 

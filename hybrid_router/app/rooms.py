@@ -7,7 +7,7 @@ from hybrid_router.core.space import UNLIMITED, Space
 from hybrid_router.core.units import size_bytes
 from hybrid_router.workers.house import House
 from hybrid_router.workers.memory import Machine, Scales
-from hybrid_router.workers.residency import Budget
+from hybrid_router.workers.tenant import Budget
 
 
 def opened_house(config: Residency) -> House:

@@ -12,7 +12,8 @@ from typing import Protocol, TypedDict
 
 from hybrid_router.core.space import NO_SPACE, UNLIMITED, Space
 from hybrid_router.workers.memory import Boundless, Scales
-from hybrid_router.workers.residency import Budget, Phase, Residency, Tenant, Terms
+from hybrid_router.workers.residency import Residency
+from hybrid_router.workers.tenant import Budget, Phase, Tenant, Terms
 
 
 class Lodger(Protocol):

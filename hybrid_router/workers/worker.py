@@ -22,7 +22,7 @@ from hybrid_router.workers.child import PROGRAM, Child, OnLine, spawn
 from hybrid_router.workers.house import House, Place
 from hybrid_router.workers.life import Absent, Dead, Ending, Loading, Resident, State
 from hybrid_router.workers.protocol import Pong
-from hybrid_router.workers.residency import Terms
+from hybrid_router.workers.tenant import Terms
 
 _GRACE_S = 2.0
 _OUT_OF_MEMORY = (

@@ -24,7 +24,7 @@ from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.workers.house import House
 from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
 from hybrid_router.workers.memory import Taken
-from hybrid_router.workers.residency import Budget, Terms
+from hybrid_router.workers.tenant import Budget, Terms
 from hybrid_router.workers.worker import Worker
 
 pytestmark = pytest.mark.model

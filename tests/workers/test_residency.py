@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hybrid_router.core.space import NO_SPACE, Space
-from hybrid_router.workers.residency import Budget, Decision, Phase, Residency, Terms
+from hybrid_router.workers.choice import Decision
+from hybrid_router.workers.residency import Residency
+from hybrid_router.workers.tenant import Budget, Phase, Terms
 
 ROOM = Space(100)
 WAIT_S = 10.0
