@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,12 @@ WORDS = ["[PAD]", "[UNK]", "kind", "rude", "grim"]
 SHARP = 20.0  # how sure the hand-made classifier is
 
 
-def text_guard(folder: Path, labels: list[str], **more: object) -> Path:
+def as_json(config: Any) -> Any:
+    """A configuration's class: its keywords are those of config.json, more than it says."""
+    return config
+
+
+def text_guard(folder: Path, labels: list[str], **more: Any) -> Path:
     """A classifier that looks at the first token alone: word `2 + i` is label `i`."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -45,12 +51,12 @@ def text_guard(folder: Path, labels: list[str], **more: object) -> Path:
         model_max_length=16,
     ).save_pretrained(folder)
     torch.manual_seed(1)
-    config = BertConfig(
+    config = as_json(BertConfig)(
         vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=0, num_attention_heads=2, intermediate_size=8,
         max_position_embeddings=16, num_labels=len(labels), id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)}, **more,
     )  # fmt: skip
-    model = BertForSequenceClassification(config)
+    model: Any = BertForSequenceClassification(config)
     embeddings = model.bert.embeddings
     with torch.no_grad():
         embeddings.position_embeddings.weight.zero_()
@@ -69,7 +75,7 @@ def text_guard(folder: Path, labels: list[str], **more: object) -> Path:
 def image_guard(folder: Path) -> Path:
     """One of images, of random weights."""
     torch.manual_seed(1)
-    config = ViTConfig(
+    config = as_json(ViTConfig)(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32,
         patch_size=8, num_labels=2, id2label={0: "normal", 1: "nsfw"}, label2id={"normal": 0, "nsfw": 1},
     )  # fmt: skip
