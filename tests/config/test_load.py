@@ -244,7 +244,7 @@ def test_nothing_but_what_is_needed() -> None:
         "1:1: needs `backends`: a mapping",
     ]
     assert problems("[]") == [
-        "1:1: wants a mapping of backends, aliases, server, manifest, timeouts, rules, log, store, watch, "
+        "1:1: wants a mapping of backends, aliases, server, manifest, timeouts, rules, log, residency, store, watch, "
         "not a list"
     ]
 
