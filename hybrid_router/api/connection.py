@@ -103,9 +103,14 @@ class Connection(RequestHandler):
             self._head_timer = None
 
     def _give_up(self) -> None:
-        """The head did not come.  Nobody is owed an answer."""
+        """The head did not come.  Nobody is owed an answer.
+
+        If somebody is, what came was part of a body: between the moment when aiohttp takes a request from
+        its queue and the one when the request's task runs, the connection looks idle.
+        """
         self._head_timer = None
-        self.force_close()
+        if self.idle:
+            self.force_close()
 
     def retire(self) -> None:
         """Close now if idle, else after the response that is being made."""
