@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 import re2
+from msgspec import structs
 from msgspec.structs import replace
 
+from hybrid_router.core.asks import Ask, Painting
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import (
     Call,
@@ -219,8 +221,11 @@ def changed(call: Call, change: Change) -> Call:
         raise RedactionImpossible("a prompt given as token ids cannot be searched")
     if any(change(adapter.name, "") != adapter.name for adapter in call.adapters):
         raise RedactionImpossible("the name of an adapter holds what is to be redacted")
+    if call.uploads:
+        raise RedactionImpossible("a file cannot be searched")
     return replace(
         call,
+        ask=None if call.ask is None else _ask(call.ask, change),
         messages=tuple(_message(message, change) for message in call.messages),
         prompts=tuple(change(prompt, "") for prompt in call.prompts if isinstance(prompt, str)),
         query=change(call.query, ""),
@@ -234,6 +239,14 @@ def changed(call: Call, change: Change) -> Call:
         session=_maybe(call.session, change),
         written=change(call.written, ""),
     )
+
+
+def _ask(ask: Ask, change: Change) -> Ask:
+    """Of its details the one that is a text; the others are names."""
+    for name, value in structs.asdict(ask).items():
+        if isinstance(value, str) and name != "negative" and change(value, "") != value:
+            raise RedactionImpossible(f"the {name} holds what is to be redacted")
+    return replace(ask, negative=change(ask.negative, "")) if isinstance(ask, Painting) else ask
 
 
 def _sampling(sampling: Sampling, change: Change) -> Sampling:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from hybrid_router.backends.scripted import Scripted, answer
 from hybrid_router.backends.workers_ai.encode import Model, requests
+from hybrid_router.core.asks import Painting, Speech, Translation
 from hybrid_router.core.call import (
     Adapter,
     Call,
@@ -40,6 +41,7 @@ from hybrid_router.core.event import (
     Usage,
 )
 from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.core.upload import Upload
 from hybrid_router.dispatch import redaction
 from hybrid_router.dispatch.redaction import redacted
 from hybrid_router.dispatch.restoring import Restorer
@@ -158,6 +160,8 @@ EVERYWHERE = [
     Call(id="x", operation=Operation.COMPLETE, alias="a", prompts=("ok",), suffix=f"Yours, {JANE}"),
     Call(id="x", operation=Operation.COMPLETE, alias="a", prompts=("ok",), query=f"who is {JANE}?"),
     saying("x", sampling=Sampling(dry_sequence_breakers=(JANE,))),
+    Call(id="x", operation=Operation.IMAGE, alias="a", prompts=("ok",), ask=Painting(negative=f"not {JANE}")),
+    Call(id="x", operation=Operation.TRANSLATE, alias="a", prompts=(JANE,), ask=Translation(target="de")),
 ]
 
 
@@ -239,12 +243,14 @@ IMPOSSIBLE = [
     calling('{"n": 4111111111111111, "n": 1}'),
     calling("{}", name=KEY),
     calling(r'{"a": "\u0040'),
+    Call(id="x", operation=Operation.TRANSCRIBE, alias="a", uploads=(Upload(fd=0, size_bytes=1),)),
+    Call(id="x", operation=Operation.SPEAK, alias="a", prompts=("x",), ask=Speech(voice=JANE)),
 ]
 
 
 @pytest.mark.parametrize("call", IMPOSSIBLE, ids=range(len(IMPOSSIBLE)))
 def test_what_cannot_be_redacted_does_not_leave(call: Call) -> None:
-    """Pictures, token ids, floods, depths, names that must be names, stop strings that would cut."""
+    """Pictures, files, token ids, floods, depths, names that must be names, stop strings that would cut."""
     with pytest.raises(RedactionImpossible):
         redacted(call, ALL)
 
