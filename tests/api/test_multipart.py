@@ -201,3 +201,17 @@ async def test_memory_for_files_is_bounded_over_all_calls() -> None:
     assert (second.status, second.error["code"]) == (503, "uploads_full")
     assert second.headers["retry-after"] == "2"
     assert third.status == 200
+
+
+async def test_a_large_form_may_have_a_slow_answer() -> None:
+    """What comes of a body before its request is taken up is no head that never ends."""
+    server = Server(listen="127.0.0.1:0", header_timeout=0.05)
+    async with reading(server) as made:
+        made.hold = asyncio.Event()
+        calls = [asyncio.create_task(made.post(file("file", b"c" * 2_000_000) + END)) for _ in range(4)]
+        await made.held.wait()
+        done, _ = await asyncio.wait(calls, timeout=0.3)
+        assert done == set()
+        made.hold.set()
+
+        assert [(await call).status for call in calls] == [200] * 4
