@@ -8,13 +8,15 @@ from typing import Any, TypeAlias
 import re2
 
 from hybrid_router.config.schema import Above, Condition
-from hybrid_router.core.call import Feature, Operation
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.routing import file_names
 from hybrid_router.routing.findings import finder, kinds_of
 from hybrid_router.routing.language import detector
 from hybrid_router.routing.subject import Subject
 
 Predicate: TypeAlias = Callable[[Subject], bool]
+
+_FROM_PICTURES = frozenset({Feature.IMAGE_INPUT, Feature.INPAINTING})
 
 
 def compiled(condition: Condition, *, denied: bool = False) -> Predicate:
@@ -101,7 +103,19 @@ def _path(paths: frozenset[str]) -> Predicate:
 
 
 def _has(features: frozenset[Feature]) -> Predicate:
-    return lambda subject: features <= subject.call.features
+    return lambda subject: features <= brought(subject.call)
+
+
+def brought(call: Call) -> frozenset[Feature]:
+    """What a call carries: what a step must be able to do for it, and pictures and sound that come as files.
+
+    Told by the operation too: a call that is only explained, or planned again, has its files no more.
+    """
+    if call.operation is Operation.TRANSCRIBE:
+        return call.features | {Feature.AUDIO}
+    if call.uploads or call.operation is Operation.CLASSIFY or not _FROM_PICTURES.isdisjoint(call.features):
+        return call.features | {Feature.IMAGES}
+    return call.features
 
 
 def _time(window: str) -> Predicate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
+from msgspec.structs import asdict
 
 from hybrid_router.core.call import Call, Message, RefusalPart
 from hybrid_router.routing.estimate import prompt_tokens
@@ -110,8 +110,8 @@ def everything_written(call: Call) -> str:
     pieces.extend(call.sampling.dry_sequence_breakers or ())
     pieces.extend(adapter.name for adapter in call.adapters)
     pieces.extend(upload.name for upload in call.uploads)
-    ask = None if call.ask is None else msgspec.to_builtins(call.ask)
-    for rest in (call.tools, call.tool_choice, call.response_format, call.template_values, call.extra, ask):
+    pieces.extend(_of_ask(call))
+    for rest in (call.tools, call.tool_choice, call.response_format, call.template_values, call.extra):
         if rest:
             pieces.extend(_strings(rest))
     return "\n".join(pieces)
@@ -131,6 +131,15 @@ def _of_message(message: Message) -> Iterator[str]:
         yield tool_call.function.arguments
     if message.tool_call_id:
         yield message.tool_call_id
+
+
+def _of_ask(call: Call) -> Iterator[str]:
+    """What the client wrote into the details of its call: a format is one of few, and numbers say nothing."""
+    if call.ask is None:
+        return
+    for name, value in asdict(call.ask).items():
+        if value and isinstance(value, str) and name != "format":
+            yield _entry(name, value)
 
 
 def _entry(key: str, value: Any) -> str:

@@ -11,6 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_router.config.schema import Above, Condition
+from hybrid_router.core.asks import (
+    Ask,
+    Classification,
+    Encoding,
+    Moderation,
+    Painting,
+    Speech,
+    Transcription,
+    Translation,
+)
 from hybrid_router.core.call import (
     Call,
     Feature,
@@ -22,9 +32,12 @@ from hybrid_router.core.call import (
     TextPart,
     ToolCall,
 )
+from hybrid_router.core.upload import Upload
 from hybrid_router.routing.conditions import compiled, guard, minute_of_day, text_patterns
 from hybrid_router.routing.facts import Facts
-from hybrid_router.routing.subject import Subject
+from hybrid_router.routing.subject import Subject, everything_written
+
+FILE = Upload(fd=0, size_bytes=1)
 
 
 def call(**fields: Any) -> Call:
@@ -72,6 +85,49 @@ def test_has_wants_all_that_is_named() -> None:
 
     assert holds(both, features=frozenset({Feature.TOOLS, Feature.IMAGES, Feature.SCHEMA}))
     assert not holds(both, features=frozenset({Feature.TOOLS}))
+
+
+@pytest.mark.parametrize(
+    ("brought", "operation", "features", "uploads"),
+    [
+        ("images", Operation.CLASSIFY, frozenset(), (FILE,)),
+        ("images", Operation.CLASSIFY, frozenset(), ()),
+        ("images", Operation.MODERATE, frozenset(), (FILE,)),
+        ("images", Operation.IMAGE, frozenset(), (FILE,)),
+        ("images", Operation.IMAGE, frozenset({Feature.IMAGE_INPUT}), ()),
+        ("images", Operation.IMAGE, frozenset({Feature.INPAINTING}), ()),
+        ("audio", Operation.TRANSCRIBE, frozenset(), (FILE,)),
+        ("audio", Operation.TRANSCRIBE, frozenset(), ()),
+        (None, Operation.IMAGE, frozenset(), ()),
+        (None, Operation.SPEAK, frozenset(), ()),
+        (None, Operation.MODERATE, frozenset(), ()),
+    ],
+)
+def test_has_sees_pictures_and_sound_that_come_as_files(
+    brought: str | None, operation: Operation, features: frozenset[Feature], uploads: tuple[Upload, ...]
+) -> None:
+    """Whatever operation they are for; also where the call is only planned, without its files."""
+    fields = {"operation": operation, "features": features, "uploads": uploads}
+
+    assert holds(Condition(has=("images",)), **fields) == (brought == "images")
+    assert holds(Condition(has=("audio",)), **fields) == (brought == "audio")
+
+
+@pytest.mark.parametrize(
+    ("ask", "written"),
+    [
+        (Painting(negative="a house"), "negative: a house"),
+        (Speech(voice="af_heart", speed=1.5), "voice: af_heart"),
+        (Translation(target="de", source="en"), "target: de\nsource: en"),
+        (Transcription(temperature=0.0, language="de"), "language: de"),
+        (Encoding(prompt_name="query"), "prompt_name: query"),
+        (Classification(), ""),
+        (Moderation(), ""),
+    ],
+)
+def test_of_the_details_of_a_call_only_what_the_client_wrote_is_text(ask: Ask, written: str) -> None:
+    """No names of ours, no defaults, no numbers: a rule that looks for those would hold by chance."""
+    assert everything_written(call(ask=ask)) == written
 
 
 def test_headers_match_as_a_whole_and_in_any_case_of_the_name() -> None:
