@@ -15,6 +15,7 @@ from hybrid_router.core.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
+    BrokenByCall,
     CallRefused,
     ContextOverflow,
     NotAble,
@@ -24,13 +25,13 @@ from hybrid_router.core.errors import (
     StreamBroken,
     UnsupportedParameter,
 )
-from hybrid_router.core.event import Batch
+from hybrid_router.core.event import Batch, says_something
 from hybrid_router.core.step import Step
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused, Task
+from hybrid_router.engines.task import PREFILL_REFUSED, WORKER_BUSY, Refused, Task
 from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Resident
-from hybrid_router.workers.protocol import ProtocolError
+from hybrid_router.workers.protocol import HatchFull, ProtocolError
 from hybrid_router.workers.worker import Worker, WorkerDown, WorkerFull
 
 _CHOSEN = frozenset({Feature.ADAPTERS})  # what the configuration alone decides
@@ -150,6 +151,8 @@ def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:
         return child.begin(lambda task_id: task_of(task_id, call, step))
     except WorkerGone as error:
         raise BackendUnavailable(f"{step.name}: {error}") from error
+    except HatchFull as error:
+        raise QueueFull(f"{step.name}: {error}; try later") from error
     except ProtocolError as error:
         raise CallRefused(f"the call is too large for {step.name}", detail=str(error)) from error
 
@@ -190,7 +193,7 @@ async def _events(answer: PendingAnswer, step: Step) -> AsyncGenerator[Batch]:
     started = False
     try:
         async for batch in answer.batches():
-            started = True
+            started = started or says_something(batch)
             yield batch
     except WorkerGone as error:
         if started:
@@ -202,10 +205,20 @@ async def _events(answer: PendingAnswer, step: Step) -> AsyncGenerator[Batch]:
 
 def named(refused: Refused, step: Step, *, started: bool) -> RouterError:
     """The error a refusal means."""
-    if started:
-        return StreamBroken(f"{step.name}: {refused.message}", code=refused.code)
+    refusal = _refusal(refused, step)
+    if not started:
+        return refusal
+    if refused.by_call:
+        return BrokenByCall(refusal)
+    return StreamBroken(f"{step.name}: {refused.message}", code=refused.code)
+
+
+def _refusal(refused: Refused, step: Step) -> RouterError:
+    """The error of an answer that has not begun."""
     if refused.code == PREFILL_REFUSED:
         return PrefillRefused(f"{step.name}: {refused.message}")
+    if refused.code == WORKER_BUSY:
+        return QueueFull(f"{step.name}: {refused.message}; try later")
     if refused.code == ContextOverflow.code:
         return ContextOverflow(refused.message, param=refused.param)
     if refused.code == UnsupportedParameter.code:

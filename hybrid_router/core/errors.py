@@ -261,3 +261,19 @@ class StreamBroken(RouterError):
 
     status = 502
     code = "stream_broken"
+
+
+class BrokenByCall(StreamBroken):
+    """The call turned out to be at fault in the middle of its answer: no other step would do better.
+
+    Attributes:
+        refusal: what it would have been before the first event.
+    """
+
+    status = 400
+    kind = "invalid_request_error"
+
+    def __init__(self, refusal: RouterError) -> None:
+        super().__init__(refusal.message, detail=refusal.detail, param=refusal.param, code=refusal.code)
+        self.args = (refusal,)  # what a copy is made from
+        self.refusal = refusal

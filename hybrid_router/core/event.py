@@ -196,3 +196,8 @@ Event: TypeAlias = (
     | Heard | Segment | Sound | Picture | Progress | Label | Verdict | Finish | Usage
 )  # fmt: skip
 Batch: TypeAlias = list[Event]
+
+
+def says_something(batch: Batch) -> bool:
+    """Whether a batch brings some of the answer, and not only the word that it is being worked on."""
+    return any(not isinstance(event, Progress) for event in batch)

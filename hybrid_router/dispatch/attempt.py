@@ -13,6 +13,7 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import (
     BackendError,
     BackendTimeout,
+    BrokenByCall,
     CallRefused,
     RouterError,
     StreamBroken,
@@ -82,16 +83,18 @@ async def _next(
 
 
 def _seen_by_the_client(error: RouterError, call: Call) -> RouterError:
-    if isinstance(error, StreamBroken) and not call.stream:
-        return BackendError(error.message, detail=error.detail, code=error.code)
-    return error
+    if call.stream or not isinstance(error, StreamBroken):
+        return error
+    if isinstance(error, BrokenByCall):
+        return error.refusal
+    return BackendError(error.message, detail=error.detail, code=error.code)
 
 
 def _outcome(error: RouterError) -> Outcome:
     """How an attempt that raised `error` ended."""
-    if isinstance(error, StreamBroken):
-        return "broken"
-    return "refused" if isinstance(error, CallRefused) else "failed"
+    if isinstance(error, CallRefused | BrokenByCall):
+        return "refused"
+    return "broken" if isinstance(error, StreamBroken) else "failed"
 
 
 def _failure(error: Exception, row: Attempt, until_s: float) -> RouterError:

@@ -10,6 +10,7 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import (
     BackendError,
     BackendTimeout,
+    BrokenByCall,
     ContextOverflow,
     NoBackend,
     PrefillRefused,
@@ -121,6 +122,9 @@ class Course:
             RouterError: nothing does.
         """
         turn, row = self.running
+        if isinstance(error, BrokenByCall):
+            self.note_part()
+            raise error
         if isinstance(error, StreamBroken):
             self._broken(turn, row, error)
         elif isinstance(error, PrefillRefused) and turn.mode == "prefill":

@@ -14,6 +14,7 @@ from hybrid_router.core.errors import (
     BackendError,
     BackendUnreachable,
     Benched,
+    BrokenByCall,
     CallRefused,
     Inexpressible,
     PrefillRefused,
@@ -172,7 +173,7 @@ def _advice_s(error: RouterError) -> float | None:
 
 def _sign(error: RouterError | None) -> _Sign:
     """What an attempt's end says of its backend.  A call that it refused was understood."""
-    if error is None or isinstance(error, CallRefused):
+    if error is None or isinstance(error, CallRefused | BrokenByCall):
         return "well"
     if isinstance(error, _SAYS_NOTHING) or _advice_s(error) is not None:
         return "nothing"

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct, field
 
 from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch, Finish, Reasoning, Text, ToolFragment, Usage
+from hybrid_router.core.event import Batch, Finish, Reasoning, Text, ToolFragment, Usage, says_something
 from hybrid_router.core.step import LeftOut, Plan
 from hybrid_router.routing.estimate import text_tokens
 from hybrid_router.routing.facts import Facts
@@ -26,6 +26,7 @@ class Attempt(Struct, kw_only=True):
             already swallowed.
         hedge: it ran beside another attempt.
         retry: which try of its step it was, from 0.
+        first_event_s: when the answer began; signs of life do not count.
         depth: calls that ran there when it began, itself included.
         out_of_time: the call's own deadline ended it, which says nothing of its backend.
         loading: its model was not in memory when it began.
@@ -70,7 +71,7 @@ class Attempt(Struct, kw_only=True):
 
     def note(self, batch: Batch, now_s: float) -> None:
         """Count what a batch brought."""
-        if self.first_event_s is None:
+        if self.first_event_s is None and says_something(batch):
             self.first_event_s = now_s
         for event in batch:
             if isinstance(event, Text | Reasoning):

@@ -11,7 +11,15 @@ from msgspec import structs
 from hybrid_router.backends.local import Local, LocalModel, named, task_of
 from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation, Sampling
-from hybrid_router.core.errors import BackendError, CallRefused, ContextOverflow, NotAble, PrefillRefused
+from hybrid_router.core.errors import (
+    BackendError,
+    BrokenByCall,
+    CallRefused,
+    ContextOverflow,
+    NotAble,
+    PrefillRefused,
+    StreamBroken,
+)
 from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.core.upload import Upload
 from hybrid_router.engines.settings import AdapterFile, LlamaSettings
@@ -132,6 +140,21 @@ def test_a_resident_model_has_the_last_word() -> None:
 def test_a_refusal_says_whether_the_next_step_may_try(refused: Refused, kind: type[Exception]) -> None:
     """A model that lacks something says nothing of others; a call that is wrong is so everywhere."""
     assert type(named(refused, STEP, started=False)) is kind
+
+
+def test_a_refusal_in_the_middle_says_whose_fault_it_is() -> None:
+    """A file that cannot be read to its end is the call's fault still; anything else is a broken stream."""
+    mistake = named(
+        Refused(id=1, code="invalid_request_error", message="damaged", by_call=True, param="input"),
+        STEP,
+        started=True,
+    )
+    broken = named(Refused(id=1, code="engine_failed", message="no"), STEP, started=True)
+
+    assert isinstance(mistake, BrokenByCall)
+    assert isinstance(mistake.refusal, CallRefused)
+    assert (mistake.status, mistake.code, mistake.param) == (400, "invalid_request_error", "input")
+    assert (type(broken), broken.code) == (StreamBroken, "engine_failed")
 
 
 def test_a_refusal_points_at_the_field() -> None:

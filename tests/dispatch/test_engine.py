@@ -17,13 +17,14 @@ from hybrid_router.core.errors import (
     BackendBusy,
     BackendTimeout,
     BackendUnavailable,
+    BrokenByCall,
     CallRefused,
     ContextOverflow,
     NoBackend,
     RouterError,
     StreamBroken,
 )
-from hybrid_router.core.event import Event, Finish, Text, Usage
+from hybrid_router.core.event import Event, Finish, Progress, Text, Usage
 from hybrid_router.core.step import Plan, Step, Timeouts, Treatment
 from hybrid_router.dispatch import engine
 from hybrid_router.dispatch.record import Attempt, Record
@@ -120,6 +121,25 @@ async def test_a_plain_call_may_start_anew_whatever_broke(end: list[Act]) -> Non
 
     assert (trial.text, trial.error) == ("two", None)
     assert len([event for event in trial.events if isinstance(event, Finish)]) == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_mistake_that_shows_late_is_the_call_s_still(stream: bool) -> None:
+    """Nobody else is asked, and the client is told what it would have been told at once."""
+    mistake = BrokenByCall(CallRefused("input: damaged", param="input"))
+    trial = await Trial([[Text("par")], mistake], answer("two")).run(call(stream=stream))
+
+    assert trial.error is (mistake if stream else mistake.refusal)
+    assert (trial.error.status, trial.error.code) == (400, "invalid_request_error")
+    assert (trial.outcomes, trial.backends["b1"].runs) == (["refused"], [])
+
+
+async def test_a_sign_of_life_is_no_beginning() -> None:
+    """What fails after it may be answered by the next step, and it is no first token."""
+    trial = await Trial([[Progress(0.1)], BackendUnavailable("gone")], answer("two")).run(call())
+
+    assert (trial.text, trial.error) == ("two", None)
+    assert trial.rows[0].first_event_s is None
 
 
 async def test_silence_in_the_middle_breaks_the_stream() -> None:

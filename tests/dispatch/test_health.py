@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,7 +29,14 @@ SAYS_NOTHING = [
     errors.QueueFull,
     errors.NoBackend,
 ]
-ITS_ANSWER = [errors.CallRefused, errors.ContextOverflow, errors.ContentRefused, None]
+
+
+def late(message: str) -> errors.RouterError:
+    """A call's mistake that shows only in the middle of its answer."""
+    return errors.BrokenByCall(errors.CallRefused(message))
+
+
+ITS_ANSWER = [errors.CallRefused, errors.ContextOverflow, errors.ContentRefused, late, None]
 
 
 class Clocks:
@@ -100,7 +108,9 @@ def test_what_is_nobody_s_failure_opens_nothing(kind: type[errors.RouterError]) 
 
 
 @pytest.mark.parametrize("kind", ITS_ANSWER)
-def test_an_answer_and_a_refused_call_show_that_it_works(kind: type[errors.RouterError] | None) -> None:
+def test_an_answer_and_a_refused_call_show_that_it_works(
+    kind: Callable[[str], errors.RouterError] | None,
+) -> None:
     """They start the count of failures anew."""
     trial = Trial()
     for _ in range(4):

@@ -12,7 +12,7 @@ from open_gate import OpenGate
 from hybrid_router.backends.scripted import Act, Hang, Scripted, answer
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import BackendBusy, BackendUnavailable, RouterError, StreamBroken
-from hybrid_router.core.event import Event, Reasoning, Text, Usage
+from hybrid_router.core.event import Event, Progress, Reasoning, Text, Usage
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts, Treatment
 from hybrid_router.dispatch import engine
 from hybrid_router.dispatch.record import Attempt, Record
@@ -118,8 +118,8 @@ async def test_an_error_of_the_first_leaves_the_second_to_answer() -> None:
 
 
 async def test_what_says_nothing_wins_nothing() -> None:
-    """Usage alone is no content: the second's first word wins."""
-    empty: list[Act] = [[Usage(prompt_tokens=1, completion_tokens=0)], Hang()]
+    """Usage or a sign of life is no content: the second's first word wins."""
+    empty: list[Act] = [[Progress(0.1)], [Usage(prompt_tokens=1, completion_tokens=0)], Hang()]
     race = await Race(empty, answer("two")).run()
 
     assert race.text == "two"
