@@ -28,6 +28,7 @@ class Attempt(Struct, kw_only=True):
         retry: which try of its step it was, from 0.
         first_event_s: when the answer began; signs of life do not count.
         depth: calls that ran there when it began, itself included.
+        queued: all places of its model were taken then.
         out_of_time: the call's own deadline ended it, which says nothing of its backend.
         loading: its model was not in memory when it began.
         begin_char, end_char: which part of the client's text it wrote, if others wrote parts too.
@@ -52,6 +53,7 @@ class Attempt(Struct, kw_only=True):
     hedge: bool = False
     retry: int = 0
     depth: int = 1
+    queued: bool = False
     out_of_time: bool = False
     loading: bool = False
     begin_char: int | None = None

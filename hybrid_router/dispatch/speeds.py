@@ -105,7 +105,7 @@ class Speeds:
         self._running: dict[int, tuple[Attempt, Began]] = {}  # by the row's identity, which lasts that long
 
     def began(self, row: Attempt, load: Load, prompt_tokens: int, max_tokens: int | None) -> None:
-        """An attempt begins; its depth and whether its model is loaded are written into its row.
+        """An attempt begins; its row tells depth, and whether it waits and its model is loaded.
 
         Args:
             load: of its model, without this attempt.
@@ -113,6 +113,7 @@ class Speeds:
             max_tokens: of a choice of the answer, the backend's default included; None: no limit.
         """
         queued = load.parallel is not None and load.running_count >= load.parallel
+        row.queued = queued
         row.depth = load.running_count + (0 if queued else 1)
         row.loading = load.loading
         self._running[id(row)] = (

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import BackendError, Benched, NoBackend, QueueFull, RouterError
+from hybrid_router.core.errors import BackendError, BackendTimeout, Benched, NoBackend, QueueFull, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Step
 from hybrid_router.dispatch import interpreting, redaction
@@ -127,11 +127,12 @@ class Turnstile:
 
     def _learn(self, call: Call, step: Step, row: Attempt, error: RouterError | None) -> None:
         knowledge, given_up = self._knowledge, row.outcome == "cancelled" or row.out_of_time
+        backend = self._backends[step.backend]
+        no_sign = given_up or _waited_in_vain(row, backend)
         knowledge.health.leave(
-            step.backend, step.model, time.monotonic(), error, cancelled=given_up, began_s=row.started_s
+            step.backend, step.model, time.monotonic(), error, cancelled=no_sign, began_s=row.started_s
         )
         self._end_retry()
-        backend = self._backends[step.backend]
         if not backend.local:
             if not given_up:
                 knowledge.network.note(step.backend, error)
@@ -145,3 +146,14 @@ class Turnstile:
         if self._retries:
             self._retries = False
             self._knowledge.retries.end_retry()
+
+
+def _waited_in_vain(row: Attempt, backend: Backend) -> bool:
+    """Whether an attempt was over before its turn came: a model that is busy with others' long tasks is well.
+
+    One that is stuck is found by its worker's heartbeat.
+    """
+    if not backend.local or row.first_event_s is not None or row.error != BackendTimeout.code:
+        return False
+    parallel = backend.load(row.model).parallel  # where the model was loaded meanwhile, this shows only now
+    return row.queued or (parallel is not None and row.depth > parallel)

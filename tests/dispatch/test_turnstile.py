@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from hybrid_router.backends.scripted import Scripted, answer
-from hybrid_router.core.backend import Load
+from hybrid_router.backends.scripted import Hang, Scripted, answer
+from hybrid_router.core.backend import IDLE, Load
 from hybrid_router.core.call import Call, Message, Operation
-from hybrid_router.core.errors import BackendError, BackendUnavailable, QueueFull
+from hybrid_router.core.errors import BackendError, BackendTimeout, BackendUnavailable, QueueFull
 from hybrid_router.core.step import Plan, Step, Timeouts, Treatment
 from hybrid_router.dispatch.engine import run
 from hybrid_router.dispatch.knowledge import Knowledge
@@ -71,6 +71,33 @@ async def test_a_client_that_leaves_while_its_retry_waits_gives_the_place_back()
     await asyncio.gather(task, return_exceptions=True)
 
     assert (knowledge.retries.calls_count, knowledge.retries.retries_count) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "breaks"),
+    [
+        (Load(running_count=1, parallel=1), Load(running_count=1, parallel=1), False),
+        (Load(running_count=1, loading=True), Load(running_count=1, waiting_count=1, parallel=1), False),
+        (Load(running_count=1, parallel=2), Load(running_count=2, parallel=2), True),
+        (IDLE, IDLE, True),
+    ],
+    ids=["waited", "waited, as shows later", "had a place", "was alone"],
+)
+async def test_waiting_for_others_is_no_sign_against_a_model(before: Load, after: Load, breaks: bool) -> None:
+    """Who waits behind a long task is let go in time; the model is well, and goes on being asked."""
+    knowledge = Knowledge()
+    hasty = replace(STEP, timeouts=replace(TIMEOUTS, first_token_s=0.02))
+    for _ in range(CALLS_COUNT + 1):
+        backend = Scripted([[Hang()]], local=True, busy=before)
+        record = Record(id="dec_1", plan=Plan(steps=(hasty,), total_s=9))
+        gate = Turnstile({"cloud": backend}, knowledge, record, lambda *row: None)
+        task = asyncio.create_task(anext(run(CALL, record, gate)))
+        await backend.hanging.wait()
+        backend.busy = after
+        with pytest.raises(BackendTimeout):
+            await task
+
+    assert (knowledge.health.snapshot() == {hasty.name: "open"}) is breaks
 
 
 async def test_a_full_queue_says_when_there_will_be_room() -> None:
