@@ -12,6 +12,7 @@ from hybrid_router.core.event import Event
 from hybrid_router.core.upload import Upload
 
 PREFILL_REFUSED = "prefill_refused"
+WORKER_BUSY = "worker_busy"  # it has no room for a task's files now
 MOST_PARALLEL = 8  # sequences at a time where nobody says how many
 
 
@@ -63,8 +64,8 @@ class Output(Struct, frozen=True, kw_only=True, array_like=True, tag="o"):
 class Refused(Struct, frozen=True, kw_only=True, array_like=True, tag="x"):
     """A task that ends without an answer.
 
-    `code` is one of core/errors.py, or `PREFILL_REFUSED`; `by_call`: the call is at fault, not the engine;
-    `param`: the field that is.
+    `code` is one of core/errors.py, `PREFILL_REFUSED` or `WORKER_BUSY`; `by_call`: the call is at fault, not
+    the engine; `param`: the field that is.
     """
 
     id: int
@@ -81,8 +82,8 @@ class Opened(Struct, frozen=True, kw_only=True, array_like=True):
     """What an opened model is.
 
     `can` names what it understands beyond text: tools, schema, images, ….  `width`: of its embeddings.
-    `context`: tokens that fit; None: tokens are not what limits it.  `unguarded`: what the system did not grant
-    of the sandbox around it, in words; the child's loop adds it.
+    `context`: tokens that fit; None: tokens are not what limits it.  `unguarded`: what the system did not
+    grant of the sandbox around it, in words; the child's loop adds it.
     """
 
     description: str

@@ -95,7 +95,8 @@ class Child(asyncio.Protocol):
 
         Raises:
             WorkerGone: the process has ended, or does not take files any more.
-            protocol.ProtocolError: the task is too large for a frame.
+            protocol.HatchFull: it has many files to take before; it goes on with the tasks that it has.
+            protocol.ProtocolError: the task is too large for a frame, or has too many files.
         """
         if self.ended.done():
             raise WorkerGone(self.ended.result())
@@ -108,10 +109,11 @@ class Child(asyncio.Protocol):
         return self._next_id, answer
 
     def _pass_files(self, task: Task) -> None:
-        """Send the task's files.  Some that went without their task would go with the next one's."""
+        """Send the task's files."""
+        if not task.uploads:
+            return
         try:
-            for upload in task.uploads:
-                protocol.pass_through(self._hatch, upload.fd)
+            protocol.pass_through(self._hatch, [upload.fd for upload in task.uploads])
         except OSError as error:
             self.kill()
             raise WorkerGone(f"the worker took no more files ({error.strerror})") from error

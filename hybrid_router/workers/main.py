@@ -12,12 +12,12 @@ import socket
 import sys
 import threading
 import time
-from queue import SimpleQueue
 
 from msgspec.structs import replace
 
-from hybrid_router.engines.task import Engine, EngineFailed
+from hybrid_router.engines.task import WORKER_BUSY, Engine, EngineFailed, Refused
 from hybrid_router.workers import environment, protocol, sandbox
+from hybrid_router.workers.inbox import Inbox, close_files
 from hybrid_router.workers.protocol import Answers, Begin, Cancel, Down, Failed, Open, Ping, Pong, Ready, Up
 
 _READ_BYTES = 256 * 1024
@@ -42,16 +42,23 @@ class Pipe:
     def receive(self) -> list[Down]:
         """The next frames, at least one; empty at the end."""
         while received := self._connection.recv(_READ_BYTES):
-            if bodies := self._unframer.feed(received):
-                return [self._with_files(protocol.down(body)) for body in bodies]
+            whole = [self._with_files(protocol.down(body)) for body in self._unframer.feed(received)]
+            if frames := [frame for frame in whole if frame is not None]:
+                return frames
         return []
 
-    def _with_files(self, frame: Down) -> Down:
-        """A task with descriptors of this process."""
+    def _with_files(self, frame: Down) -> Down | None:
+        """A task with descriptors of this process; None: no room for them, and the router is told."""
         if not isinstance(frame, Begin) or not frame.task.uploads:
             return frame
-        uploads = tuple(replace(upload, fd=protocol.taken_from(self._hatch)) for upload in frame.task.uploads)
-        return Begin(replace(frame.task, uploads=uploads))
+        task = frame.task
+        try:
+            fds = protocol.taken_from(self._hatch, len(task.uploads))
+        except protocol.FilesLost as error:
+            self.send(Answers([Refused(id=task.id, code=WORKER_BUSY, message=str(error))]))
+            return None
+        uploads = tuple(replace(upload, fd=fd) for upload, fd in zip(task.uploads, fds, strict=True))
+        return Begin(replace(task, uploads=uploads))
 
 
 class Loop:
@@ -60,7 +67,7 @@ class Loop:
     def __init__(self, engine: Engine, pipe: Pipe) -> None:
         self._engine = engine
         self._pipe = pipe
-        self._inbox: SimpleQueue[Down] = SimpleQueue()
+        self._inbox = Inbox()
         self._step_count = 0
         self._computing = False
         self._gone = threading.Event()
@@ -71,18 +78,18 @@ class Loop:
             for frame in frames:
                 if isinstance(frame, Ping):
                     self._pipe.send(Pong(frame.number, self._step_count, self._computing))
-                else:
+                elif isinstance(frame, Begin | Cancel):
                     self._inbox.put(frame)
         self._gone.set()
-        self._inbox.put(Ping(0))  # wakes whoever waits for work
+        self._inbox.close()
         time.sleep(_SAVING_S)
         os._exit(0)
 
     def run(self) -> None:
         """Take what came, compute a step; until the router is gone."""
         while not self._gone.is_set():
-            while (not self._engine.busy or not self._inbox.empty()) and not self._gone.is_set():
-                if self._inbox.empty() and self._engine.idle():
+            while (not self._engine.busy or not self._inbox.empty) and not self._gone.is_set():
+                if self._inbox.empty and self._engine.idle():
                     continue
                 self._take(self._next())
             if self._gone.is_set():
@@ -92,21 +99,20 @@ class Loop:
             if answers:
                 self._pipe.send(Answers(answers))
 
-    def _next(self) -> Down:
-        """Wait for a frame: what came before is done."""
+    def _next(self) -> Begin | Cancel | None:
+        """Wait for a frame, unless there is work: what came before is done."""
         self._step_count += 1
         self._computing = False
-        frame = self._inbox.get()
+        frame = self._inbox.take(wait=not self._engine.busy)
         self._computing = True
         return frame
 
-    def _take(self, frame: Down) -> None:
+    def _take(self, frame: Begin | Cancel | None) -> None:
         if isinstance(frame, Begin):
             try:
                 refusals = self._engine.begin(frame.task)
             finally:
-                for upload in frame.task.uploads:
-                    upload.close()
+                close_files(frame)
             if refusals:
                 self._pipe.send(Answers(refusals))
         elif isinstance(frame, Cancel):

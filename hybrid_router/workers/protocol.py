@@ -7,8 +7,10 @@ descriptors: a byte stream through asyncio cannot carry them.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from collections.abc import Sequence
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -20,7 +22,9 @@ from hybrid_router.engines.task import Answer, Opened, Task
 T = TypeVar("T")
 
 FRAME_LIMIT_BYTES = 64 * 2**20
+MOST_FILES = 128  # of one task; the kernel passes no more than 253 at a time
 _HEAD_BYTES = 4
+_FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS})
 
 
 class Open(Struct, frozen=True, array_like=True, tag="open"):
@@ -30,7 +34,7 @@ class Open(Struct, frozen=True, array_like=True, tag="open"):
 
 
 class Begin(Struct, frozen=True, array_like=True, tag="begin"):
-    """A task.  The descriptors of its uploads, in their order, come through the hatch before it."""
+    """A task.  The descriptors of its uploads, in their order, come through the hatch before it, at once."""
 
     task: Task
 
@@ -82,31 +86,53 @@ _DOWN: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down)
 _UP: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up)
 
 
-def pass_through(hatch: socket.socket, fd: int) -> None:
-    """Give the other side of the hatch a descriptor.
+def pass_through(hatch: socket.socket, fds: Sequence[int]) -> None:
+    """Give the other side of the hatch a task's descriptors: all of them or, with an error, none.
 
     Raises:
-        BlockingIOError: it has not taken those before.
+        ProtocolError: more than `MOST_FILES`.
+        HatchFull: it has not taken those of tasks before.
         OSError: it is gone.
     """
-    socket.send_fds(hatch, [b"."], [fd])
+    if len(fds) > MOST_FILES:
+        raise ProtocolError(f"{len(fds)} files are over the limit of {MOST_FILES}")
+    try:
+        socket.send_fds(hatch, [b"."], fds)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise HatchFull("it has many files to take before") from error
+        raise
 
 
-def taken_from(hatch: socket.socket) -> int:
-    """The next descriptor; waits for it.
+def taken_from(hatch: socket.socket, count: int) -> list[int]:
+    """The next task's descriptors; waits for them.
 
     Raises:
-        ProtocolError: the other side is gone, or gave none: this process has too many open.
+        ProtocolError: the other side is gone.
+        FilesLost: some did not arrive, because this process has too many open.
     """
-    _, fds, _, _ = socket.recv_fds(hatch, 1, 1)
-    if len(fds) != 1:
+    received, fds, _, _ = socket.recv_fds(hatch, 1, count)
+    if not received:
         raise ProtocolError("a file that belongs to a task did not arrive")
-    os.set_inheritable(fds[0], False)
-    return fds[0]
+    if len(fds) != count:
+        for fd in fds:
+            os.close(fd)
+        raise FilesLost("the worker holds too many files at the moment")
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return fds
 
 
 class ProtocolError(Exception):
     """The other side sent what it should not."""
+
+
+class HatchFull(Exception):
+    """No files can be passed now; nothing was."""
+
+
+class FilesLost(Exception):
+    """A task's files did not all arrive; those of the next are not affected."""
 
 
 def framed(frame: Down | Up) -> bytes:

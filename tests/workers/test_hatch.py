@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,11 @@ from msgspec.structs import replace
 from hybrid_router.core.call import Operation
 from hybrid_router.core.upload import upload_of
 from hybrid_router.engines.settings import WhisperSettings
-from hybrid_router.engines.task import Answer, Opened, Task
+from hybrid_router.engines.task import WORKER_BUSY, Answer, Opened, Refused, Task
 from hybrid_router.workers import protocol
+from hybrid_router.workers.inbox import Inbox, close_files
 from hybrid_router.workers.main import Loop, Pipe
-from hybrid_router.workers.protocol import Begin, Cancel, Down, Open
+from hybrid_router.workers.protocol import Answers, Begin, Cancel, Down, Open
 
 
 class Reader:
@@ -61,8 +65,8 @@ class Ends:
     def begin(self, number: int, *contents: bytes) -> None:
         """Send a task with files, as the router does."""
         uploads = tuple(upload_of(content) for content in contents)
-        for upload in uploads:
-            protocol.pass_through(self.hatch, upload.fd)
+        if uploads:
+            protocol.pass_through(self.hatch, [upload.fd for upload in uploads])
         task = Task(id=number, operation=Operation.TRANSCRIBE, uploads=uploads)
         self.ours.sendall(protocol.framed(Begin(task)))
         for upload in uploads:
@@ -79,6 +83,19 @@ def open_uploads() -> int:
     return sum("memfd:upload" in str(link) for link in links)
 
 
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open nothing more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_every_task_gets_its_own_files() -> None:
     """In their order, also where others without files come in between and frames arrive together."""
     ends, engine = Ends(), Reader()
@@ -91,6 +108,7 @@ def test_every_task_gets_its_own_files() -> None:
     while len(frames) < 4:
         frames += ends.pipe.receive()
     for frame in frames:
+        assert isinstance(frame, Begin | Cancel)
         loop._take(frame)
     ends.close()
 
@@ -103,6 +121,7 @@ def test_files_are_closed_whatever_the_engine_does() -> None:
     ends = Ends()
     ends.begin(13, b"content")
     (frame,) = ends.pipe.receive()
+    assert isinstance(frame, Begin)
     with pytest.raises(RuntimeError):
         Loop(Reader(), ends.pipe)._take(frame)
     ends.close()
@@ -123,12 +142,97 @@ def test_a_file_that_does_not_arrive_is_an_error() -> None:
     ends.close()
 
 
+def test_files_without_room_are_their_own_task_s_end() -> None:
+    """A process that has too many open refuses that task; the next one gets its files, and no others."""
+    ends, engine = Ends(), Reader()
+    ends.begin(1, b"one", b"two")
+    ends.ours.sendall(protocol.framed(Cancel(7)))
+    with no_descriptors():
+        assert ends.pipe.receive() == [Cancel(7)]
+    ends.begin(2, b"three")
+    (frame,) = ends.pipe.receive()
+    assert isinstance(frame, Begin)
+    Loop(engine, ends.pipe)._take(frame)
+    (body,) = protocol.Unframer().feed(ends.ours.recv(4096))
+    answers = protocol.up(body)
+    ends.close()
+
+    assert isinstance(answers, Answers)
+    assert [(type(answer), answer.id) for answer in answers.answers] == [(Refused, 1)]
+    assert isinstance(answers.answers[0], Refused)
+    assert answers.answers[0].code == WORKER_BUSY
+    assert engine.read == [b"three"]
+    assert open_uploads() == 0
+
+
+def test_a_task_that_was_not_taken_is_cancelled_with_its_files() -> None:
+    """At once, whatever the engine computes meanwhile, and the engine never hears of it."""
+    ends, inbox = Ends(), Inbox()
+    ends.begin(1, b"one")
+    ends.begin(2, b"two", b"three")
+    frames: list[Down] = []
+    while len(frames) < 2:
+        frames += ends.pipe.receive()
+    for frame in frames:
+        assert isinstance(frame, Begin)
+        inbox.put(frame)
+    inbox.put(Cancel(2))
+    assert open_uploads() == 1
+    inbox.put(Cancel(5))
+    first = inbox.take(wait=True)
+    assert isinstance(first, Begin)
+    close_files(first)
+    ends.close()
+
+    assert first.task.id == 1
+    assert inbox.take(wait=True) == Cancel(5)
+    assert inbox.take(wait=False) is None
+    assert open_uploads() == 0
+
+
+def test_nobody_waits_for_an_inbox_that_is_closed() -> None:
+    """The router is gone: what came is given out, then nothing."""
+    inbox = Inbox()
+    inbox.put(Cancel(1))
+    inbox.close()
+
+    assert [inbox.take(wait=True), inbox.take(wait=True)] == [Cancel(1), None]
+
+
+def test_a_task_s_files_are_passed_all_or_none() -> None:
+    """A full hatch passes nothing; once there is room the next files are their own task's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    upload = upload_of(b"x")
+    passed_count = taken_count = 0
+    with suppress(protocol.HatchFull):
+        while True:
+            protocol.pass_through(ours, [upload.fd] * 2)
+            passed_count += 1
+    with pytest.raises(protocol.ProtocolError, match="limit"):
+        protocol.pass_through(ours, [upload.fd] * (protocol.MOST_FILES + 1))
+    theirs.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            for fd in protocol.taken_from(theirs, 2):
+                os.close(fd)
+            taken_count += 1
+    protocol.pass_through(ours, [upload.fd] * protocol.MOST_FILES)
+    for fd in protocol.taken_from(theirs, protocol.MOST_FILES):
+        os.close(fd)
+    upload.close()
+    ours.close()
+    theirs.close()
+
+    assert taken_count == passed_count > 0
+
+
 def test_a_descriptor_is_not_inherited() -> None:
     """Whatever a library starts, it does not get the calls' files."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     upload = upload_of(b"x")
-    protocol.pass_through(ours, upload.fd)
-    fd = protocol.taken_from(theirs)
+    protocol.pass_through(ours, [upload.fd])
+    (fd,) = protocol.taken_from(theirs, 1)
     try:
         assert not os.get_inheritable(fd)
     finally:

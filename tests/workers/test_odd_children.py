@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from router_process import alive, soon
 
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Batch, Finish, Text
+from hybrid_router.core.upload import upload_of
 from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.engines.task import Opened, Output, Task
 from hybrid_router.workers.answer import WorkerGone
 from hybrid_router.workers.child import Child
 from hybrid_router.workers.life import Dead, Loading, Resident, State
-from hybrid_router.workers.protocol import Answers, Ready, framed
+from hybrid_router.workers.protocol import Answers, HatchFull, Ready, framed
 from hybrid_router.workers.worker import Heartbeat, Worker, WorkerDown
 
 SCRIPT = Path(__file__).with_name("odd_child.py")
@@ -82,6 +84,22 @@ def task(task_id: int) -> Task:
     return Task(
         id=task_id, operation=Operation.COMPLETE, messages=(), prompts=("x",), sampling=Sampling(), n=1
     )
+
+
+async def test_a_child_that_takes_no_files_keeps_its_calls() -> None:
+    """Files that cannot be passed end their own call, not the others' in that process."""
+    upload = upload_of(b"x")
+    async with odd("is silent") as made:
+        child = await made.worker.child()
+        with suppress(HatchFull):
+            while True:  # until then
+                child.begin(lambda task_id: replace(task(task_id), uploads=(upload,)))
+        begun_count = child.in_flight_count
+        child.begin(task)
+
+        assert child.in_flight_count == begun_count + 1
+        assert not child.ended.done()
+    upload.close()
 
 
 async def answered(child: Child) -> Batch:

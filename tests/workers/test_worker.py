@@ -23,12 +23,13 @@ from hybrid_router.core.errors import (
     CallRefused,
     ContextOverflow,
     PrefillRefused,
+    QueueFull,
     StreamBroken,
 )
 from hybrid_router.core.event import Batch, Finish, Text, Usage
 from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.engines.settings import LlamaSettings
-from hybrid_router.engines.task import PREFILL_REFUSED, Refused
+from hybrid_router.engines.task import PREFILL_REFUSED, WORKER_BUSY, Refused
 from hybrid_router.workers.child import spawn
 from hybrid_router.workers.landlock import known_version
 from hybrid_router.workers.life import Dead, Resident, State
@@ -143,6 +144,13 @@ def test_a_vocabulary_that_cannot_go_on_is_asked_anew() -> None:
     refused = Refused(id=1, code=PREFILL_REFUSED, message="cannot write that")
 
     assert isinstance(named(refused, STEP, started=False), PrefillRefused)
+
+
+def test_a_worker_without_room_for_files_is_full() -> None:
+    """`QueueFull`: the next step may try, and nothing is held against the model."""
+    refused = Refused(id=1, code=WORKER_BUSY, message="it holds too many files")
+
+    assert isinstance(named(refused, STEP, started=False), QueueFull)
 
 
 async def test_killed_before_the_first_event_the_next_step_may_try(kept: Kept) -> None:
