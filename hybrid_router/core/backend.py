@@ -32,6 +32,9 @@ class Load(Struct, frozen=True, kw_only=True):
 
 IDLE = Load()
 GENERATES = frozenset({Operation.CHAT, Operation.COMPLETE})  # what a model that writes text is asked
+# What is asked of a model whose first event comes no later for a longer text: a recording is heard, a picture
+# drawn, a first sentence spoken.
+EVEN = frozenset({Operation.TRANSCRIBE, Operation.SPEAK, Operation.IMAGE, Operation.CLASSIFY})
 
 
 class Backend(Protocol):

@@ -25,16 +25,18 @@ class Began(Struct, frozen=True, kw_only=True):
     """What is known of an attempt only when it begins.
 
     Attributes:
-        prompt_tokens: estimated.
+        prompt_tokens: estimated; 0 where nothing depends on them.
         ahead_tokens: estimated, of prompts that its model had still to compute.
         queued: all places were taken.
         max_tokens: of a choice of the answer; None: no limit.
+        even: its first event comes no later for a longer prompt, see `core.backend.EVEN`.
     """
 
     prompt_tokens: int = 0
     ahead_tokens: int = 0
     queued: bool = False
     max_tokens: int | None = None
+    even: bool = False
 
 
 NOTHING = Began()
@@ -56,7 +58,7 @@ def sample(row: Attempt, wall_s: float, began: Began = NOTHING) -> Sample | None
         usage = row.usage
         return Sample(
             at_s=wall_s,
-            prompt_tokens=usage.prompt_tokens,
+            prompt_tokens=0 if began.even else usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
             first_token_s=row.first_event_s - row.started_s,
@@ -104,13 +106,16 @@ class Speeds:
         self._looked_s = 0.0
         self._running: dict[int, tuple[Attempt, Began]] = {}  # by the row's identity, which lasts that long
 
-    def began(self, row: Attempt, load: Load, prompt_tokens: int, max_tokens: int | None) -> None:
+    def began(
+        self, row: Attempt, load: Load, prompt_tokens: int, max_tokens: int | None, *, even: bool = False
+    ) -> None:
         """An attempt begins; its row tells depth, and whether it waits and its model is loaded.
 
         Args:
             load: of its model, without this attempt.
             prompt_tokens: estimated.
             max_tokens: of a choice of the answer, the backend's default included; None: no limit.
+            even: see `Began`.
         """
         queued = load.parallel is not None and load.running_count >= load.parallel
         row.queued = queued
@@ -119,10 +124,11 @@ class Speeds:
         self._running[id(row)] = (
             row,
             Began(
-                prompt_tokens=prompt_tokens,
+                prompt_tokens=0 if even else prompt_tokens,
                 ahead_tokens=self.ahead_tokens(row.step),
                 queued=queued,
                 max_tokens=max_tokens,
+                even=even,
             ),
         )
 

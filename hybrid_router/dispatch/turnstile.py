@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 from msgspec.structs import replace
 
-from hybrid_router.core.backend import Backend
+from hybrid_router.core.backend import EVEN, Backend
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendError, BackendTimeout, Benched, NoBackend, QueueFull, RouterError
 from hybrid_router.core.event import Batch
@@ -72,7 +72,8 @@ class Turnstile:
         if not backend.local:
             await self._reserve(call, step, row)
         prompt_tokens = self._record.plan.prompt_tokens
-        knowledge.speeds.began(row, backend.load(step.model), prompt_tokens, self._max_tokens(call, step))
+        load, max_tokens = backend.load(step.model), self._max_tokens(call, step)
+        knowledge.speeds.began(row, load, prompt_tokens, max_tokens, even=call.operation in EVEN)
         self._inside.append(row)
 
     def _max_tokens(self, call: Call, step: Step) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 
-from hybrid_router.core.backend import GENERATES, IDLE
+from hybrid_router.core.backend import EVEN, GENERATES, IDLE
 from hybrid_router.core.call import Call
 from hybrid_router.core.step import Plan, Prediction, Step, Treatment
 from hybrid_router.routing import ledger
@@ -31,7 +31,8 @@ def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Ste
     expected = None
     most_tokens = _most_tokens(step, call, facts, decided)
     if speed is not None:
-        expected = _expected(name, speed, facts, decided, most_tokens)
+        read_tokens = 0 if call.operation in EVEN else decided.prompt_tokens
+        expected = _expected(name, speed, facts, read_tokens, most_tokens)
         if _late(expected, decided) and (speed.doubted or _overflows(call, context, decided)):
             expected = None
     if rate is not None:
@@ -52,9 +53,9 @@ def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
     return _MOST_TOKENS if context is None else max(1, context - decided.prompt_tokens)
 
 
-def _expected(name: str, speed: Speed, facts: Facts, decided: Plan, most_tokens: int) -> Prediction:
+def _expected(name: str, speed: Speed, facts: Facts, read_tokens: int, most_tokens: int) -> Prediction:
     """What the step takes: a prompt that does not fit is no later than one that fills the context."""
-    prompt_tokens = min(decided.prompt_tokens, facts.contexts.get(name, decided.prompt_tokens))
+    prompt_tokens = min(read_tokens, facts.contexts.get(name, read_tokens))
     load, cached_tokens = facts.loads.get(name, IDLE), facts.cached.get(name, 0)
     return predicted(speed, load, prompt_tokens, cached_tokens, most_tokens)
 

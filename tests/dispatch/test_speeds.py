@@ -169,6 +169,19 @@ def test_an_attempt_teaches_when_it_ends() -> None:
     assert predicted(speed, IDLE, 100, 0, 10).first_token_s == pytest.approx(0.5, rel=0.1)
 
 
+def test_a_first_event_that_no_text_delays_is_learned_without_it() -> None:
+    """Whatever its prompt was estimated or counted at; and it keeps nobody waiting by its length."""
+    speeds, waiting = Speeds(None, Wall()), answered(first_event_s=None)
+    for tokens in (1, 7, 400):
+        row = answered()
+        speeds.began(row, IDLE, tokens, None, even=True)
+        speeds.ended(row, local=True)
+    speeds.began(waiting, IDLE, 400, None, even=True)
+
+    assert speeds.ahead_tokens(STEP) == 0
+    assert predicted(speeds.by_step[STEP], IDLE, 0, 0, 1).first_token_s == pytest.approx(0.5, rel=0.01)
+
+
 def test_how_many_go_together_may_show_only_at_the_end() -> None:
     """Five that waited for a model to load cannot have run together where it has room for two."""
     speeds = Speeds(None, Wall())

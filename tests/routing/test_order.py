@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from hybrid_router.core.backend import Load
+from hybrid_router.core.backend import EVEN, Load
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts, Treatment
 from hybrid_router.routing.facts import Facts
@@ -64,6 +64,24 @@ def asking(**fields: Any) -> Call:
 DECIDED = Plan(prompt_tokens=100, total_s=60.0)
 
 # What each step is expected to take and cost
+
+
+@pytest.mark.parametrize("operation", sorted(EVEN))
+def test_a_long_text_delays_no_first_event_that_does_not_depend_on_it(operation: Operation) -> None:
+    """A recording with a long prompt is heard as soon as one without; a chat reads its prompt first."""
+    found = None
+    for at_s in range(3):
+        one = Sample(at_s=float(at_s), prompt_tokens=0, completion_tokens=30, first_token_s=3.0, total_s=9.0)
+        found = learned(found, one, local=True)
+    assert found is not None
+    facts, decided = Facts(speeds={"local/m": found}), replace(DECIDED, prompt_tokens=500)
+
+    def first_s(operation: Operation) -> float | None:
+        (got,) = with_predictions([step("local")], asking(operation=operation), facts, decided)
+        return None if got.predicted is None else got.predicted.first_token_s
+
+    assert first_s(operation) == pytest.approx(3.0, rel=0.01)
+    assert (first_s(Operation.CHAT) or 0.0) > decided.total_s
 
 
 def test_a_step_of_which_nothing_is_known_is_left_as_it_is() -> None:
