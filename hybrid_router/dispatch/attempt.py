@@ -99,7 +99,7 @@ def _outcome(error: RouterError) -> Outcome:
 
 def _failure(error: Exception, row: Attempt, until_s: float) -> RouterError:
     """What a failed wait means.  An adapter that errs in its type must not have the answer repeated."""
-    if isinstance(error, BackendError) and row.first_event_s is not None:
+    if isinstance(error, BackendError) and row.first_event_s is not None and row.streams:
         return StreamBroken(error.message, detail=error.detail, code=error.code)
     return error if isinstance(error, RouterError) else _silence(row, until_s)
 

@@ -90,6 +90,7 @@ class Course:
             model=turn.step.model,
             started_s=now_s,
             choices_count=self.call.choices_count,
+            streams=self.call.stream,
             mode=turn.mode,
             retry=turn.retry,
         )

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from hybrid_router.core.asks import Translation
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Call, Message, Operation, Sampling
-from hybrid_router.core.errors import BackendError
-from hybrid_router.core.event import Batch, Event, Finish, Text, Usage
+from hybrid_router.core.errors import NotAble
+from hybrid_router.core.event import Batch, Finish, Progress, Text, Usage
 from hybrid_router.core.step import Step
 
 _ORDER = (
@@ -56,21 +56,34 @@ async def run(ask: Callable[[Call], AsyncGenerator[Batch]], call: Call, step: St
     """Have `ask` answer a chat for each text, one after the other; the answer is that of `call`.
 
     Raises:
-        BackendError: a translation was cut off, or there is none.
+        NotAble: a translation was cut off, or there is none.  Asked again, the model would do the same.
     """
     usages: list[Usage] = []
     for index in range(len(call.prompts)):
-        said = False
+        said, reasons = False, set[str]()
         async with aclosing(ask(chat(call, index))) as batches:
             async for batch in batches:
                 usages += [event for event in batch if isinstance(event, Usage)]
-                if events := _numbered(batch, index):
-                    said |= any(isinstance(event, Text) and bool(event.text.strip()) for event in events)
-                    yield events
-        if not said:
-            raise BackendError(f"{step.name} gave no translation")
+                reasons |= {event.reason for event in batch if isinstance(event, Finish)}
+                texts: Batch = [Text(event.text, index) for event in batch if isinstance(event, Text)]
+                said |= any(isinstance(event, Text) and bool(event.text.strip()) for event in texts)
+                yield texts or [Progress(index / len(call.prompts), index)]  # it thinks, maybe for long
+        why_not = _why_not(said, reasons)
+        if why_not is not None:
+            if usages:  # what it has cost all the same
+                yield [summed(usages)]
+            raise NotAble(f"{step.name}: {why_not}", param="input")
+        if reasons:
+            yield [Finish("stop", index)]
     if usages:
         yield [summed(usages)]
+
+
+def _why_not(said: bool, reasons: set[str]) -> str | None:
+    """Why what a chat ended with is no translation; None: it is one, or broke off, which others notice."""
+    if reasons - {"stop"}:
+        return "the translation was cut off: it is longer than the model may answer, so send a shorter text"
+    return "the model gave no translation" if reasons and not said else None
 
 
 def chat(call: Call, index: int) -> Call:
@@ -96,21 +109,6 @@ def chat(call: Call, index: int) -> Call:
 def name(language: str) -> str:
     """What a language is called in English, as far as is known."""
     return _NAMES.get(language.replace("_", "-").casefold().partition("-")[0], f"the language {language}")
-
-
-def _numbered(batch: Batch, index: int) -> list[Event]:
-    """What belongs to the answer, as that of one text.
-
-    Raises:
-        BackendError: the model was cut off.
-    """
-    if any(isinstance(event, Finish) and event.reason != "stop" for event in batch):
-        raise BackendError("the translation was cut off: it is longer than the model may answer")
-    return [
-        Text(event.text, index) if isinstance(event, Text) else Finish("stop", index)
-        for event in batch
-        if isinstance(event, Text | Finish)
-    ]
 
 
 def summed(usages: list[Usage]) -> Usage:

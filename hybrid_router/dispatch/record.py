@@ -24,6 +24,7 @@ class Attempt(Struct, kw_only=True):
     Attributes:
         mode: from the start; going on from the text that is out; or from the start, with what is out
             already swallowed.
+        streams: its client is shown what comes as it comes.
         hedge: it ran beside another attempt.
         retry: which try of its step it was, from 0.
         first_event_s: when the answer began; signs of life do not count.
@@ -47,6 +48,7 @@ class Attempt(Struct, kw_only=True):
     detail: str = ""
     usage: Usage | None = None
     choices_count: int = 1
+    streams: bool = False
     finished_count: int = 0
     shown_tokens: int = 0
     mode: Mode = "fresh"

@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_router.backends.scripted import Act, Scripted
 from hybrid_router.core.asks import Translation
 from hybrid_router.core.call import Call, Operation
-from hybrid_router.core.errors import BackendError
-from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Reasoning, Text, Usage
-from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.core.errors import BackendUnavailable, NotAble, QueueFull, RouterError
+from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Progress, Reasoning, Text, Usage
+from hybrid_router.core.step import Plan, Step, Timeouts, Treatment
 from hybrid_router.dispatch import interpreting
+from hybrid_router.dispatch.engine import run
+from hybrid_router.dispatch.knowledge import Knowledge
+from hybrid_router.dispatch.record import Record
+from hybrid_router.dispatch.turnstile import Turnstile
 
 STEP = Step(
     backend="local",
@@ -79,15 +84,69 @@ async def test_the_model_is_told_what_to_do() -> None:
 
 
 async def test_half_a_translation_is_none() -> None:
-    """One that was cut off is a failure, so another step may try."""
-    with pytest.raises(BackendError, match="cut off"):
-        await answered(Shouter("length"), translation("one"))
+    """One that was cut off is none, so another step may try; what it has cost is told."""
+    events: list[Event] = []
+
+    async def gathered() -> None:
+        async for batch in interpreting.run(Shouter("length"), translation("one"), STEP):
+            events.extend(batch)
+
+    with pytest.raises(NotAble, match="cut off") as caught:
+        await gathered()
+
+    assert (caught.value.status, caught.value.param) == (400, "input")
+    assert events[-1] == Usage(10, 2, neurons=0.5)
+    assert not any(isinstance(event, Finish) for event in events)
+
+
+async def test_who_thinks_is_not_silent() -> None:
+    """Thoughts are no part of a translation, but every batch of them is a sign of life."""
+    model = Shouter()
+
+    batches = [batch async for batch in interpreting.run(model, translation("one"), STEP)]
+
+    assert batches[0] == [Progress(0.0)]
+    assert not any(isinstance(event, Reasoning) for batch in batches for event in batch)
 
 
 async def test_silence_is_no_translation() -> None:
-    """A model that answers nothing has failed."""
-    with pytest.raises(BackendError, match="no translation"):
-        await answered(Shouter(), translation(" "))
+    """A model that answers nothing to one text has not translated the call."""
+    with pytest.raises(NotAble, match="no translation"):
+        await answered(Shouter(), translation("one", " "))
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+async def test_what_it_cannot_translate_leaves_a_model_well(reason: FinishReason) -> None:
+    """It is asked once a call, its client is told what to do, and its chats go on."""
+    model = Scripted([[[Text(" ")], [Finish(reason), Usage(9, 9)]]], does=frozenset({Operation.CHAT}))
+    knowledge = Knowledge()
+    for _ in range(6):
+        with pytest.raises(NotAble):
+            await told(model, knowledge, translation("one"))
+
+    assert len(model.runs) == 6
+    assert knowledge.health.snapshot() == {STEP.name: "closed"}
+
+
+@pytest.mark.parametrize("error", [QueueFull("no room", retry_after_s=3.0), BackendUnavailable("gone")])
+async def test_what_fails_at_a_later_text_fails_as_at_the_first(error: RouterError) -> None:
+    """Nothing of the first translation is shown yet, so the type and the advice stay."""
+    first: list[Act] = [[Text("eins")], [Finish("stop")]]
+    model = Scripted([first, [error]], does=frozenset({Operation.CHAT}))
+
+    with pytest.raises(type(error)) as caught:
+        await told(model, Knowledge(), translation("one", "two"))
+
+    assert caught.value.retry_after_s == error.retry_after_s
+
+
+async def told(model: Scripted, knowledge: Knowledge, call: Call) -> list[Event]:
+    """What a client of a router with this one model is told."""
+    record = Record(
+        id="dec_1", plan=Plan(steps=(STEP,), total_s=9, treatment=Treatment(retries=1, retry_wait_s=0.01))
+    )
+    gate = Turnstile({STEP.backend: model}, knowledge, record, lambda *row: None)
+    return [event async for batch in run(call, record, gate) for event in batch]
 
 
 OPERATIONS = st.frozensets(st.sampled_from(list(Operation)))
