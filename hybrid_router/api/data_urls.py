@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from aiohttp import web
 
 from hybrid_router.api.generation import CURRENT
-from hybrid_router.api.multipart import SHELF
+from hybrid_router.api.multipart import SHELF, system_is_full
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.core.upload import Upload, upload_of
 
@@ -34,7 +34,8 @@ def uploads(request: web.Request, urls: Sequence[tuple[str, str]]) -> Iterator[t
             media_type, content = _read(url, param)
             shelf.take(len(content), server)
             afterwards.callback(shelf.give_back, len(content))
-            upload = upload_of(content, media_type=media_type)
+            with system_is_full():
+                upload = upload_of(content, media_type=media_type)
             afterwards.callback(upload.close)
             found.append(upload)
         yield tuple(found)

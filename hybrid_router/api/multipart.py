@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import (
+    BadContentDispositionHeader,
+    BadContentDispositionParam,
+    BodyPartReader,
+    MultipartReader,
+    web,
+)
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Struct, field
 
@@ -29,6 +36,8 @@ _MOST_FIELDS = 128
 _MOST_FILES = 32
 _FIELD_BYTES = 256 * 1024
 _HEADS_BYTES = 1 << 20  # what all parts' heads and borders may take
+_ODD_HEADS = (BadContentDispositionHeader, BadContentDispositionParam)
+_MALFORMED = (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError, *_ODD_HEADS)
 
 
 class Form(Struct, eq=False):
@@ -75,6 +84,26 @@ class Shelf:
 SHELF: Final = web.AppKey("shelf", Shelf)
 
 
+def raise_for_odd_heads() -> None:
+    """Have a part's head that does not parse raised, in the whole process.
+
+    The library warns of it with its text, which is the client's, and goes on without a part of it.
+    """
+    for odd in _ODD_HEADS:
+        warnings.filterwarnings("error", category=odd)
+
+
+@contextmanager
+def system_is_full() -> Iterator[None]:
+    """Around what makes or fills a file.  Raises UploadsFull where the system has no room for it."""
+    try:
+        yield
+    except OSError as error:
+        raise UploadsFull(
+            "no more files can be taken at the moment; ask again", detail=repr(error), retry_after_s=2.0
+        ) from None
+
+
 @asynccontextmanager
 async def form(request: web.Request) -> AsyncIterator[Form]:
     """The request's form; its files are gone when the context is left.
@@ -98,8 +127,8 @@ async def form(request: web.Request) -> AsyncIterator[Form]:
             raise BodyTimeout(
                 f"the form did not arrive within {duration_text(server.upload_timeout)}"
             ) from None
-        except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
-            raise CallRefused("the form is not well-formed multipart/form-data", detail=repr(error)) from None
+        except _MALFORMED as error:
+            raise _malformed(error) from None
         yield reading.form
     finally:
         reading.form.close()
@@ -131,16 +160,14 @@ class _Reading:
     async def run(self) -> None:
         """Read to the end."""
         reader = await self._request.multipart()
-        while (part := await reader.next()) is not None:
+        while (part := await _next(reader)) is not None:
             if isinstance(part, MultipartReader):
                 raise CallRefused("a form within a form is not read here")
             await self._take(part)
 
     async def _take(self, part: BodyPartReader) -> None:
-        name = (part.name or "").removesuffix("[]")
-        if not name:
-            raise CallRefused("a part of the form has no name")
-        if part.filename is None:
+        name, filename = _named(part)
+        if filename is None:
             self._fields_count += 1
             if self._fields_count > _MOST_FIELDS:
                 raise BodyTooLarge(f"the form has more than {_MOST_FIELDS} fields")
@@ -149,7 +176,7 @@ class _Reading:
         self._files_count += 1
         if self._files_count > _MOST_FILES:
             raise BodyTooLarge(f"the form has more than {_MOST_FILES} files")
-        self.form.files.setdefault(name, []).append(await self._file(part))
+        self.form.files.setdefault(name, []).append(await self._file(part, filename))
 
     async def _text(self, part: BodyPartReader, name: str) -> str:
         text = bytearray()
@@ -163,14 +190,16 @@ class _Reading:
         except UnicodeDecodeError:
             raise CallRefused(f"{name}: not UTF-8", param=name) from None
 
-    async def _file(self, part: BodyPartReader) -> Upload:
-        draft = Draft(part.filename or "", part.headers.get("Content-Type", ""))
+    async def _file(self, part: BodyPartReader, filename: str) -> Upload:
+        with system_is_full():
+            draft = Draft(filename, part.headers.get("Content-Type", ""))
         try:
             while chunk := await part.read_chunk(_CHUNK_BYTES):
                 self._count(len(chunk))
                 self._shelf.take(len(chunk), self._server)
                 self.taken_bytes += len(chunk)
-                draft.write(chunk)
+                with system_is_full():
+                    draft.write(chunk)
             return draft.done()
         finally:
             draft.close()
@@ -179,6 +208,27 @@ class _Reading:
         self._size_bytes += size_bytes
         if self._size_bytes > self._server.upload_limit:
             raise _too_large(self._server)
+
+
+async def _next(reader: MultipartReader) -> BodyPartReader | MultipartReader | None:
+    """The next part."""
+    try:
+        return await reader.next()
+    except RuntimeError as error:  # a `_charset_` that is none
+        raise _malformed(error) from None
+
+
+def _malformed(error: Exception) -> CallRefused:
+    """The refusal of a form.  Only the error's type is kept: its text may quote what was sent."""
+    return CallRefused("the form is not well-formed multipart/form-data", detail=type(error).__name__)
+
+
+def _named(part: BodyPartReader) -> tuple[str, str | None]:
+    """A part's name and its file's."""
+    name, filename = (part.name or "").removesuffix("[]"), part.filename
+    if not name:
+        raise CallRefused("a part of the form has no name")
+    return name, filename
 
 
 def _too_large(server: Server) -> BodyTooLarge:

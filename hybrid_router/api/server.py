@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from hybrid_router.api import body, metrics, responses
+from hybrid_router.api import body, metrics, multipart, responses
 from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
 from hybrid_router.api.gallery import GALLERY, Gallery
@@ -46,6 +46,7 @@ def application_for(
         on_refusal: hears of every request that got an error before it was a call.
         told: what GET /metrics tells.
     """
+    multipart.raise_for_odd_heads()
     current = Current(first)
     application = web.Application(middlewares=[middleware(current)])
     application[CURRENT] = current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -215,3 +216,48 @@ async def test_a_large_form_may_have_a_slow_answer() -> None:
         made.hold.set()
 
         assert [(await call).status for call in calls] == [200] * 4
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("first", [b"", field("model", b"m")], ids=["first", "later"])
+async def test_a_head_that_does_not_parse_is_told_to_nobody(
+    first: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A client's file name is neither guessed nor written anywhere: the form is refused."""
+    odd = BORDER + b"Content-Disposition: form-data; name=\"file\"; filename*=nope''secret%41\r\n\r\nx\r\n"
+    async with reading() as made:
+        reply = await made.post(first + odd + END)
+
+    assert (reply.status, reply.error["code"]) == (400, "invalid_request_error")
+    assert b"secret" not in reply.body
+    assert "secret" not in "".join(capfd.readouterr())
+    assert made.seen == []
+
+
+async def test_a_charset_that_is_none_is_refused() -> None:
+    """F35: its length is the client's fault, not ours."""
+    async with reading() as made:
+        reply = await made.post(field("_charset_", b"c" * 200) + END)
+
+    assert (reply.status, reply.error["code"]) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize("failing", ["memfd_create", "write"])
+async def test_a_system_without_room_asks_to_come_again(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of descriptors or memory: a 503 that says when, and nothing stays open."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENFILE, "Too many open files in system")
+
+    monkeypatch.setattr(f"hybrid_router.core.upload.os.{failing}", full)
+    async with reading() as made:
+        reply = await made.post(file("file", b"content") + END)
+        monkeypatch.undo()
+        after = await made.post(file("file", b"content") + END)
+
+    assert (reply.status, reply.error["code"]) == (503, "uploads_full")
+    assert reply.headers["retry-after"] == "2"
+    assert after.status == 200
+    assert uploads() == 0
