@@ -68,6 +68,7 @@ class Counted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decode_s: float | None = None
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    sound_s: float | None = None
 
 
 class AttemptMade(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -236,7 +237,8 @@ def _attempt_made(attempt: Attempt, call_started_s: float) -> AttemptMade:
 
 
 def _counted(usage: Usage) -> Counted:
-    return Counted(**{name: getattr(usage, name) for name in Counted.__struct_fields__})
+    counted = {name: getattr(usage, name) for name in Counted.__struct_fields__}
+    return Counted(**counted | {"sound_s": usage.sound_s or None})
 
 
 def circumstances(facts: Facts, plan: Plan) -> Circumstances:

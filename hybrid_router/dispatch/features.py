@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from hybrid_router.config.schema import Condition, Config
+from hybrid_router.core.asks import Ask
 from hybrid_router.core.call import Call, Feature, Message, Operation, RefusalPart, TextPart
 from hybrid_router.routing.conditions import Predicate, compiled, guard, text_patterns
 from hybrid_router.routing.facts import Facts
@@ -57,7 +58,7 @@ class Features(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Words(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call's text, for `store.prompts`: all that conditions read.  Pictures, sound and files stay out.
 
-    A prompt that is a number stood for so many token ids.
+    A prompt that is a number stood for so many token ids.  Of `uploads` their names.
     """
 
     messages: tuple[Message, ...] = ()
@@ -70,6 +71,8 @@ class Words(Struct, frozen=True, kw_only=True, omit_defaults=True):
     suffix: str | None = None
     template_values: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    ask: Ask | None = None
+    uploads: tuple[str, ...] = ()
 
 
 class Sought(Struct, frozen=True, kw_only=True):
@@ -180,6 +183,8 @@ def words(call: Call) -> Words:
         suffix=call.suffix,
         template_values=call.template_values,
         extra=call.extra,
+        ask=call.ask,
+        uploads=tuple(upload.name for upload in call.uploads),
     )
 
 

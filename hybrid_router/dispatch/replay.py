@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.schema import Config, WorkersAIBackend
-from hybrid_router.core.call import Call, Feature, Sampling
+from hybrid_router.core.call import ONE_FOR_ALL, Call, Feature, Sampling
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts
+from hybrid_router.core.upload import Upload
 from hybrid_router.dispatch.decision import Circumstances, Decision
 from hybrid_router.dispatch.features import Words
 from hybrid_router.dispatch.verdicts import Case, judge
@@ -27,6 +28,7 @@ from hybrid_router.routing.speed import Speed
 NOBODY, REFUSED, NO_ALIAS = "(nobody)", "(refused)", "(no such alias)"
 # What a rule may say of how a plan is run, and that changes no plan.
 _AFTERWARDS: Final = frozenset({"on_break", "on_divergence", "retries", "retry_wait_s", "hedge", "redact"})
+_NO_FILE: Final = -1  # its bytes are gone, only its name was kept
 _NO_WAITS: Final = Timeouts(connect_s=0, load_s=0, first_token_s=0, between_tokens_s=0, total_s=0)
 
 
@@ -156,6 +158,7 @@ def again(decision: Decision) -> Call:
     prompts = tuple(prompt if isinstance(prompt, str) else (0,) * prompt for prompt in text.prompts)
     if decision.text is None:
         prompts = ((0,) * kept.prompt_tokens,)
+    asked_count = 1 if kept.operation in ONE_FOR_ALL else max(1, len(prompts) + len(text.uploads))
     return Call(
         id=decision.id,
         operation=kept.operation,
@@ -163,7 +166,7 @@ def again(decision: Decision) -> Call:
         messages=text.messages,
         prompts=prompts,
         sampling=Sampling(max_tokens=kept.max_tokens, stop=text.stop),
-        n=max(1, kept.choices_count // max(1, len(prompts))),
+        n=max(1, kept.choices_count // asked_count),
         stream=kept.stream,
         tools=text.tools,
         tool_choice=text.tool_choice,
@@ -178,6 +181,8 @@ def again(decision: Decision) -> Call:
         deadline_s=kept.deadline_s,
         max_cost_usd=kept.max_cost_usd,
         extra=text.extra,
+        ask=text.ask,
+        uploads=tuple(Upload(fd=_NO_FILE, size_bytes=0, name=name) for name in text.uploads),
     )
 
 

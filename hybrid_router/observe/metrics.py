@@ -95,6 +95,7 @@ class Work:
         self._prompt: Counter[Labels] = Counter()
         self._answer: Counter[Labels] = Counter()
         self._drafted: Counter[Labels] = Counter()
+        self._sound_s: Counter[Labels] = Counter()
         self._queue = Histogram(FIRST_TOKEN_S)
         self._prefill = Histogram(FIRST_TOKEN_S)
         self._decode = Histogram(ATTEMPT_S)
@@ -107,6 +108,8 @@ class Work:
         if usage.drafted_tokens:
             self._drafted[*where, "accepted"] += usage.accepted_tokens
             self._drafted[*where, "rejected"] += max(0, usage.drafted_tokens - usage.accepted_tokens)
+        if usage.sound_s:
+            self._sound_s[where] += usage.sound_s  # type: ignore[assignment]  # typeshed's counters hold int
         for histogram, took_s in (
             (self._queue, usage.queue_s),
             (self._prefill, usage.prefill_s),
@@ -130,6 +133,9 @@ class Work:
             "Tokens that were guessed ahead, by whether they were right.",
             (*where, "result"),
             self._drafted,
+        )
+        yield _counter(
+            "hybrid_router_sound_seconds_total", "Sound that was heard or made.", where, self._sound_s
         )
         yield self._queue.told("hybrid_router_queue_seconds", "How long calls waited for a place.")
         yield self._prefill.told("hybrid_router_prefill_seconds", "How long prompts were computed.")

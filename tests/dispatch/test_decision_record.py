@@ -9,17 +9,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from hybrid_router.config.schema import Config
+from hybrid_router.config.schema import Condition, Config
+from hybrid_router.core.asks import Painting
 from hybrid_router.core.backend import Load
 from hybrid_router.core.call import AudioPart, Call, Feature, ImagePart, Message, Operation, TextPart
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Usage
 from hybrid_router.core.step import LeftOut, Plan, Prediction, Step, Timeouts
+from hybrid_router.core.upload import Upload
 from hybrid_router.dispatch.archive import Archive
 from hybrid_router.dispatch.decision import Decision, Ending, circumstances, decision, outcome, row
 from hybrid_router.dispatch.features import Sought, Words, digest, sought
 from hybrid_router.dispatch.record import Attempt, Outcome, Record
+from hybrid_router.dispatch.replay import again
+from hybrid_router.routing.conditions import compiled
 from hybrid_router.routing.facts import Facts
+from hybrid_router.routing.subject import Subject
 from hybrid_router.store.database import open_store
 
 CANARY = "canary words"
@@ -27,6 +32,7 @@ AT_S = time.mktime((2026, 3, 4, 22, 45, 0, 0, 0, -1))  # a Wednesday
 TIMEOUTS = Timeouts(connect_s=1, load_s=1, first_token_s=1, between_tokens_s=1, total_s=1)
 ENDING = Ending(at_s=AT_S, started_s=100.0, duration_s=2.5, status=200, error=None)
 NOTHING = Sought()
+UPLOAD = Upload(fd=0, size_bytes=1, name="server.pem")
 
 
 def config(*rules: dict[str, Any], **store: Any) -> Config:
@@ -213,6 +219,38 @@ def test_text_is_kept_only_if_switched_on() -> None:
 
     assert on == Words(messages=(Message(role="user", content=[TextPart("look")]),), prompts=("say", 3))
     assert off is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ({"files": ["*.pem"]}, {"operation": Operation.TRANSCRIBE, "uploads": (UPLOAD,), "n": 2}),
+        ({"text": ["dragon"]}, {"operation": Operation.IMAGE, "ask": Painting(negative="dragons"), "n": 2}),
+        ({"has": ["images"]}, {"operation": Operation.MODERATE, "uploads": (UPLOAD,), "prompts": ("a",)}),
+    ],
+)
+def test_what_held_of_files_and_details_holds_again(condition: dict[str, Any], said: dict[str, Any]) -> None:
+    """With its text kept, a call that is planned again looks to rules as it did."""
+    asked = call(messages=(), **said)
+    holds = compiled(msgspec.convert(condition, Condition))
+    document = written(decision(asked, record(), ENDING, NOTHING, prompts=True))
+
+    made = again(msgspec.json.decode(document, type=Decision))
+
+    assert holds(Subject(asked, Facts()))
+    assert holds(Subject(made, Facts()))
+    assert (made.ask, made.choices_count) == (asked.ask, asked.choices_count)
+
+
+def test_sound_is_part_of_what_an_attempt_used() -> None:
+    """In seconds, as the backend counted it."""
+    made = record()
+    made.attempts[-1].usage = Usage(0, 9, sound_s=12.5)
+
+    used = decision(call(), made, ENDING, NOTHING).attempts[-1].usage
+
+    assert used is not None
+    assert used.sound_s == 12.5
 
 
 def test_text_of_a_private_call_is_never_kept() -> None:

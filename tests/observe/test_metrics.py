@@ -131,6 +131,17 @@ def test_guesses_are_counted_by_their_worth(metrics: Metrics) -> None:
     assert value(metrics, name, **where, result="rejected") == 3
 
 
+def test_sound_is_counted_by_its_length(metrics: Metrics) -> None:
+    """In seconds, what was heard and what was made; a model without sound has no such number."""
+    metrics.attempt(call(), None, attempt(usage=Usage(7, 3)))
+    assert value(metrics, "hybrid_router_sound_seconds_total") is None
+    for _ in range(2):
+        metrics.attempt(call(), None, attempt(usage=Usage(0, 9, sound_s=12.25)))
+
+    where = {"backend": "local", "model": "smollm2"}
+    assert value(metrics, "hybrid_router_sound_seconds_total", **where) == 24.5
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.0101, 0.2, 60.0, 61.0])
 def test_a_time_is_in_every_bucket_that_reaches_it(metrics: Metrics, seconds: float) -> None:
     """A bound holds its own time and all below; the last bucket holds everything."""
