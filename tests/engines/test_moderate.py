@@ -217,6 +217,7 @@ def test_a_language_model_gives_a_verdict_and_nothing_else(asked: Engine) -> Non
         assert set(verdict.flagged) <= set(scores)
         assert all(0 <= score <= 1 for score in scores.values())
         assert all(scores[category] > 0 for category in verdict.flagged)
+        assert verdict.flagged or min(scores.values()) > 0  # told of the model, which is never that sure
 
 
 @pytest.mark.model

@@ -56,7 +56,7 @@ def test_a_safe_verdict_flags_nothing(likely: float) -> None:
 @given(st.text())
 def test_no_text_is_taken_for_a_verdict_that_is_none(said: str) -> None:
     """Whatever a model writes: a verdict begins with one of two words, and its scores are shares."""
-    verdict = hazards.verdict(said, [], LLAMA_GUARD_3)
+    verdict = hazards.verdict(said, first_word("safe", 0.25), LLAMA_GUARD_3)
 
     if verdict is None:
         assert said.strip().splitlines()[:1] not in (["safe"], ["unsafe"])
@@ -73,6 +73,31 @@ def test_the_form_allows_every_verdict(numbers: list[str]) -> None:
     assert form.fullmatch(f"\n\nunsafe\n{','.join(numbers)}")
     assert not form.fullmatch(f"unsafe\n{','.join(numbers)},S15")
     assert not form.fullmatch("safe\nS1")
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [],
+        [TokenScore(b"safe", None)],
+        [TokenScore(b"safe", -3.0, (TokenScore(b"Sure", -0.1),))],
+        [TokenScore(b"safe", 0.0, (TokenScore(b"safe", 0.0), TokenScore(b"unsafe", -9999.0)))],
+    ],
+)
+def test_what_has_no_score_does_not_pass(scores: list[TokenScore]) -> None:
+    """`safe` counts only if it is known how likely `unsafe` was; `unsafe` counts in any case."""
+    assert hazards.verdict("safe", scores, LLAMA_GUARD_3) is None
+    verdict = hazards.verdict("unsafe\nS10", scores, LLAMA_GUARD_3)
+    assert verdict is not None
+    assert dict(verdict.scores)["hate"] == 1
+
+
+def test_beginnings_of_a_word_count_for_it() -> None:
+    """A model may spell: all its ways to begin a word are that word's chance."""
+    chances = {b"safe": 0.5, b"s": 0.1, b"un": 0.1, b"unsafe": 0.2}
+    top = tuple(TokenScore(token, math.log(chance)) for token, chance in chances.items())
+
+    assert hazards.unsafe_likelihood([TokenScore(b"safe", math.log(0.5), top)]) == pytest.approx(1 / 3)
 
 
 def test_unsafe_without_a_reason_still_counts() -> None:

@@ -83,6 +83,7 @@ class Intake:
                 constraint,
                 prompt=given.text,
                 prototypes=self._prototypes,
+                scores_allowed=self._settings.purpose == "moderate",
             ),
             constraint=constraint,
             thinking_count=task.reasoning_tokens or None,

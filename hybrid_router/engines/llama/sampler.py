@@ -35,6 +35,7 @@ class Sampler:
         *,
         prompt: Sequence[int] = (),
         prototypes: Prototypes | None = None,
+        scores_allowed: bool = False,
     ) -> None:
         """Get ready for choice `index`; its seed is the call's plus the index.
 
@@ -42,6 +43,7 @@ class Sampler:
             written: the answer's tokens so far: penalties count them.  `constraint` has taken them already.
             prompt: what `repeat_penalty` and DRY see before the answer.
             prototypes: the model's; without, what is dear to make is made anew.
+            scores_allowed: scores are shares of what may come, not of all that the model knows.
 
         Raises:
             TaskRefused: a setting is impossible, or `logit_bias` names a token the model does not have.
@@ -49,6 +51,7 @@ class Sampler:
         chain.check(sampling)
         self._weights = weights
         self._constraint = constraint
+        self._scores_allowed = scores_allowed
         self._chain: Chain | None = None
         lent = prototypes or Prototypes(weights)
         try:
@@ -72,7 +75,9 @@ class Sampler:
     ) -> tuple[int, TokenScore]:
         """As `choose`, with how likely the model itself found the token and `top_count` others."""
         logits = context.logits(entry)
-        token = self._choose(logits)
+        if self._scores_allowed:
+            logits = self._allowed(logits)  # before the choice: then the form is a token further
+        token = self._choose(context.logits(entry))
         return token, scored(logits, token, top_count, vocabulary)
 
     def accept(self, token: int) -> None:

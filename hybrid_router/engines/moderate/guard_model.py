@@ -20,7 +20,7 @@ from hybrid_router.engines.settings import LlamaSettings
 from hybrid_router.engines.task import Answer, Opened, Output, Refused, Task, TaskRefused
 
 _LONGEST_TOKENS = 128
-_TOP_COUNT = 20  # both words are among so many, or one of them is out of the question
+_TOP_COUNT = 20  # of those that the form allows, which are fewer: all beginnings of either word are there
 _IMAGES_REFUSED = "input: this guard model reads texts only; leave images out, or use one that reads them"
 
 
@@ -55,7 +55,7 @@ class GuardModel:
         own = hazards.hazards_of(template if isinstance(template, str) else None)
         self._asks_by_template = own is not None
         self._hazards = hazards.LLAMA_GUARD_3 if own is None else own
-        self._engine = LlamaEngine(replace(settings, purpose="generate"))
+        self._engine = LlamaEngine(settings)
         self._has_template = self._engine.opened().has_template
         self._numbers = itertools.count(1)
         self._judged: dict[int, _Judged] = {}  # by the number that the text has inside
@@ -140,7 +140,11 @@ class GuardModel:
         verdict = hazards.verdict("".join(judged.said), judged.scores, self._hazards, judged.index)
         if verdict is None:
             self.cancel(task_id)
-            return [Refused(id=task_id, code="engine_error", message="the model wrote no verdict")]
+            return [
+                Refused(
+                    id=task_id, code="engine_error", message="the model gave no verdict that can be scored"
+                )
+            ]
         events: list[Event] = [verdict, Finish("stop", judged.index)]
         if ongoing.open_ids:
             return [Output(id=task_id, events=events)]

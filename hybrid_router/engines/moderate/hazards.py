@@ -56,6 +56,7 @@ Provide your safety assessment for ONLY THE LAST User message in the above conve
 _LISTED = re.compile(r"""(?:(?<=\\n)|\b)([SO][1-9][0-9]?)["']?\s*:\s*["']?([A-Z][A-Za-z ,&/()-]*[A-Za-z)])""")
 _MARK = re.compile(r"<(?=(?:BEGIN|END) (?:CONVERSATION|UNSAFE CONTENT CATEGORIES)>)", re.IGNORECASE)
 _WORDS = ("safe", "unsafe")
+_IMPOSSIBLE = -9999.0  # what is told of a token that may not come
 _FEWEST = 3  # hazards of a template that is a guard's
 
 
@@ -82,7 +83,7 @@ def pattern(hazards: Mapping[str, str]) -> str:
 def verdict(
     said: str, scores: Sequence[TokenScore], hazards: Mapping[str, str], index: int = 0
 ) -> Verdict | None:
-    """What a model said, in OpenAI's words; None: it is no verdict.
+    """What a model said, in OpenAI's words; None: it is no verdict, or nobody knows how likely the other was.
 
     A guard tells one probability: that of its first word.  The categories that it names have it.  Of a text
     that is safe nobody knows what it would have been, so all of them have it: none is likelier than that.
@@ -91,7 +92,11 @@ def verdict(
     if not lines or lines[0].strip() not in _WORDS:
         return None
     unsafe = lines[0].strip() == "unsafe"
-    likelihood = unsafe_likelihood(scores, unsafe=unsafe)
+    likelihood = unsafe_likelihood(scores)
+    if likelihood is None:
+        if not unsafe:  # a pass that the model may have been unsure of is none
+            return None
+        likelihood = 1.0
     found = dict.fromkeys(categories.OPENAI, 0.0 if unsafe else likelihood)
     named = _named(lines[1] if len(lines) > 1 else "", hazards) if unsafe else ()
     found.update(dict.fromkeys(named, likelihood))
@@ -106,18 +111,20 @@ def _named(line: str, hazards: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found) or ("unsafe",)
 
 
-def unsafe_likelihood(scores: Sequence[TokenScore], *, unsafe: bool) -> float:
-    """How likely `unsafe` was where the model chose between the two words; 0 to 1."""
-    for score in scores:
-        chances = dict.fromkeys(_WORDS, 0.0)
-        for token, logprob in {one.token: one.logprob for one in (score, *score.top)}.items():
-            word = _begun(token)
-            if word is not None and logprob is not None:
-                chances[word] += math.exp(logprob)
-        if _begun(score.token) is not None:
-            both = sum(chances.values())
-            return min(1.0, chances["unsafe"] / both) if both > 0 else float(unsafe)
-    return float(unsafe)
+def unsafe_likelihood(scores: Sequence[TokenScore]) -> float | None:
+    """How likely `unsafe` was where the model chose between the two words, 0 to 1; None: one has no score."""
+    place = next((score for score in scores if _begun(score.token) is not None), None)
+    if place is None:
+        return None
+    chances: dict[str, list[float]] = {word: [] for word in _WORDS}
+    for token, logprob in {one.token: one.logprob for one in (place, *place.top)}.items():
+        word = _begun(token)
+        if word is not None and logprob is not None and logprob > _IMPOSSIBLE:
+            chances[word].append(logprob)
+    if not all(chances.values()):
+        return None
+    safe, unsafe = (sum(map(math.exp, chances[word])) for word in _WORDS)
+    return min(1.0, unsafe / (safe + unsafe)) if safe + unsafe > 0 else None
 
 
 def _begun(token: bytes) -> str | None:
