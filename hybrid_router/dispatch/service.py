@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import MappingProxyType
 
 from msgspec.structs import replace
 
 from hybrid_router.core import ids
+from hybrid_router.core.ability import ABILITIES, DOES
 from hybrid_router.core.backend import Backend, Loader
-from hybrid_router.core.call import Call
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import (
     ModelNotFound,
     NoBackend,
@@ -169,19 +170,20 @@ class Service:
         ]
         if not unable or not all(unable):
             return None
-        lacking = ", ".join(sorted({feature for features in unable for feature in features}))
         off = {step.backend for step in self._policy.aliases[call.alias].steps} & facts.off.keys()
         why = f" ({'; '.join(f'{name} is off: {facts.off[name]}' for name in sorted(off))})" if off else ""
-        if lacking == call.operation:
+        nobody = f"no model behind {call.alias!r}{' that is on' if off else ''} can"
+        other = f"{'turn one on' if off else 'give the alias a step'} that can"
+        features = sorted({lacking for each in unable for lacking in each if isinstance(lacking, Feature)})
+        if not features:
             return UnsupportedParameter(
-                f"no backend that is on and behind {call.alias!r} can {lacking}{why}: "
-                f"ask another model, or {'turn one on' if off else 'give the alias a step'} that can",
-                param="model",
+                f"{nobody} {DOES[call.operation]}{why}: ask another model, or {other}", param="model"
             )
-        return UnsupportedParameter(
-            f"no backend that is on and behind {call.alias!r} can do {lacking}, which this call needs{why}: "
-            f"send it without {lacking}, or {'turn one on' if off else 'give the alias a step'} that can"
-        )
+        does = " and ".join(ABILITIES[one].does for one in features)
+        without = [ABILITIES[one].without for one in features]
+        spared = [one for one in dict.fromkeys(without) if one is not None]
+        instead = f"send it without {' and '.join(spared)}" if None not in without else "ask another model"
+        return UnsupportedParameter(f"{nobody} {does}{why}: {instead}, or {other}")
 
     async def decision(self, decision_id: str, principal: str) -> bytes | None:
         """A principal's decision record as JSON, without the call's text; None: there is none.
@@ -226,10 +228,10 @@ class Service:
         return reasons
 
 
-def _lacking(call: Call, step: Step, facts: Facts) -> list[str]:
+def _lacking(call: Call, step: Step, facts: Facts) -> Sequence[Operation | Feature]:
     """What the call needs and the step cannot do."""
     if call.operation not in facts.operations[step.name]:
-        return [str(call.operation)]
+        return [call.operation]
     return sorted(call.features - facts.features[step.name])
 
 

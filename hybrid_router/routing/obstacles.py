@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hybrid_router.core.ability import DOES
 from hybrid_router.core.call import Call
 from hybrid_router.core.step import Plan, Step
 from hybrid_router.routing.facts import Facts
@@ -37,7 +38,7 @@ def _absent(step: Step, facts: Facts, local: frozenset[str]) -> str | None:
 def _incapable(step: Step, call: Call, facts: Facts) -> str | None:
     """The model cannot do what the call needs."""
     if call.operation not in facts.operations.get(step.name, (call.operation,)):
-        return f"it cannot {call.operation}"
+        return f"it cannot {DOES[call.operation]}"
     if not call.features:
         return None
     lacking = call.features - facts.features.get(step.name, call.features)

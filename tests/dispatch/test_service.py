@@ -7,6 +7,7 @@ import pytest
 
 from hybrid_router.backends.scripted import EVERYTHING, Scripted, answer
 from hybrid_router.config.load import loads
+from hybrid_router.core.ability import ABILITIES, DOES
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
 from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
 from hybrid_router.core.event import Text
@@ -133,12 +134,11 @@ async def test_what_nobody_can_do_names_what_is_off() -> None:
         await refused(service(home(can=frozenset())), alone)
 
     assert some_off.value.message == (
-        "no backend that is on and behind 'both' can do tools, which this call needs "
+        "no model behind 'both' that is on can call tools "
         "(cloud-a is off: no token): send it without tools, or turn one on that can"
     )
     assert all_on.value.message == (
-        "no backend that is on and behind 'home' can do tools, which this call needs: "
-        "send it without tools, or give the alias a step that can"
+        "no model behind 'home' can call tools: send it without tools, or give the alias a step that can"
     )
 
 
@@ -151,10 +151,28 @@ async def test_what_no_model_is_for_is_told_by_its_name() -> None:
             service(Scripted([answer("home")], local=True, does=frozenset({Operation.CHAT}))), asked
         )
     assert caught.value.message == (
-        "no backend that is on and behind 'home' can embed: "
-        "ask another model, or give the alias a step that can"
+        "no model behind 'home' can embed: ask another model, or give the alias a step that can"
     )
     assert caught.value.param == "model"
+
+
+async def test_what_makes_a_call_what_it_is_cannot_be_left_out() -> None:
+    """A model that only writes down what is said: no word of ours, and no advice to ask for less."""
+    asked = msgspec.structs.replace(
+        call("home"), operation=Operation.TRANSCRIBE, features=frozenset({Feature.SPEECH_TRANSLATION})
+    )
+    hears = Scripted([answer("home")], local=True, can=frozenset(), does=frozenset({Operation.TRANSCRIBE}))
+
+    with pytest.raises(UnsupportedParameter) as caught:
+        await refused(service(hears), asked)
+    assert caught.value.message == (
+        "no model behind 'home' can translate speech: ask another model, or give the alias a step that can"
+    )
+
+
+def test_whatever_a_call_needs_has_words() -> None:
+    """Every operation and every feature can be told of a model that lacks it."""
+    assert (set(DOES), set(ABILITIES)) == (set(Operation), set(Feature))
 
 
 async def test_an_able_step_that_is_down_is_a_matter_of_time() -> None:
