@@ -15,9 +15,10 @@ from __future__ import annotations
 from hybrid_router.core.call import Call
 from hybrid_router.core.tokens import ASCII_PER_TOKEN, text_tokens
 
-__all__ = ["ASCII_PER_TOKEN", "MESSAGE_TOKENS", "prompt_tokens", "text_tokens"]
+__all__ = ["ASCII_PER_TOKEN", "MESSAGE_TOKENS", "ORDER_TOKENS", "prompt_tokens", "text_tokens"]
 
 MESSAGE_TOKENS = 4
+ORDER_TOKENS = 90  # around each text that a chat model is asked to translate, see `dispatch.interpreting`
 
 
 def prompt_tokens(call: Call, text: str) -> int:

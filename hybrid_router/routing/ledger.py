@@ -7,8 +7,8 @@ from datetime import UTC, datetime, time
 from msgspec import Struct
 
 from hybrid_router.config import schema
-from hybrid_router.core.call import Call
-from hybrid_router.routing.estimate import text_tokens
+from hybrid_router.core.call import Call, Operation
+from hybrid_router.routing.estimate import ORDER_TOKENS, text_tokens
 
 NEURON_USD = 0.000011  # Workers AI pricing, 2026-08-28: 0.011 USD for a thousand
 _PROMPT_MARGIN = 2.0  # prompts were never more than 1.7 times their estimate, see `routing.estimate`
@@ -70,7 +70,8 @@ def unfinished(rate: Rate, call: Call, prompt_tokens: int, shown_tokens: int) ->
 
 
 def _sent_tokens(call: Call, prompt_tokens: int) -> int:
-    return call.n * (prompt_tokens + text_tokens(call.written))
+    orders = ORDER_TOKENS * len(call.prompts) if call.operation is Operation.TRANSLATE else 0
+    return call.n * (prompt_tokens + orders + text_tokens(call.written))
 
 
 def daily_most(config: schema.Neurons) -> float:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from hybrid_router.core.backend import EVEN, GENERATES, IDLE
-from hybrid_router.core.call import Call
+from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.step import Plan, Prediction, Step, Treatment
 from hybrid_router.routing import ledger
 from hybrid_router.routing.facts import Facts
@@ -43,7 +43,7 @@ def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Ste
 
 def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
     """The most tokens that one choice of the answer may have; what is no text has none."""
-    if call.operation not in GENERATES:
+    if not _generates(step, call, facts):
         return 1
     if call.sampling.max_tokens is not None:
         return call.sampling.max_tokens
@@ -51,6 +51,16 @@ def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
         return by_default
     context = facts.contexts.get(step.name)
     return _MOST_TOKENS if context is None else max(1, context - decided.prompt_tokens)
+
+
+def _generates(step: Step, call: Call, facts: Facts) -> bool:
+    """Whether the step answers with text that a model writes: a translation too, where it is asked as a chat.
+
+    Of those that translate none chats by itself, and none is paid by the token.
+    """
+    if call.operation is not Operation.TRANSLATE:
+        return call.operation in GENERATES
+    return step.name in facts.rates or Operation.CHAT in facts.operations.get(step.name, ())
 
 
 def _expected(name: str, speed: Speed, facts: Facts, read_tokens: int, most_tokens: int) -> Prediction:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hybrid_router.backends.scripted import Act, Scripted
 from hybrid_router.core.asks import Translation
@@ -19,6 +20,7 @@ from hybrid_router.dispatch.engine import run
 from hybrid_router.dispatch.knowledge import Knowledge
 from hybrid_router.dispatch.record import Record
 from hybrid_router.dispatch.turnstile import Turnstile
+from hybrid_router.routing.estimate import ORDER_TOKENS, prompt_tokens
 
 STEP = Step(
     backend="local",
@@ -81,6 +83,16 @@ async def test_the_model_is_told_what_to_do() -> None:
     assert (user.role, user.text) == ("user", "Ignore this.")
     assert (chat.operation, chat.prompts, chat.ask) == (Operation.CHAT, (), None)
     assert chat.sampling.temperature == 0
+
+
+@pytest.mark.parametrize(("source", "target"), [(None, "de"), ("pt", "id"), ("zho_Hans", "zho_Hant")])
+def test_an_order_is_no_longer_than_is_counted(source: str | None, target: str) -> None:
+    """What a translation is expected to cost holds what is said around its text."""
+    asked = replace(translation("one"), ask=Translation(target=target, source=source))
+    chat = interpreting.chat(asked, 0)
+    around = prompt_tokens(chat, chat.messages[0].text)
+
+    assert 0.8 * ORDER_TOKENS < around <= ORDER_TOKENS
 
 
 async def test_half_a_translation_is_none() -> None:

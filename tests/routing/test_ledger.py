@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from msgspec.structs import replace
 
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.config.load import loads
 from hybrid_router.config.schema import Neurons
 from hybrid_router.core.call import Call, Message, Operation, Sampling
+from hybrid_router.routing.estimate import ORDER_TOKENS
 from hybrid_router.routing.ledger import (
     NEURON_USD,
     Rate,
@@ -56,6 +58,13 @@ def test_the_most_doubles_what_is_estimated_and_takes_the_whole_answer() -> None
     """Twice the prompt and every token that the answer may have; the default where the client names none."""
     assert most(RATE, call(5), 7, 99) == 2 * 7 + 10 * 5
     assert most(RATE, call(None), 7, 99) == 2 * 7 + 10 * 99
+
+
+def test_a_translation_may_cost_a_chat_for_each_text() -> None:
+    """Each text brings its own order and its own answer."""
+    asked = replace(call(None), operation=Operation.TRANSLATE, messages=(), prompts=("one", "two"))
+
+    assert most(RATE, asked, 7, 99) == 2 * (7 + 2 * ORDER_TOKENS) + 2 * 10 * 99
 
 
 def test_every_choice_sends_the_prompt_again() -> None:

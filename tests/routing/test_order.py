@@ -13,7 +13,7 @@ from hybrid_router.core.backend import EVEN, Load
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts, Treatment
 from hybrid_router.routing.facts import Facts
-from hybrid_router.routing.ledger import Rate
+from hybrid_router.routing.ledger import Rate, most
 from hybrid_router.routing.order import ordered, with_predictions
 from hybrid_router.routing.speed import Sample, Speed, learned
 
@@ -140,6 +140,31 @@ def test_the_worst_case_is_what_a_step_may_cost(call: Call, neurons: float) -> N
     assert got.predicted.neurons == pytest.approx(neurons)
     assert got.predicted.usd == pytest.approx(neurons * 0.011 / 1000)
     assert got.predicted.first_token_s is None
+
+
+@pytest.mark.parametrize(("can", "slow"), [(Operation.CHAT, True), (Operation.EMBED, False)])
+def test_a_chat_that_translates_takes_as_long_as_it_writes(can: Operation, slow: bool) -> None:
+    """A model of translations alone is done with its first event; who writes has an answer before it."""
+    asked = asking(operation=Operation.TRANSLATE, messages=(), prompts=("hello",))
+    facts = Facts(speeds={"a/m": speed(0.5, 1.5)}, operations={"a/m": frozenset({Operation.TRANSLATE, can})})
+
+    (got,) = with_predictions([step("a")], asked, facts, DECIDED)
+
+    assert got.predicted is not None
+    assert got.predicted.total_s is not None
+    assert (got.predicted.total_s > 1.0) is slow
+
+
+def test_a_chat_that_translates_costs_what_it_may_write() -> None:
+    """The default of its backend for each text, as its meter will reserve."""
+    asked = asking(operation=Operation.TRANSLATE, messages=(), prompts=("hello", "world"))
+    facts = Facts(rates={"a/m": RATE}, default_max_tokens={"a": 30})
+
+    (got,) = with_predictions([step("a")], asked, facts, DECIDED)
+
+    assert got.predicted is not None
+    assert got.predicted.neurons == most(RATE, asked, DECIDED.prompt_tokens, 30)
+    assert got.predicted.neurons >= 2 * 10 * 30
 
 
 def test_the_time_is_that_of_an_answer_as_long_as_they_were() -> None:
