@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import cast
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
 EVENTS_TYPE = "text/event-stream; charset=utf-8"
+_RESET = struct.pack("ii", 1, 0)  # on, for no time: what is closed is reset
 
 
 class ClientStalled(ConnectionError):
@@ -63,9 +67,17 @@ class EventStream(web.StreamResponse):
             await self.write_eof(events)
 
     def abort(self) -> None:
-        """Drop the connection with all that was not sent."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
+        """Drop the connection with all that was not sent; the client gets a reset.
+
+        A mere end would look like that of a whole body where its length was not told (HTTP/1.0).
+        """
+        transport = self._request.transport
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        with suppress(OSError):  # closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
 
 
 class _Patience:

@@ -33,7 +33,7 @@ from hybrid_router.core.errors import (
     RouterError,
     StreamBroken,
 )
-from hybrid_router.core.event import Finish, Text
+from hybrid_router.core.event import Finish, Sound, Text
 
 CHATS = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -373,3 +373,22 @@ async def test_a_connection_serves_one_call_after_the_other(port: int) -> None:
         writer.write(request_bytes("GET", "/nowhere"))
         assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         assert len(HELLO) == 3
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+async def test_a_file_that_broke_off_does_not_look_whole(
+    port: int, answers: ScriptedAnswers, told: Told, version: bytes
+) -> None:
+    """A form without room for an error: the connection is reset, also where its end is the body's end."""
+    hold = asyncio.Event()
+    answers.script = [[Sound(b"half a file")], hold, StreamBroken("cut")]
+    body = msgspec.json.encode({"model": "fast", "input": "hi", "voice": "amy", "response_format": "pcm"})
+    raw = request_bytes("POST", "/v1/audio/speech", body).replace(b"HTTP/1.1", version, 1)
+    async with connected(port) as (reader, writer):
+        writer.write(raw)
+        assert b" 200 " in await reader.readuntil(b"half a file")
+        hold.set()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+
+    assert [ended.error for ended in told.ended] == ["stream_broken"]
