@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from typing import Any
 
 import pytest
@@ -99,6 +100,20 @@ async def test_what_cannot_be_judged_is_refused(given: Any, param: str) -> None:
     reply, answers = await asked("/v1/moderations", {"model": "fast", "input": given}, [])
 
     assert (reply.status, reply.error["param"]) == (400, param)
+    assert answers.calls == []
+
+
+async def test_an_image_without_room_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system out of descriptors: a 503 that says when, and nothing is asked."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("hybrid_router.core.upload.os.memfd_create", full)
+    reply, answers = await asked("/v1/moderations", {"model": "fast", "input": [image()]}, [])
+
+    assert (reply.status, reply.error["code"]) == (503, "uploads_full")
+    assert reply.headers["retry-after"] == "2"
     assert answers.calls == []
 
 
