@@ -2,7 +2,7 @@
 
 aiohttp logs a malformed request with the line that did not parse, and that may be `Authorization: …`.
 So of a foreign record only this is written: the logger's name, the words before its first value, and
-the exception's class and place.
+the exception's class and place.  A warning's text is left out altogether.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import re
 import time
+import warnings
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
 
 from hybrid_router.observe.lines import failure_fields
 
@@ -72,6 +74,24 @@ class Bridge(logging.Handler):
             fields["held_back_count"] = held_back_count
         self._emit_line(level, _words(record), fields)
 
+    def show_warning(  # noqa: PLR0917 - the signature of `warnings.showwarning`
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Write a warning's type and place.  Its text may quote a call."""
+        held_back_count = self._per_second.admit(f"warnings {category.__name__}")
+        if held_back_count is None:
+            return
+        fields: dict[str, Any] = {"error": category.__name__, "where": f"{Path(filename).name}:{lineno}"}
+        if held_back_count:
+            fields["held_back_count"] = held_back_count
+        self._emit_line("warning", "a library warns", fields)
+
 
 def _whole(record: logging.LogRecord) -> str:
     """The text of one of our own records; it is redacted later like any value."""
@@ -99,21 +119,26 @@ def _is_noise(record: logging.LogRecord) -> bool:
 
 
 def bridge_logging(emit_line: Emit, level: str) -> Callable[[], None]:
-    """Send everything `logging` has through the bridge and nowhere else.
+    """Send everything `logging` and `warnings` have through the bridge and nowhere else.
 
     Returns:
-        What puts `logging` back as it was.
+        What puts both back as they were.
     """
     root, ours, quiet = (logging.getLogger(name) for name in (None, OURS, _QUIET))
     handlers, root_level, our_level, was_quiet = root.handlers[:], root.level, ours.level, quiet.disabled
 
+    show_warning = warnings.showwarning
+
     def put_back() -> None:
+        warnings.showwarning = show_warning
         root.handlers[:] = handlers
         root.setLevel(root_level)
         ours.setLevel(our_level)
         quiet.disabled = was_quiet
 
-    root.handlers[:] = [Bridge(emit_line)]
+    bridge = Bridge(emit_line)
+    root.handlers[:] = [bridge]
+    warnings.showwarning = bridge.show_warning
     root.setLevel(logging.WARNING)
     ours.setLevel(level.upper())
     quiet.disabled = True

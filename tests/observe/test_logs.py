@@ -10,6 +10,7 @@ import pty
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -431,3 +432,18 @@ def test_new_secrets_are_hidden_and_old_ones_stay_so(opened: Callable[..., Log])
 
     (line,) = log.lines()
     assert (line["old"], line["new"]) == ("[redacted]", "[redacted]")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_told_by_its_type(opened: Callable[..., Log]) -> None:
+    """What a library warns of may quote a call: its text is not written, and others show warnings again."""
+    before = warnings.showwarning
+    log = opened()
+    warnings.warn("a head with a patient's name", RuntimeWarning, stacklevel=1)
+    text = log.text()
+
+    line = json.loads(text)
+    assert (line["level"], line["error"]) == ("warning", "RuntimeWarning")
+    assert line["where"].startswith("test_logs.py:")
+    assert "patient" not in text
+    assert warnings.showwarning == before
