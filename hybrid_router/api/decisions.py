@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol, Unpack
 
 import msgspec
 from aiohttp import web
@@ -19,9 +19,13 @@ from hybrid_router.api.openai import (
     completion_request,
     embedding_request,
     image_request,
+    moderation_request,
     rerank_request,
+    speech_request,
 )
 from hybrid_router.api.openai.endpoints import decoded
+from hybrid_router.api.openai.sender import Sender
+from hybrid_router.api.plain import classify, translate
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import CallRefused, NotFound
 from hybrid_router.core.step import LeftOut, Plan, Treatment
@@ -37,6 +41,21 @@ class Asked(Protocol):
     def call(self) -> Call: ...
 
 
+class _Alone(NamedTuple):
+    """A call whose request holds nothing else."""
+
+    call: Call
+
+
+def _translation(raw: bytes, **asker: Unpack[Sender]) -> _Alone:
+    return _Alone(translate.decode(raw, **asker))
+
+
+def _edit(raw: bytes, **asker: Unpack[Sender]) -> image_request.ImageRequest:
+    """Its pictures are not opened; what they ask of a model counts."""
+    return image_request.with_files(image_request.edit(raw, **asker).request, ())
+
+
 _DECODE: Mapping[str, Callable[..., Asked]] = MappingProxyType(
     {
         CHAT_PATH: chat_request.decode,
@@ -45,9 +64,22 @@ _DECODE: Mapping[str, Callable[..., Asked]] = MappingProxyType(
         "/v1/images/generations": image_request.generation,
         "/v1/rerank": rerank_request.decode,
         "/rerank": rerank_request.decode,
+        "/v1/audio/speech": speech_request.decode,
+        "/v1/images/edits": _edit,
+        "/v1/moderations": moderation_request.decode,
+        "/v1/classify": classify.decode,
+        "/v1/translate": _translation,
     }
 )
-_TELLS = {"prompt": COMPLETION_PATH, "input": "/v1/embeddings", "documents": "/v1/rerank"}
+# In this order: a speech and a translation have an input too.
+_TELLS = {
+    "voice": "/v1/audio/speech",
+    "target": "/v1/translate",
+    "image": "/v1/classify",
+    "prompt": COMPLETION_PATH,
+    "input": "/v1/embeddings",
+    "documents": "/v1/rerank",
+}
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -72,6 +104,9 @@ class _Looked(Struct):
     prompt: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET
     documents: Raw | UnsetType = UNSET
+    voice: Raw | UnsetType = UNSET
+    target: Raw | UnsetType = UNSET
+    image: Raw | UnsetType = UNSET
 
 
 _LOOK = msgspec.json.Decoder(_Looked)

@@ -8,10 +8,11 @@ import pytest
 from scripted_answers import CHAT, TIMEOUTS, ScriptedAnswers, get, listening, post
 
 from hybrid_router.config.schema import Key, Server
-from hybrid_router.core.call import Operation
+from hybrid_router.core.call import Feature, Operation
 from hybrid_router.core.step import LeftOut, Plan, Prediction, Step
 
 CANARY = "canary words of the prompt"
+PICTURE = "data:image/png;base64,AAAA"
 SECRET = {"model": "fast", "messages": [{"role": "user", "content": CANARY}]}
 KEYS = {name: f"hr-{name}" for name in ("ann", "bob")}
 KEYED = Server(
@@ -118,6 +119,17 @@ async def test_a_plan_is_explained_without_being_run() -> None:
     assert "x-router-decision" not in reply.headers
 
 
+async def test_an_edit_is_explained_for_a_model_that_can_edit() -> None:
+    """Its pictures are not opened, but a plan without what they need would be another."""
+    answers = ScriptedAnswers()
+    asked = {"model": "fast", "prompt": "hi", "images": [{"image_url": PICTURE}]}
+    async with listening(answers) as listener:
+        await post(listener.port, "/router/explain?path=/v1/images/edits", asked)
+
+    (call,) = answers.explained
+    assert call.features == {Feature.IMAGE_INPUT}
+
+
 async def test_a_refused_call_is_explained_too() -> None:
     """A rule's refusal is part of the plan, not an error of the question."""
     answers = ScriptedAnswers()
@@ -134,6 +146,17 @@ async def test_a_refused_call_is_explained_too() -> None:
         ("", CHAT, Operation.CHAT, "/v1/chat/completions"),
         ("", {"model": "fast", "prompt": "hi"}, Operation.COMPLETE, "/v1/completions"),
         ("?path=/v1/completions", {"model": "fast", "prompt": "hi"}, Operation.COMPLETE, "/v1/completions"),
+        ("", {"model": "fast", "input": "hi"}, Operation.EMBED, "/v1/embeddings"),
+        ("", {"model": "fast", "input": "hi", "voice": "amy"}, Operation.SPEAK, "/v1/audio/speech"),
+        ("", {"model": "fast", "input": "hi", "target": "de"}, Operation.TRANSLATE, "/v1/translate"),
+        ("", {"model": "fast", "image": PICTURE}, Operation.CLASSIFY, "/v1/classify"),
+        ("?path=/v1/moderations", {"model": "fast", "input": "hi"}, Operation.MODERATE, "/v1/moderations"),
+        (
+            "?path=/v1/images/edits",
+            {"model": "fast", "prompt": "hi", "images": [{"image_url": PICTURE}]},
+            Operation.IMAGE,
+            "/v1/images/edits",
+        ),
         ("?path=/v1/chat/completions", CHAT, Operation.CHAT, "/v1/chat/completions"),
     ],
 )

@@ -107,7 +107,7 @@ def test_has_sees_pictures_and_sound_that_come_as_files(
     brought: str | None, operation: Operation, features: frozenset[Feature], uploads: tuple[Upload, ...]
 ) -> None:
     """Whatever operation they are for; also where the call is only planned, without its files."""
-    fields = {"operation": operation, "features": features, "uploads": uploads}
+    fields: dict[str, Any] = {"operation": operation, "features": features, "uploads": uploads}
 
     assert holds(Condition(has=("images",)), **fields) == (brought == "images")
     assert holds(Condition(has=("audio",)), **fields) == (brought == "audio")
