@@ -141,9 +141,7 @@ class GuardModel:
         if verdict is None:
             self.cancel(task_id)
             return [
-                Refused(
-                    id=task_id, code="engine_error", message="the model gave no verdict that can be scored"
-                )
+                Refused(id=task_id, code="engine_error", message="the model gave no verdict with a score")
             ]
         events: list[Event] = [verdict, Finish("stop", judged.index)]
         if ongoing.open_ids:
