@@ -14,8 +14,9 @@ import msgspec
 
 from hybrid_router.cli.check import loaded_or_exit
 from hybrid_router.config.schema import Config, Loaded
-from hybrid_router.core.call import Call, Feature, Message, Operation
+from hybrid_router.core.call import Call, Feature, Message, Operation, usual
 from hybrid_router.core.step import Plan
+from hybrid_router.dispatch import interpreting
 from hybrid_router.routing.conditions import minute_of_day
 from hybrid_router.routing.estimate import prompt_tokens
 from hybrid_router.routing.facts import Facts
@@ -68,7 +69,11 @@ def _minute(ctx: click.Context, param: click.Parameter, value: str | None) -> in
 )
 @click.option("--text", default="", help="What the prompt says.")
 @click.option("--has", multiple=True, type=click.Choice([str(feature) for feature in Feature]))
-@click.option("--operation", type=click.Choice([str(each) for each in Operation]), default="chat")
+@click.option(
+    "--operation",
+    type=click.Choice([str(each) for each in Operation]),
+    help="What the call asks for.  [default: chat, or what the models are for if none chats]",
+)
 @click.option("--key", default=NO_KEY, help="Name of the caller's key.")
 @click.option(
     "--time",
@@ -87,7 +92,7 @@ def command(
     headers: dict[str, str],
     text: str,
     has: tuple[str, ...],
-    operation: str,
+    operation: str | None,
     key: str,
     minute: int,
     as_json: bool,
@@ -100,9 +105,10 @@ def command(
     loaded = loaded_or_exit(path)
     policy = compile_policy(loaded.config)
     _check_names(loaded.config, policy, alias, key)
+    facts = _facts(loaded, policy, alias, online=not offline, minute=minute)
     call = Call(
         id="plan",
-        operation=Operation(operation),
+        operation=usual(facts.operations.values()) if operation is None else Operation(operation),
         alias=alias,
         messages=(Message(role="user", content=text),) if text else (),
         headers=headers,
@@ -110,7 +116,7 @@ def command(
         principal=key,
     )
     call = _sized(call, prompt_tokens)
-    decided = plan(call, _facts(loaded, policy, alias, online=not offline, minute=minute), policy)
+    decided = plan(call, facts, policy)
     click.echo(_json(alias, decided)) if as_json else _show(alias, decided)
     if not decided.steps:
         raise SystemExit(1)
@@ -147,7 +153,7 @@ def _facts(loaded: Loaded, policy: Policy, alias: str, *, online: bool, minute: 
         off=loaded.off,
         local=policy.local,
         features=abilities(loaded.config, steps),
-        operations=operations(loaded.config, steps),
+        operations=interpreting.widened(operations(loaded.config, steps)),
         online=online,
         minute_of_day=minute,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -29,6 +29,12 @@ class Operation(StrEnum):
 
 # Operations with one answer, however many texts and files they take.
 ONE_FOR_ALL = frozenset({Operation.TRANSCRIBE, Operation.SPEAK, Operation.IMAGE, Operation.CLASSIFY})
+
+
+def usual(known: Iterable[frozenset[Operation]]) -> Operation:
+    """What is asked of models of which nothing else is said: a chat, or the first that any of them does."""
+    able = frozenset[Operation]().union(*known)
+    return next((each for each in Operation if each in able), Operation.CHAT)
 
 
 class Feature(StrEnum):

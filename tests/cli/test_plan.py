@@ -110,6 +110,32 @@ def test_an_operation_that_a_model_is_not_for_leaves_it_out() -> None:
     assert f"  {CLOUD}: it cannot embed" in result.stdout.splitlines()
 
 
+SPOKEN = """\
+backends: {local: {type: local, models: {w: {engine: whisper, weights: heard}, a: {}}}}
+aliases: {heard: {try: local/w}, mixed: {try: [local/w, local/a]}, chats: {try: local/a}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        (["heard"], ["local/w"]),
+        (["mixed"], ["local/a"]),
+        (["mixed", "--operation", "transcribe"], ["local/w"]),
+        (["chats", "--operation", "translate"], ["local/a"]),
+    ],
+)
+def test_a_call_asks_what_the_models_are_for(arguments: list[str], steps: list[str], tmp_path: Path) -> None:
+    """Without a word: a chat if any chats.  Models that chat translate, as they do for real calls."""
+    path = tmp_path / "router.yaml"
+    path.write_text(SPOKEN)
+
+    result = run(*arguments, "--json", config=str(path))
+
+    assert result.exit_code == 0, result.output
+    assert [f"{step['backend']}/{step['model']}" for step in json.loads(result.stdout)["steps"]] == steps
+
+
 def test_nothing_to_run_exits_1() -> None:
     """A script can tell that a call would fail, and a person why."""
     result = run("local-only", "--has", "images")
