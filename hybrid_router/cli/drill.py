@@ -13,9 +13,12 @@ import msgspec
 
 from hybrid_router.cli.check import loaded_or_exit
 from hybrid_router.config.schema import Config
+from hybrid_router.core.call import Operation
+from hybrid_router.drill.chats import chatting
 from hybrid_router.drill.routes import Undrilled, Wanted
 from hybrid_router.drill.run import Drilled, Finding, OnTrial, Report, drill
 from hybrid_router.drill.words import grouped, sentence
+from hybrid_router.routing.policy import compile_policy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,8 +65,11 @@ def command(
     """
     loaded = loaded_or_exit(path)
     chosen = _chosen(aliases, loaded.config)
+    config, others = chatting(loaded.config, _operations(loaded.config))
+    drilled = [alias for alias in chosen if alias not in others]
     with _progress() as on_trial:
-        report = drill(loaded.config, chosen, Wanted(headers=headers, text=text), on_trial)
+        report = drill(config, drilled, Wanted(headers=headers, text=text), on_trial)
+    report.others = {alias: others[alias] for alias in chosen if alias in others}
     if as_json:
         click.echo(msgspec.json.encode(document(report)).decode())
     elif sys.stdout.isatty():
@@ -81,6 +87,14 @@ def _chosen(aliases: tuple[str, ...], config: Config) -> tuple[str, ...]:
         if alias not in config.aliases:
             raise click.UsageError(f"no alias {alias}; there is {', '.join(config.aliases)}")
     return tuple(dict.fromkeys(aliases)) or tuple(config.aliases)
+
+
+def _operations(config: Config) -> dict[str, frozenset[Operation]]:
+    """Step → what it can be asked, of every alias."""
+    from hybrid_router.cli.abilities import operations  # noqa: PLC0415 - backends only when they are drilled
+
+    policy = compile_policy(config)
+    return operations(config, [step for alias in policy.aliases.values() for step in alias.steps])
 
 
 @contextmanager
@@ -103,6 +117,7 @@ def document(report: Report) -> dict[str, Any]:
         "calls": report.calls_count,
         "findings": [msgspec.to_builtins(one) for one in report.findings],
         "not_drilled": [msgspec.to_builtins(one) for one in report.undrilled],
+        "not_chatting": report.others,
         "routes": [_route(one) for one in report.drilled],
     }
 
@@ -161,6 +176,7 @@ def headlines(report: Report) -> Iterator[str]:
     """What was found, first."""
     yield from (f"found: {_found(one)}" for one in report.findings)
     yield from (_undrilled(one) for one in report.undrilled)
+    yield from (f"not drilled: alias {name}: its models {does}" for name, does in report.others.items())
     if not report.findings:
         kept = sum(len(one.trials) for one in report.drilled if one.route.private)
         yield (

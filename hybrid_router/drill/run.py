@@ -59,11 +59,16 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, kw_only=True):
-    """A whole drill."""
+    """A whole drill.
+
+    Attributes:
+        others: aliases that nobody can chat with, with what their models do.
+    """
 
     drilled: list[Drilled] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     undrilled: list[Undrilled] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def calls_count(self) -> int:

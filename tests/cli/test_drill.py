@@ -82,6 +82,26 @@ def test_a_rule_that_is_described_is_drilled(policy: Path) -> None:
     assert {path.name for path in policy.parent.iterdir()} == {"router.yaml"}
 
 
+@pytest.mark.timeout(60)
+def test_what_does_not_chat_is_named(tmp_path: Path) -> None:
+    """No chat is played with a model that transcribes, alone or beside one that chats."""
+    path = tmp_path / "router.yaml"
+    path.write_text("""
+backends: { local: { type: local, models: { a: {}, w: { engine: whisper, weights: heard } } } }
+aliases: { heard: { try: local/w }, mixed: { try: [local/w, local/a] } }
+""")
+
+    done = run(path)
+
+    first, second, *rest = done.stdout.splitlines()
+    assert first == "not drilled: alias heard: its models transcribe"
+    assert second.startswith("nothing found in ")
+    assert not any(line.startswith("heard") for line in rest)
+    assert "mixed, streamed: local/a" in rest
+    assert "local/w" not in done.stdout
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
