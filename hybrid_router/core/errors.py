@@ -188,7 +188,8 @@ class BackendUnreachable(BackendUnavailable):
 
 
 class Benched(BackendUnavailable):
-    """The step is left alone for now: its breaker is open, or it was told when to come back."""
+    """The step is left alone: its breaker is open, it was told when to come back, or its model cannot be
+    loaded until something is changed."""
 
 
 class BackendTimeout(BackendError):
@@ -272,6 +273,7 @@ class BrokenByCall(StreamBroken):
 
     status = 400
     kind = "invalid_request_error"
+    code = "invalid_request_error"
 
     def __init__(self, refusal: RouterError) -> None:
         super().__init__(refusal.message, detail=refusal.detail, param=refusal.param, code=refusal.code)
