@@ -89,6 +89,7 @@ class ModelFiles(Struct, frozen=True, kw_only=True):
 
 
 _NO_FILE = File(Path())
+_SIZES = ("context", "parallel")  # keys of which lower values take less memory
 _NO_FILES = ModelFiles(weights=_NO_FILE)
 
 
@@ -117,7 +118,8 @@ def operations(chosen: LocalModel) -> frozenset[Operation]:
 
 def terms(chosen: LocalModel) -> Terms:
     """How a model stays in memory."""
-    return Terms(pinned=chosen.pinned, idle_s=chosen.idle, memory_bytes=chosen.memory)
+    sizes = tuple(key for key in _SIZES if key in type(chosen).__struct_fields__)
+    return Terms(pinned=chosen.pinned, idle_s=chosen.idle, memory_bytes=chosen.memory, sizes=sizes)
 
 
 def features(chosen: LocalModel) -> frozenset[Feature]:
@@ -263,4 +265,5 @@ def _decided(written: int | str) -> int | None:
 
 
 def _absolute(file: File | None) -> str | None:
-    return None if file is None else str(file.path.absolute())
+    """Where a file is, without `..`; its own name stays, for engines that go by it."""
+    return None if file is None else str(file.path.parent.resolve() / file.path.name)

@@ -73,12 +73,13 @@ class Ending(Struct, frozen=True):
     burst: bool = False
 
 
-def given_up(ending: Ending, killed_count: int) -> str | None:
+def given_up(ending: Ending, killed_count: int, less: str) -> str | None:
     """Why no other child is started, or None.
 
     Args:
         killed_count: children in a row that ended before their model was open, this one included.  Mostly
             memory ran out: that may pass, but every try takes it from others.
+        less: how the model would take less memory.
     """
     if ending.hopeless:
         return ending.reason
@@ -86,7 +87,7 @@ def given_up(ending: Ending, killed_count: int) -> str | None:
         return None
     return (
         f"{ending.reason} while it opened its model, {killed_count} times in a row; if memory is short, "
-        "lower `context` or `parallel` or choose smaller weights, then reload"
+        f"{less}, then reload"
     )
 
 

@@ -140,7 +140,7 @@ class Residency:
         if tenant.phase in {Phase.LOADING, Phase.RESIDENT}:
             return None
         if not tenant.need.fits(self.budget.space):
-            return _too_big(tenant.need, self.budget.space)
+            return _too_big(tenant, self.budget.space)
         left = self.budget.space - self._pinned_before(key)
         if not tenant.need.fits(left):
             lacking = tenant.need.beyond(left)
@@ -161,8 +161,7 @@ class Residency:
             had = shown(tenant.too_little.ram_bytes)
             return (
                 f"it is too big: it was killed when memory ran out, with {had} "
-                "to use, and is loaded again once there is more; lower its `context` or `parallel`, choose "
-                "smaller weights, or end other programs"
+                f"to use, and is loaded again once there is more; {tenant.terms.less}, or end other programs"
             )
         return None
 
@@ -216,7 +215,8 @@ def _said(need: Space, room: Space, lacking: Space) -> str:
     return f"it needs about {shown(need.vram_bytes)} of GPU memory, {shown(max(0, room.vram_bytes))} are free"
 
 
-def _too_big(need: Space, budget: Space) -> str:
+def _too_big(tenant: Tenant, budget: Space) -> str:
+    need = tenant.need
     lacking = need.beyond(budget)
     of, need_bytes, budget_bytes = (
         ("memory", need.ram_bytes, budget.ram_bytes)
@@ -224,6 +224,6 @@ def _too_big(need: Space, budget: Space) -> str:
         else ("GPU memory", need.vram_bytes, budget.vram_bytes)
     )
     return (
-        f"it needs about {shown(need_bytes)} of {of}, {_key(lacking)} is {shown(budget_bytes)}; lower its "
-        "`context` or `parallel`, choose smaller weights, or write `memory` if it needs less"
+        f"it needs about {shown(need_bytes)} of {of}, {_key(lacking)} is {shown(budget_bytes)}; "
+        f"raise that if there is more, {tenant.terms.less}, or write `memory` if it needs less"
     )

@@ -30,11 +30,19 @@ class Terms(Struct, frozen=True, kw_only=True):
         pinned: it is not evicted once it is resident.
         idle_s: it is evicted once nobody has used it for so long; None: never for that.
         memory_bytes: what it needs at least, whatever is estimated or measured.
+        sizes: its keys of which lower values take less memory.
     """
 
     pinned: bool = False
     idle_s: float | None = None
     memory_bytes: int | None = None
+    sizes: tuple[str, ...] = ()
+
+    @property
+    def less(self) -> str:
+        """How the model would take less, as advice."""
+        lower = " or ".join(f"`{key}`" for key in self.sizes)
+        return f"lower its {lower}, choose smaller weights" if lower else "choose smaller weights"
 
 
 class Budget(Struct, frozen=True, kw_only=True):

@@ -263,7 +263,7 @@ class Worker:
                 continue
             failure_count = life.failures_after(failure_count, loop.time() - started_s)
             killed_count = killed_count + 1 if ending.loading else 0
-            why = life.given_up(ending, killed_count)
+            why = life.given_up(ending, killed_count, self._terms.less)
             place.gone(again=why is None and not ending.burst)
             if why is not None:
                 self._become(Dead(why, None))

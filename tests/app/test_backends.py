@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_router.app import model_files
 from hybrid_router.app.backends import close, open_backends
 from hybrid_router.config.load import loads
+from hybrid_router.config.local_schema import EncoderModel, LlamaModel, PainterModel
 from hybrid_router.config.schema import Loaded
 from hybrid_router.engines.settings import AdapterFile, Drafting, Keeping, LlamaSettings, Offload
 from hybrid_router.models.stamps import STAMPS_FILE
@@ -217,3 +219,20 @@ async def test_a_model_whose_adapter_was_touched_is_opened_anew(logs: Logs, tmp_
     assert again.workers["local/m"] is first.workers["local/m"]
     assert touched.workers["local/m"] is not first.workers["local/m"]
     await close({**first.parts, **touched.parts}.values())
+
+
+def test_a_models_terms_know_what_could_be_lowered() -> None:
+    """Only keys that its engine has, so that nobody is told to write one that is refused."""
+    assert model_files.terms(LlamaModel()).sizes == ("context", "parallel")
+    assert model_files.terms(EncoderModel()).sizes == ("context",)
+    assert model_files.terms(PainterModel()).sizes == ()
+
+
+def test_a_path_is_told_without_detours(tmp_path: Path) -> None:
+    """As the log names it; what is a link stays one, for its own name says what the file is."""
+    (tmp_path / "blob").write_bytes(b"x")
+    (tmp_path / "m.gguf").symlink_to("blob")
+    (tmp_path / "configs").mkdir()
+    files = model_files.ModelFiles(weights=model_files.File(tmp_path / "configs" / ".." / "m.gguf"))
+
+    assert model_files.settings(files, LlamaModel(), None).path == str(tmp_path / "m.gguf")

@@ -46,9 +46,9 @@ def test_a_dead_worker_says_when_it_starts_again() -> None:
 
 def test_who_cannot_open_its_model_is_given_up() -> None:
     """At once where another would fare the same, else after a few tries; the reason says what to lower."""
-    assert life.given_up(Ending("bad file", loading=True, hopeless=True), 1) == "bad file"
+    assert life.given_up(Ending("bad file", loading=True, hopeless=True), 1, "") == "bad file"
     killed = Ending("worker was killed by SIGKILL", loading=True)
-    tries = [life.given_up(killed, count) for count in range(1, 9)]
+    tries = [life.given_up(killed, count, "lower its `context`") for count in range(1, 9)]
 
     assert tries[:5] == [None] * 5
     assert all(tries[5:])

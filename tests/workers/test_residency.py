@@ -190,6 +190,22 @@ def test_what_is_too_big_alone_is_refused_with_both_numbers() -> None:
     assert "`residency.ram`" in why
 
 
+@pytest.mark.parametrize(
+    ("sizes", "advised"),
+    [
+        (("context", "parallel"), "raise that if there is more, lower its `context` or `parallel`, choose"),
+        (("context",), "raise that if there is more, lower its `context`, choose"),
+        ((), "raise that if there is more, choose smaller weights"),
+    ],
+)
+def test_advice_names_only_keys_that_the_model_has(sizes: tuple[str, ...], advised: str) -> None:
+    """An engine without a context is not to be given a smaller one; the budget can always be raised."""
+    books = Books(Space(8 * 2**30))
+    big = books.model(12 * 2**30, sizes=sizes)
+
+    assert advised in (books.residency.why_not(big) or "")
+
+
 def test_declared_memory_counts_instead_of_the_estimate() -> None:
     """`memory` says what nobody can estimate; what is measured beyond it counts all the same."""
     books = Books()
