@@ -15,5 +15,5 @@ def torch_device(wanted: Device) -> torch.device:
         EngineFailed: a GPU is demanded, and torch sees none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise EngineFailed("device: cuda is wanted, but torch sees no GPU; write device: auto")
+        raise EngineFailed("device: cuda: there is no usable GPU; set device: auto or cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

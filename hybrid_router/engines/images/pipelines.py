@@ -128,7 +128,7 @@ def _device(chosen: str) -> torch.device:
     if chosen == "cpu" or (chosen == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise EngineFailed("device: cuda: this torch has no GPU; choose auto or cpu")
+        raise EngineFailed("device: cuda: there is no usable GPU; set device: auto or cpu")
     return torch.device("cuda")
 
 

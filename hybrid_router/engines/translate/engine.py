@@ -190,9 +190,10 @@ def _batches(portions_: Iterator[_Portion]) -> Iterator[list[_Portion]]:
 
 
 def _opened(folder: Path, settings: TranslatorSettings) -> ctranslate2.Translator:
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    count = 0 if settings.device == "cpu" else ctranslate2.get_cuda_device_count()
+    if settings.device == "cuda" and not count:
+        raise EngineFailed("device: cuda: there is no usable GPU; set device: auto or cpu")
+    device = "cuda" if count else "cpu"
     compute_type = settings.compute_type
     if compute_type == "auto":
         compute_type = "float16" if device == "cuda" else "int8"

@@ -42,9 +42,10 @@ def opened_model(settings: WhisperSettings) -> Model:
 
 
 def _device(settings: WhisperSettings) -> str:
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    count = 0 if settings.device == "cpu" else ctranslate2.get_cuda_device_count()
+    if settings.device == "cuda" and not count:
+        raise EngineFailed("device: cuda: there is no usable GPU; set device: auto or cpu")
+    return "cuda" if count else "cpu"
 
 
 def _compute_type(chosen: str, device: str) -> str:
