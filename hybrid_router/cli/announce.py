@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from hybrid_router import __version__
 from hybrid_router.app import Running
+from hybrid_router.cli.first_call import curl
 from hybrid_router.config.schema import Config
+from hybrid_router.core.call import usual
 
 _EVERY_ADDRESS = ("0.0.0.0:", "[::]:")
 
@@ -21,7 +23,9 @@ def announcement(running: Running, config: Config) -> str:
     lines += [f"  backend {name} is off: {why}" for name, why in running.off.items()]
     servable = next((alias for alias in config.aliases if alias not in unservable), None)
     if servable is not None:
-        lines += ["", "Try it:", f"  {_curl(running.url, servable, keyed=bool(config.server.keys))}"]
+        operation = usual(running.service.facts(servable).operations.values())
+        lines += ["", "Try it:"]
+        lines.append(f"  {curl(running.url, servable, operation, keyed=bool(config.server.keys))}")
     return "\n".join(lines)
 
 
@@ -46,11 +50,3 @@ def _step_text(step: str, running: Running) -> str:
         return f"{step} (off)"
     reason = running.service.down(backend, model)
     return step if reason is None else f"{step} (down: {reason})"
-
-
-def _curl(url: str, alias: str, *, keyed: bool) -> str:
-    key = " -H 'Authorization: Bearer YOUR-KEY'" if keyed else ""
-    # A small model may not find its end; the first look should not wait for that.
-    messages = '[{"role": "user", "content": "Say hello."}]'
-    body = f'{{"model": "{alias}", "max_tokens": 100, "messages": {messages}}}'
-    return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
