@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+from openai.types import ModerationImageURLInputParam
 from PIL import Image
 from router_process import Router, stopped_at_end
 from sklearn.datasets import load_sample_image
@@ -138,9 +139,11 @@ def test_openais_package_gets_verdicts(client: openai.OpenAI) -> None:
 def test_an_image_for_a_guard_of_texts_is_refused(client: openai.OpenAI) -> None:
     """By name, before a model is asked."""
     with pytest.raises(openai.BadRequestError, match="images") as refused:
-        client.moderations.create(
-            input=[{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]
-        )
+        part: ModerationImageURLInputParam = {
+            "type": "image_url",
+            "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+        }
+        client.moderations.create(input=[part])
 
     assert refused.value.code == "unsupported_parameter"
 

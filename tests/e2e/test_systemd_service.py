@@ -31,6 +31,7 @@ def heard(manager: socket.socket, wanted: str) -> list[str]:
     return messages
 
 
+@pytest.mark.timeout(60)  # it loads the model
 def test_the_service_says_ready_alive_and_stopping(
     manager: socket.socket, manifest: Path, emulator: Emulator, tmp_path: Path
 ) -> None:

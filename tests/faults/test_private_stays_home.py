@@ -285,7 +285,8 @@ async def test_no_hedge_or_retry_leaves_either(near: TwoMachines, cloud: Emulato
         assert answer.status == 200
     with stopped(router.worker()):
         answers = await each(router, label, headers={"x-router-timeout": "2"})
-        assert [answer.status for answer in answers] == [504] * len(answers)
+        # Out of time, or, on a slow machine, known beforehand to be too late.
+        assert {answer.status for answer in answers} <= {503, 504}
         assert near.sent_count() == before_count
 
         public = await say(router, replace(PUBLIC, alias="local-first"), headers={"x-router-timeout": "10"})
