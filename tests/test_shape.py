@@ -92,7 +92,7 @@ def test_no_module_is_named_for_nothing(word: str) -> None:
 
 
 def test_the_package_catches_no_unknown_exception() -> None:
-    """`except Exception` and wider stand in the composition root, and where a library of any kind is driven."""
+    """`except Exception` and wider stand in the composition root, and where any library is driven."""
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / "hybrid_router").rglob("*.py")

@@ -138,11 +138,11 @@ def test_openais_package_gets_verdicts(client: openai.OpenAI) -> None:
 
 def test_an_image_for_a_guard_of_texts_is_refused(client: openai.OpenAI) -> None:
     """By name, before a model is asked."""
+    part: ModerationImageURLInputParam = {
+        "type": "image_url",
+        "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+    }
     with pytest.raises(openai.BadRequestError, match="images") as refused:
-        part: ModerationImageURLInputParam = {
-            "type": "image_url",
-            "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
-        }
         client.moderations.create(input=[part])
 
     assert refused.value.code == "unsupported_parameter"
