@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from hybrid_router.core.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
+    Benched,
     BrokenByCall,
     CallRefused,
     ContextOverflow,
@@ -27,6 +29,7 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch, says_something
 from hybrid_router.core.step import Step
+from hybrid_router.engines.settings import AnySettings
 from hybrid_router.engines.task import PREFILL_REFUSED, WORKER_BUSY, Refused, Task
 from hybrid_router.workers.answer import PendingAnswer, TaskFailed, WorkerGone
 from hybrid_router.workers.child import Child
@@ -91,7 +94,9 @@ class Local:
     def down(self, model: str) -> str | None:
         if model in self._missing:
             return self._missing[model].why
-        return self._models[model].worker.why_down()
+        worker = self._models[model].worker
+        why = worker.why_down()
+        return None if why is None else _without_folders(why, worker.settings)
 
     def not_installed(self, model: str) -> bool:
         return model in self._missing and self._missing[model].extra
@@ -143,7 +148,20 @@ async def _child(model: LocalModel, step: Step) -> Child:
     except TimeoutError as error:
         raise BackendTimeout(f"{step.name} is still loading after {step.timeouts.load_s:g} s") from error
     except WorkerDown as error:
-        raise BackendUnavailable(f"{step.name}: {error}", retry_after_s=error.wait_s) from error
+        said = f"{step.name}: {_without_folders(str(error), model.worker.settings)}"
+        if error.wait_s is None:  # trying again would give the same
+            raise Benched(said) from error
+        raise BackendUnavailable(said, retry_after_s=error.wait_s) from error
+
+
+def _without_folders(why: str, settings: AnySettings) -> str:
+    """As clients are told it: where files are is the log's."""
+    place = Path(settings.path)
+    for named_place in (place, place.parent):  # an engine may be given a file, and speak of its folder
+        why = why.replace(f"{named_place}: ", "")
+        if len(named_place.parent.parts) > 1:
+            why = why.replace(f"{named_place.parent}/", "")
+    return why
 
 
 def _begin(child: Child, call: Call, step: Step) -> tuple[int, PendingAnswer]:

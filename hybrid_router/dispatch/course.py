@@ -185,7 +185,7 @@ class Course:
             return self._never_tried()
         last = copy(self._failures[-1][1])  # a backend may raise the same error again
         if len(self._failures) > 1:
-            said = "; ".join(_said(step, failure) for step, failure in self._failures)
+            said = "; ".join(dict.fromkeys(_said(step, failure) for step, failure in self._failures))
             count = len({step.name for step, _ in self._failures})
             steps = f"all {count} steps" if count > 1 else f"all {len(self._failures)} attempts"
             last.message = f"{steps} failed: {said}"

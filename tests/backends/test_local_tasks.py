@@ -13,6 +13,7 @@ from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation, Sampling
 from hybrid_router.core.errors import (
     BackendError,
+    Benched,
     BrokenByCall,
     CallRefused,
     ContextOverflow,
@@ -20,8 +21,9 @@ from hybrid_router.core.errors import (
     PrefillRefused,
     StreamBroken,
 )
-from hybrid_router.core.step import Step, Timeouts
+from hybrid_router.core.step import Step, Timeouts, Treatment
 from hybrid_router.core.upload import Upload
+from hybrid_router.dispatch import retry
 from hybrid_router.engines.settings import AdapterFile, LlamaSettings
 from hybrid_router.engines.task import Opened, Refused, Task
 from hybrid_router.workers.life import Resident
@@ -172,3 +174,32 @@ def test_a_model_that_is_not_able_is_told_as_the_calls_wish() -> None:
 
     assert (error.status, error.code, error.message) == (400, "unsupported_parameter", "local/m: suffix: no")
     assert isinstance(error, BackendError)
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ("/srv/models/m/m.gguf: no GGUF", "no GGUF"),
+        ("/srv/models/m: config.json is missing", "config.json is missing"),
+        ("no memory for /srv/models/m/m.gguf", "no memory for m.gguf"),
+        (
+            "/srv/models/m cannot be opened: see https://example.org//x",
+            "m cannot be opened: see https://example.org//x",
+        ),
+    ],
+)
+async def test_a_model_that_is_given_up_is_not_tried_again(why: str, told: str) -> None:
+    """Another try would say the same; clients are told why without learning where files are."""
+    worker = Worker(structs.replace(SETTINGS, path="/srv/models/m/m.gguf"), unfit=lambda: why)
+    backend = Local({"m": LocalModel(worker, 1)})
+    worker.start(load=True)
+    try:
+        await worker.settled()
+
+        assert backend.down("m") == told
+        with pytest.raises(Benched) as caught:
+            await anext(backend.run(EVERYTHING, STEP))
+        assert caught.value.message == f"local/m: {told}"
+        assert retry.pause_s(caught.value, 0, Treatment(retries=3), 60.0, 0.5) is None
+    finally:
+        await backend.close()

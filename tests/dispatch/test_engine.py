@@ -40,10 +40,12 @@ def call(*, stream: bool = True, n: int = 1) -> Call:
 class Trial:
     """One run over scripted backends `b0`, `b1`, …; keeps everything that can be looked at after."""
 
-    def __init__(self, *scripts: Sequence[Act], timeouts: Timeouts = LONG, total_s: float = 5.0) -> None:
+    def __init__(
+        self, *scripts: Sequence[Act], timeouts: Timeouts = LONG, total_s: float = 5.0, retries: int = 0
+    ) -> None:
         self.backends = {f"b{i}": Scripted([script]) for i, script in enumerate(scripts)}
         steps = tuple(Step(backend=name, model="m", timeouts=timeouts, because="") for name in self.backends)
-        plan = Plan(steps=steps, total_s=total_s, treatment=Treatment(on_break="error", retries=0))
+        plan = Plan(steps=steps, total_s=total_s, treatment=Treatment(on_break="error", retries=retries))
         self.record = Record(id="d", plan=plan)
         self.rows: list[Attempt] = []
         self.events: list[Event] = []
@@ -51,7 +53,8 @@ class Trial:
 
     async def run(self, asked: Call) -> Trial:
         try:
-            gate = OpenGate(self.backends, self.rows.append)
+            retries = self.record.plan.treatment.retries > 0
+            gate = OpenGate(self.backends, self.rows.append, retries=retries)
             async with aclosing(engine.run(asked, self.record, gate)) as batches:
                 async for batch in batches:
                     self.events += batch
@@ -195,6 +198,15 @@ async def test_when_all_fail_the_last_error_names_every_step() -> None:
     assert isinstance(trial.error, BackendBusy)
     assert trial.error.retry_after_s == 7
     assert trial.error.message == "all 2 steps failed: b0/m: refused; b1/m: full"
+
+
+async def test_what_a_step_says_twice_is_told_once() -> None:
+    """A retry that fails in the same way adds nothing to read."""
+    trial = await Trial([BackendUnavailable("refused", retry_after_s=0.0)], retries=1).run(call())
+
+    assert trial.outcomes == ["failed", "failed"]
+    assert trial.error is not None
+    assert trial.error.message == "all 2 attempts failed: b0/m: refused"
 
 
 async def test_an_empty_plan_is_an_error_and_not_an_empty_answer() -> None:
