@@ -164,10 +164,10 @@ def test_prompts_and_token_ids(client: openai.OpenAI) -> None:
 
 
 def test_too_many_inputs_do_not_reach_the_worker(client: openai.OpenAI) -> None:
-    """Nor a text without a direction; the next call is served."""
+    """Nor an empty text; the next call is served."""
     with pytest.raises(openai.BadRequestError, match="at most 2048"):
         client.embeddings.create(model="minilm", input=["a"] * 2049)
-    with pytest.raises(openai.BadRequestError, match="empty text"):
+    with pytest.raises(openai.BadRequestError, match="a text is empty"):
         client.embeddings.create(model="minilm", input=["a", ""])
 
     assert len(vector(client, "a")) == 384

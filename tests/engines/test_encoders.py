@@ -200,7 +200,9 @@ def test_much_text_is_read_bit_by_bit() -> None:
     engine.begin(embed(2, "c"))
 
     assert texts_of(engine.step(), 2) == ["c"]
-    assert "text 10000 has 302 tokens" in refusal(drained(engine)).message
+    refused = refusal(drained(engine))
+    assert "text 10000 has 302 tokens" in refused.message
+    assert refused.param == "input[10000]"
 
 
 def test_an_endless_text_is_not_even_read() -> None:

@@ -218,6 +218,7 @@ def test_an_impossible_call_is_refused_by_name(
 
     assert (refused.code, refused.by_call) == (code, True)
     assert re.search(says, refused.message)
+    assert refused.param == ("input[1]" if code == "context_length_exceeded" else None)
     assert len(vectors(events_of(drained(engine), 2))) == len(TEXTS)
 
 

@@ -146,6 +146,8 @@ def test_an_unknown_voice_is_refused_with_those_there_are(engine: Turns) -> None
     assert (no.by_call, no.param) == (True, "voice")
     assert "heart" in no.message
     assert "narrator" in no.message
+    assert "no voice 'bob'" in no.message
+    assert "OpenAI's names (alloy" in no.message
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "你好，世界", "😀 !? …", "()"])

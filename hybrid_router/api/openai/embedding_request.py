@@ -69,7 +69,7 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> EmbeddingRequest:
     asked, extra = malformed.read(_DECODER, _KNOWN, body)
     inputs = prompts.read(asked.input, "input", MOST_INPUTS)
     if not all(inputs):
-        raise CallRefused("input: an empty text has no direction", param="input")
+        raise CallRefused("input: a text is empty", param="input")
     call = Call(
         operation=Operation.EMBED,
         alias=asked.model,

@@ -142,12 +142,14 @@ class Texts:
         return places[kept_count : kept_count + over_count]
 
     def _too_long(self, task: Task, index: int, count: int) -> TaskRefused:
-        with_query = " with the query" if task.operation is Operation.RERANK else ""
+        ranks = task.operation is Operation.RERANK
+        with_query = " with the query" if ranks else ""
         return TaskRefused(
             "context_length_exceeded",
             f"text {index}{with_query} has {count} tokens, this model takes {self._reader.context}; "
             "divide it, shorten it, or say with `truncate` what may be left out",
             by_call=True,
+            param=f"{'documents' if ranks else 'input'}[{index}]",
         )
 
     def _prompt(self, task: Task) -> str:

@@ -97,6 +97,7 @@ class Passages:
                 f"text {index}{with_query} has {len(tokens)} tokens, this model takes {self._length}; "
                 "divide it, or shorten it",
                 by_call=True,
+                param=f"{'documents' if self._purpose == 'rerank' else 'input'}[{index}]",
             )
 
 

@@ -16,6 +16,7 @@ _OPENAI = frozenset(
         "shimmer", "verse",
     }
 )  # fmt: skip
+_SHOWN_LENGTH = 40  # characters of a name that nobody has
 _FAVOURITES = ("heart", "af_heart")
 
 
@@ -48,8 +49,11 @@ class Cast:
             return found
         if not name or name in _OPENAI:
             return self.usual
-        others = f"; also {', '.join(sorted(self._renamed))}" if self._renamed else ""
+        names = ", ".join(sorted({*self._voices, *self._renamed}))
         raise TaskRefused(
-            CallRefused.code, f"voice: there is none of this name; there are {self.listed}{others}",
-            by_call=True, param="voice",
-        )  # fmt: skip
+            CallRefused.code,
+            f"voice: there is no voice {name[:_SHOWN_LENGTH]!r} here; there are {names}, and OpenAI's names "
+            f"({', '.join(sorted(_OPENAI)[:3])}, …)",
+            by_call=True,
+            param="voice",
+        )
