@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import get_args
 
 from hybrid_router.app.hooks import Hooks
@@ -11,6 +13,8 @@ from hybrid_router.dispatch.breaker import Word
 from hybrid_router.observe.lag import LagWatch
 from hybrid_router.observe.logs import Logs
 from hybrid_router.observe.metrics import Metrics
+from hybrid_router.workers.house import House
+from hybrid_router.workers.tenant import Phase, Tenant
 
 _STATES = get_args(Word)
 
@@ -48,6 +52,55 @@ def watch_calls(metrics: Metrics, succession: Succession) -> None:
         (),
         lambda: {(): succession.in_flight_count},
     )
+
+
+def watch_models(metrics: Metrics, house: House) -> None:
+    """Who of the models on this machine is in memory."""
+    metrics.watch(
+        "hybrid_router_model_resident",
+        "1 for a model on this machine that is in memory.",
+        ("backend", "model"),
+        lambda: _by_model((tenant.name, tenant.phase is Phase.RESIDENT) for tenant in _tenants(house)),
+    )
+    metrics.watch(
+        "hybrid_router_model_memory_bytes",
+        "What a model on this machine is counted for while it is loaded, by kind of memory.",
+        ("backend", "model", "kind"),
+        lambda: {
+            (*where, kind): count
+            for kind in ("ram", "vram")
+            for where, count in _by_model(
+                (tenant.name, getattr(tenant.need, f"{kind}_bytes") if tenant.takes_room else 0)
+                for tenant in _tenants(house)
+            ).items()
+        },
+    )
+    metrics.watch(
+        "hybrid_router_model_loads_total",
+        "How often a model on this machine was loaded.",
+        ("backend", "model"),
+        lambda: _by_model(house.loads.items()),
+        kind="counter",
+    )
+    metrics.watch(
+        "hybrid_router_model_evictions_total",
+        "How often a model on this machine left memory.",
+        ("backend", "model", "reason"),
+        lambda: {(*name.split("/", 1), reason): count for (name, reason), count in house.evictions.items()},
+        kind="counter",
+    )
+
+
+def _tenants(house: House) -> Iterable[Tenant]:
+    return house.residency.tenants.values()
+
+
+def _by_model(named: Iterable[tuple[str, float]]) -> dict[tuple[str, ...], float]:
+    """Numbers by backend and model; while a reload lets go of one, there may be two of a name."""
+    summed: defaultdict[str, float] = defaultdict(float)
+    for name, number in named:
+        summed[name] += number
+    return {tuple(name.split("/", 1)): float(number) for name, number in summed.items()}
 
 
 def watch_knowledge(metrics: Metrics, memory: Memory) -> None:

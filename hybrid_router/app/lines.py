@@ -11,6 +11,7 @@ from hybrid_router.core.call import Call, Operation
 from hybrid_router.dispatch.record import Record
 from hybrid_router.observe.bridge import PerSecond
 from hybrid_router.observe.logs import Logs
+from hybrid_router.workers.choice import Eviction
 from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
 
 _PATHS = {
@@ -43,10 +44,21 @@ def state_line(logs: Logs, name: str, state: State) -> None:
             told = structs.asdict(opened) | {"can": ", ".join(sorted(opened.can))}
             told["sandbox"] = "; ".join(told.pop("unguarded")) or "whole"
             logs.logger.info("model resident", model=name, **told)
-        case Absent():
-            logs.logger.info("model evicted", model=name)
+        case Absent(eviction):
+            logs.logger.info("model evicted", model=name, **({} if eviction is None else _told(eviction)))
         case Dead(reason, until_s):
             logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)
+
+
+def _told(eviction: Eviction) -> dict[str, str | int]:
+    """Why a model went, and for whom."""
+    told: dict[str, str | int] = {"reason": eviction.reason}
+    if eviction.beneficiary is not None:
+        told["for"] = eviction.beneficiary
+    told["ram_bytes"] = eviction.freed.ram_bytes
+    if eviction.freed.vram_bytes:
+        told["vram_bytes"] = eviction.freed.vram_bytes
+    return told
 
 
 def call_line(logs: Logs, call: Call, record: Record | None, ended: Ended) -> None:

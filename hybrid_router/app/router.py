@@ -19,7 +19,7 @@ from hybrid_router.api.server import application_for
 from hybrid_router.api.sockets import bound, release
 from hybrid_router.app import lines
 from hybrid_router.app.backends import Backends, close, open_backends
-from hybrid_router.app.gauges import watch_calls, watch_knowledge, watch_process
+from hybrid_router.app.gauges import watch_calls, watch_knowledge, watch_models, watch_process
 from hybrid_router.app.hooks import Hooks
 from hybrid_router.app.live import Live, Succession
 from hybrid_router.app.memory import Memory, remembered
@@ -123,6 +123,7 @@ async def running(
         lag = LagWatch(logs.stall_line)
         watch_process(metrics, hooks, logs, lag)
         watch_calls(metrics, succession)
+        watch_models(metrics, live.backends.house)
         watch_knowledge(metrics, memory)
         await stack.enter_async_context(beside(lag.run()))
         await stack.enter_async_context(_controlled(reloader, state_folder(loaded, environ), logs))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal
 
 from msgspec import Struct
 
@@ -13,17 +15,34 @@ from hybrid_router.workers.tenant import Phase, Tenant, given, summed
 _LOOK_AGAIN_S = 5.0  # whether other programs gave memory back
 
 
+class Eviction(Struct, frozen=True, kw_only=True):
+    """Why a model has to go.
+
+    Attributes:
+        reason: `idle`: nobody used it for its idle time; `room`: another one waits for its room; `budget`:
+            what is there has grown beyond what it may take, or others took that.
+        beneficiary: who gets the room.
+        freed: what it gives back, as far as was measured.
+    """
+
+    reason: Literal["idle", "room", "budget"]
+    beneficiary: str | None = None
+    freed: Space = NO_SPACE
+
+
 class Decision(Struct, frozen=True, kw_only=True):
     """What is to be done now.  Keys are those of `Residency.enter`.
 
     Attributes:
         start: load these.
         evict: end these; none has work.
+        why: of each of those.
         again_s: decide again then, even if nothing happens.
     """
 
     start: tuple[int, ...] = ()
     evict: tuple[int, ...] = ()
+    why: Mapping[int, Eviction] = MappingProxyType({})
     again_s: float | None = None
 
 
@@ -50,7 +69,7 @@ class Choice:
         self._free = within - summed(tenant.need for tenant in taken)
         self._soon = self._free + summed(leaving)  # once those that leave have left
         self._start: list[int] = []
-        self._evict: list[int] = []
+        self._evict: dict[int, Eviction] = {}
         self._times: list[float] = []
         self.closed: set[int] = set()
         self.short: set[int] = set()
@@ -66,7 +85,10 @@ class Choice:
             else:
                 self._find_room(key)
         return Decision(
-            start=tuple(self._start), evict=tuple(self._evict), again_s=min(self._times, default=None)
+            start=tuple(self._start),
+            evict=tuple(self._evict),
+            why=MappingProxyType(self._evict),
+            again_s=min(self._times, default=None),
         )
 
     def _asking(self) -> list[int]:
@@ -89,7 +111,7 @@ class Choice:
             if idle_s is None or tenant.phase is not Phase.RESIDENT or tenant.busy or tenant.terms.pinned:
                 continue
             if tenant.idle_since_s + idle_s <= self._now_s:
-                self._end(key)
+                self._end(key, "idle")
             else:
                 self._times.append(tenant.idle_since_s + idle_s)
 
@@ -101,7 +123,7 @@ class Choice:
             idle = self._movable(lacking, busy=False)
             if not idle or len(here) - len(self._evict) <= 1:
                 return
-            self._end(min(idle, key=lambda key: self._rank(key, lacking)))
+            self._end(min(idle, key=lambda key: self._rank(key, lacking)), "budget")
 
     def _find_room(self, key: int) -> None:
         tenant = self._tenants[key]
@@ -129,7 +151,7 @@ class Choice:
                 self.closed.add(victim)
                 self._soon += self._tenants[victim].need
             else:
-                self._end(victim)
+                self._end(victim, "room", tenant.name)
         if victims or overdue:
             self._keep_for(tenant)
         self.short.add(key)
@@ -139,9 +161,12 @@ class Choice:
         self._soon -= tenant.need
         self._free = self._free.least(self._soon)
 
-    def _end(self, key: int) -> None:
-        self._evict.append(key)
-        self._soon += self._tenants[key].need
+    def _end(
+        self, key: int, reason: Literal["idle", "room", "budget"], beneficiary: str | None = None
+    ) -> None:
+        freed = self._tenants[key].need
+        self._evict[key] = Eviction(reason=reason, beneficiary=beneficiary, freed=freed)
+        self._soon += freed
 
     def _victims(self, lacking: Space, *, overdue: bool) -> list[int]:
         """Who has to go for so much; empty: that cannot be had now."""

@@ -7,10 +7,12 @@ the event loop, a turn after what it is about; nothing here waits.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
 from hybrid_router.core.space import NO_SPACE, UNLIMITED, Space
+from hybrid_router.workers.choice import Eviction
 from hybrid_router.workers.memory import Boundless, Scales
 from hybrid_router.workers.residency import Residency
 from hybrid_router.workers.tenant import Budget, Phase, Tenant, Terms
@@ -45,12 +47,19 @@ class Given(TypedDict):
 
 
 class House:
-    """Decides who is in memory.  Without a budget everybody may be, as soon as they want."""
+    """Decides who is in memory.  Without a budget everybody may be, as soon as they want.
+
+    Attributes:
+        loads: how often each model was loaded.
+        evictions: how often each had to go, by (name, reason).
+    """
 
     def __init__(self, budget: Budget | None = None, scales: Scales | None = None) -> None:
         self.limited = budget is not None
         self.scales = scales or Boundless()
         self.residency = Residency(budget or Budget())
+        self.loads: Counter[str] = Counter()
+        self.evictions: Counter[tuple[str, str]] = Counter()
         self._places: dict[int, Place] = {}
         self._due: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -103,7 +112,8 @@ class House:
             self.residency.runs(key, place.lodger.running_count())
         decision = self.residency.decide(loop.time(), self._within())
         for key in decision.evict:
-            self._places[key].lodger.evict()
+            self._places[key].evict(decision.why[key])
+            self.evictions[self.residency.tenants[key].name, decision.why[key].reason] += 1
         for key, place in self._places.items():
             place.told(starts=key in decision.start)
         if decision.again_s is not None:
@@ -133,6 +143,7 @@ class Place:
         self._kills: Callable[[], int] = lambda: 0
         self._killed_count = 0
         self.lodger = lodger
+        self.eviction: Eviction | None = None
 
     @property
     def tenant(self) -> Tenant:
@@ -207,6 +218,11 @@ class Place:
         self._house.stir()
         await self._turn
 
+    def evict(self, eviction: Eviction) -> None:
+        """It has to go; `eviction` says why."""
+        self.eviction = eviction
+        self.lodger.evict()
+
     def told(self, *, starts: bool) -> None:
         """A decision was made."""
         if starts and self._turn is not None and not self._turn.done():
@@ -220,6 +236,7 @@ class Place:
 
     def opened(self, pid: int, load_s: float) -> None:
         """The model is open, and is weighed."""
+        self._house.loads[self.tenant.name] += 1
         taken = self._house.scales.taken(pid)
         measured = None if taken is None else _guessed(taken.all, self.tenant)
         self._house.residency.opened(self._key, _now_s(), load_s=load_s, measured=measured)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from hybrid_router.engines.task import Opened
+from hybrid_router.workers.choice import Eviction
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
@@ -15,7 +16,12 @@ _MOST_LOADS = 6
 
 
 class Absent(Struct, frozen=True):
-    """No child, and nobody asked for one yet."""
+    """No child, and nobody asked for one yet.
+
+    `eviction`: why there is none any more.
+    """
+
+    eviction: Eviction | None = None
 
 
 class Loading(Struct, frozen=True):

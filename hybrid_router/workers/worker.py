@@ -259,7 +259,7 @@ class Worker:
             if ending.evicted:
                 place.gone()
                 failure_count = killed_count = 0
-                self._become(Absent())
+                self._become(Absent(place.eviction))
                 continue
             failure_count = life.failures_after(failure_count, loop.time() - started_s)
             killed_count = killed_count + 1 if ending.loading else 0

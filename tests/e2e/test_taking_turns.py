@@ -66,6 +66,19 @@ def ask(router: Router, path: str, **body: Any) -> tuple[int, dict[str, Any], st
         connection.close()
 
 
+def numbers(router: Router) -> dict[str, float]:
+    """What /metrics says."""
+    connection = HTTPConnection(urlsplit(router.url).netloc, timeout=60)
+    try:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    finally:
+        connection.close()
+    return {
+        name: float(number) for name, _, number in (line.rpartition(" ") for line in lines if line[0] != "#")
+    }
+
+
 def happened(router: Router) -> list[tuple[str, str]]:
     """What became of which model, in order."""
     return [
@@ -77,15 +90,38 @@ def happened(router: Router) -> list[tuple[str, str]]:
 
 def test_two_models_answer_from_room_for_one(service: Router) -> None:
     """One leaves before the other is loaded; a look at them loads nothing; one child at any time."""
+    ask(service, "/v1/completions", model="two", prompt="ab", max_tokens=2)
+    eventually(lambda: happened(service)[-1:] == [("resident", "local/two")], "a known beginning")
+    before = len(happened(service))
     for alias in ("one", "two", "one"):
         status, body, _ = ask(service, "/v1/completions", model=alias, prompt="ab", max_tokens=2)
         assert status == 200, body
 
     turns = [(what, f"local/{model}") for model in ("one", "two", "one") for what in ("loading", "resident")]
-    eventually(lambda: [each for each in happened(service) if each[0] != "evicted"] == turns, "three turns")
-    told = happened(service)
+    eventually(
+        lambda: [each for each in happened(service)[before:] if each[0] != "evicted"] == turns, "three turns"
+    )
+    told = happened(service)[before:]
     assert told.index(("evicted", "local/one")) < told.index(("loading", "local/two"))
     assert len(service.children()) == 1
+    left = [line for line in service.log() if line["event"] == "model evicted"][-1]
+    assert (left["model"], left["reason"], left["for"]) == ("local/two", "room", "local/one")
+    assert left["ram_bytes"] > 0
+
+
+def test_who_is_in_memory_is_told_in_numbers(service: Router) -> None:
+    """Who is there, with how much, and how often each came and went."""
+    for alias in ("two", "one"):
+        ask(service, "/v1/completions", model=alias, prompt="ab", max_tokens=2)
+
+    told = numbers(service)
+
+    one, two = 'backend="local",model="one"', 'backend="local",model="two"'
+    assert told[f"hybrid_router_model_resident{{{one}}}"] == 1
+    assert told[f"hybrid_router_model_resident{{{two}}}"] == 0
+    assert told['hybrid_router_model_memory_bytes{backend="local",kind="ram",model="one"}'] > 0
+    assert told[f"hybrid_router_model_loads_total{{{two}}}"] >= 1
+    assert told[f'hybrid_router_model_evictions_total{{{two},reason="room"}}'] >= 1
 
 
 def test_a_model_beyond_the_budget_is_refused_by_name(service: Router) -> None:

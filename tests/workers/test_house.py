@@ -182,6 +182,8 @@ async def test_an_idle_model_leaves_by_itself(paths: dict[str, Path]) -> None:
         assert house.workers["one"].pid is None
         await house.ask("one")
         assert house.loads() == ["one", "one"]
+        assert house.house.loads == {"one": 2}
+        assert house.house.evictions["one", "idle"] >= 1
 
 
 async def test_who_cancels_takes_the_load_along(paths: dict[str, Path]) -> None:

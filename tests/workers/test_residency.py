@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hybrid_router.core.space import NO_SPACE, Space
-from hybrid_router.workers.choice import Decision
+from hybrid_router.workers.choice import Decision, Eviction
 from hybrid_router.workers.residency import Residency
 from hybrid_router.workers.tenant import Budget, Phase, Terms
 
@@ -289,6 +289,28 @@ def test_models_that_grow_beyond_the_budget_make_room() -> None:
     books.reaped(two)
     books.residency.weighed(one, Space(170))
     assert books.decide().evict == ()
+
+
+def test_who_goes_is_told_why() -> None:
+    """Nobody used it, another one needs its room, or it grew: each with what it gives back."""
+    books = Books()
+    idle, other, big = books.model(30, idle_s=5.0), books.model(40), books.model(100)
+    books.loaded(idle)
+    books.loaded(other)
+    (gone,) = books.decide(after_s=6).why.items()
+    books.reaped(idle)
+    books.ask(big)
+    (moved,) = books.decide(after_s=6).why.items()
+
+    assert gone == (idle, Eviction(reason="idle", freed=Space(30)))
+    assert moved == (other, Eviction(reason="room", beneficiary="m100", freed=Space(40)))
+
+    books = Books()
+    one, two = books.model(40), books.model(50)
+    books.loaded(one, load_s=50.0)
+    books.loaded(two, load_s=1.0)
+    books.residency.weighed(one, Space(70))
+    assert books.decide().why == {two: Eviction(reason="budget", freed=Space(50))}
 
 
 @pytest.mark.parametrize("kind", ["ram", "vram"])
