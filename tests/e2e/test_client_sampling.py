@@ -285,7 +285,7 @@ async def test_a_message_that_the_client_began_goes_on(client: openai.AsyncOpenA
 
     assert plain.startswith(" 4, 5")
     assert await spoken(client, **asked) == plain
-    with pytest.raises(openai.BadRequestError, match="prefill"):
+    with pytest.raises(openai.BadRequestError, match="go on with an answer"):
         await client.chat.completions.create(model="cloud-only", **asked)
 
 
