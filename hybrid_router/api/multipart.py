@@ -26,6 +26,7 @@ from hybrid_router.core.errors import (
     BodyTooLarge,
     CallRefused,
     UnsupportedMediaType,
+    UnsupportedParameter,
     UploadsFull,
 )
 from hybrid_router.core.units import duration_text
@@ -56,6 +57,27 @@ class Form(Struct, eq=False):
         for uploads in self.files.values():
             for upload in uploads:
                 upload.close()
+
+    def only(self, name: str, noun: str, example: str) -> Upload:
+        """The one file there is.
+
+        Args:
+            noun: what it is called where there are several.
+            example: a file's name for whoever sent none.
+
+        Raises:
+            CallRefused: there is none, more than one, an empty one, or one by another name.
+        """
+        found = self.files.get(name, [])
+        if len(found) != 1:
+            wanted = "this field is required, as a file" if not found else f"one {noun} at a time"
+            raise CallRefused(f"{name}: {wanted}; with curl: -F {name}=@{example}", param=name)
+        for other in self.files:
+            if other != name:
+                raise UnsupportedParameter(f"{other}: only `{name}` is read here", param=other)
+        if not found[0].size_bytes:
+            raise CallRefused(f"{name}: it is empty", param=name)
+        return found[0]
 
     def values(self, lists: frozenset[str] = frozenset()) -> dict[str, Any]:
         """The fields as in JSON; those in `lists` are lists, of others the last value counts."""

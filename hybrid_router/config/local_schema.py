@@ -158,17 +158,7 @@ class WhisperModel(ModelBase, frozen=True, kw_only=True, tag="whisper"):
 
     device: Annotated[Device, Doc("auto: a GPU that CTranslate2 can use, else the CPU.")] = "auto"
     compute_type: Annotated[
-        Literal[
-            "auto",
-            "int8",
-            "int8_float32",
-            "int8_float16",
-            "int8_bfloat16",
-            "int16",
-            "float16",
-            "bfloat16",
-            "float32",
-        ],
+        ComputeType,
         Doc("How weights are held. auto: int8 on a CPU, float16 on a GPU."),
     ] = "auto"
     beam_size: Annotated[
@@ -246,17 +236,7 @@ class TranslatorModel(ModelBase, frozen=True, kw_only=True, tag="translate"):
 
     device: Annotated[Device, Doc("auto: a GPU that CTranslate2 can use, else the CPU.")] = "auto"
     compute_type: Annotated[
-        Literal[
-            "auto",
-            "int8",
-            "int8_float32",
-            "int8_float16",
-            "int8_bfloat16",
-            "int16",
-            "float16",
-            "bfloat16",
-            "float32",
-        ],
+        ComputeType,
         Doc("How weights are held. auto: int8 on a CPU, float16 on a GPU."),
     ] = "auto"
     beam_size: Annotated[

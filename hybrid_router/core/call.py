@@ -28,7 +28,7 @@ class Operation(StrEnum):
 
 
 # Operations with one answer, however many texts and files they take.
-ONE_FOR_ALL = frozenset({Operation.TRANSCRIBE, Operation.SPEAK, Operation.IMAGE, Operation.CLASSIFY})
+_ONE_FOR_ALL = frozenset({Operation.TRANSCRIBE, Operation.SPEAK, Operation.IMAGE, Operation.CLASSIFY})
 
 
 def usual(known: Iterable[frozenset[Operation]]) -> Operation:
@@ -225,6 +225,9 @@ class Call(Struct, frozen=True, kw_only=True):
     @property
     def choices_count(self) -> int:
         """How many choices the answer has."""
-        if self.operation in ONE_FOR_ALL:
-            return self.n
-        return self.n * max(1, len(self.prompts) + len(self.uploads))
+        return self.n * answers_count(self.operation, len(self.prompts) + len(self.uploads))
+
+
+def answers_count(operation: Operation, inputs_count: int) -> int:
+    """How many answers so many texts and files get, if each gets one of its own."""
+    return 1 if operation in _ONE_FOR_ALL else max(1, inputs_count)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.schema import Config, WorkersAIBackend
-from hybrid_router.core.call import ONE_FOR_ALL, Call, Feature, Sampling
+from hybrid_router.core.call import Call, Feature, Sampling, answers_count
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts
 from hybrid_router.core.upload import Upload
 from hybrid_router.dispatch.decision import Circumstances, Decision
@@ -158,7 +158,7 @@ def again(decision: Decision) -> Call:
     prompts = tuple(prompt if isinstance(prompt, str) else (0,) * prompt for prompt in text.prompts)
     if decision.text is None:
         prompts = ((0,) * kept.prompt_tokens,)
-    asked_count = 1 if kept.operation in ONE_FOR_ALL else max(1, len(prompts) + len(text.uploads))
+    asked_count = answers_count(kept.operation, len(prompts) + len(text.uploads))
     return Call(
         id=decision.id,
         operation=kept.operation,

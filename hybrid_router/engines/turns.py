@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Protocol, TypeAlias
 
-from hybrid_router.core.call import ONE_FOR_ALL
+from hybrid_router.core.call import answers_count
 from hybrid_router.core.event import Batch, Event, Finish, Usage
 from hybrid_router.engines.task import Answer, EngineFailed, Opened, Output, Task, TaskRefused
 
@@ -132,7 +132,8 @@ class _Turn:
 
     def ending(self, usage: Usage | None) -> list[Event]:
         """What comes last: every choice is whole, and what it cost."""
-        count = _choices_count(self.task)
+        task = self.task
+        count = task.n * answers_count(task.operation, len(task.prompts) + len(task.uploads))
         counted = usage or Usage(0, 0)
         timed = Usage(
             counted.prompt_tokens,
@@ -143,13 +144,6 @@ class _Turn:
             sound_s=counted.sound_s,
         )
         return [*(Finish("stop", index) for index in range(count)), timed]
-
-
-def _choices_count(task: Task) -> int:
-    """As `core.call.Call.choices_count`."""
-    if task.operation in ONE_FOR_ALL:
-        return task.n
-    return task.n * max(1, len(task.prompts) + len(task.uploads))
 
 
 def _told(error: Exception) -> TaskRefused:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from hybrid_router.core.kernel_files import lines_of, number_in
 from hybrid_router.core.space import NO_SPACE, UNLIMITED, Space
 
 _KIB = 1024
@@ -88,14 +89,14 @@ class Machine:
         """Groups around this process that have a limit, and the limit."""
         for group in _group_folders(self._root, "self"):
             for folder in (group, *group.parents):
-                limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
+                limit = number_in(folder / "memory.max") or number_in(folder / "memory.limit_in_bytes")
                 if limit is not None and limit < _MOST_BYTES:
                     yield folder, limit
 
 
 def _group_folders(root: Path, pid: int | str) -> Iterator[Path]:
     """Folders of the groups that a process is in, as far as they count memory."""
-    for line in _lines(root / f"proc/{pid}/cgroup"):
+    for line in lines_of(root / f"proc/{pid}/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if number == "0":
@@ -106,13 +107,16 @@ def _group_folders(root: Path, pid: int | str) -> Iterator[Path]:
 
 def _used_bytes(group: Path) -> int:
     """Bytes that a group uses, without what are only files in memory."""
-    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
-    counts = (line.split() for line in _lines(group / "memory.stat"))
+    used = number_in(group / "memory.current") or number_in(group / "memory.usage_in_bytes") or 0
+    counts = (line.split() for line in lines_of(group / "memory.stat"))
     return used - sum(int(words[1]) for words in counts if len(words) > 1 and words[0] in _CACHED)
 
 
 def _killed_count(group: Path) -> int:
-    for line in (*_lines(group / "memory.events"), *_lines(group / "memory.oom_control")):
+    for line in (
+        *lines_of(group / "memory.events"),
+        *lines_of(group / "memory.oom_control"),
+    ):
         name, _, count = line.partition(" ")
         if name == "oom_kill" and count.strip().isdecimal():
             return int(count)
@@ -122,24 +126,12 @@ def _killed_count(group: Path) -> int:
 def _figures(path: Path) -> dict[str, int]:
     """Lines as `MemFree: 12 kB`, in bytes."""
     found = {}
-    for line in _lines(path):
+    for line in lines_of(path):
         name, _, rest = line.partition(":")
         number, _, unit = rest.strip().partition(" ")
         if number.isdecimal() and unit == "kB":
             found[name] = int(number) * _KIB
     return found
-
-
-def _number(path: Path) -> int | None:
-    text = "".join(_lines(path))
-    return int(text) if text.isdecimal() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 class _Gpus:

@@ -14,7 +14,6 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
-from hybrid_router.core.upload import Upload
 
 Format: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"]
 Granularity: TypeAlias = Literal["word", "segment"]
@@ -127,23 +126,9 @@ def _call(form: Form, asked: TranslationBody, ask: Transcription, prompt: str, s
         stream=asked.stream,
         features=frozenset({Feature.SPEECH_TRANSLATION} if ask.translates else ()),
         ask=ask,
-        uploads=(_file(form),),
+        uploads=(form.only("file", "file", "speech.mp3"),),
         **sent,
     )
-
-
-def _file(form: Form) -> Upload:
-    """The one file there is."""
-    files = form.files.get("file", [])
-    if len(files) != 1:
-        wanted = "this field is required, as a file" if not files else "one file at a time"
-        raise CallRefused(f"file: {wanted}; with curl: -F file=@speech.mp3", param="file")
-    for name in form.files:
-        if name != "file":
-            raise UnsupportedParameter(f"{name}: only `file` is read here", param=name)
-    if not files[0].size_bytes:
-        raise CallRefused("file: it is empty", param="file")
-    return files[0]
 
 
 def _language(asked: TranscriptionBody) -> str | None:

@@ -10,13 +10,12 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from hybrid_router.api import body, calls, data_urls, multipart
-from hybrid_router.api.multipart import Form
 from hybrid_router.api.openai import endpoints, malformed, sender
 from hybrid_router.api.openai.fields import ModelName
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.asks import Classification
 from hybrid_router.core.call import Call, Operation
-from hybrid_router.core.errors import CallRefused, StreamBroken, UnsupportedParameter
+from hybrid_router.core.errors import CallRefused, StreamBroken
 from hybrid_router.core.event import Batch, Finish, Label
 from hybrid_router.core.upload import Upload
 
@@ -51,7 +50,7 @@ async def classify(request: web.Request) -> web.StreamResponse:
         async with multipart.form(request) as form:
             raw = msgspec.json.encode(form.values())
             asked = endpoints.decoded(request, raw, decode_form, _PREFIX, request.path)
-            return await _answered(request, asked, _file(form))
+            return await _answered(request, asked, form.only("image", "image", "cat.jpg"))
     raw = await body.read(request)
     asked = endpoints.decoded(request, raw, decode, _PREFIX, request.path)
     if asked.image is None:
@@ -95,20 +94,6 @@ def _request(decoder: msgspec.json.Decoder[ClassifyBody], body: bytes, asker: Se
         **sender.fields(asker, extra),
     )
     return ClassifyRequest(call, asked.image)
-
-
-def _file(form: Form) -> Upload:
-    """The one file there is."""
-    files = form.files.get("image", [])
-    if len(files) != 1:
-        wanted = "this field is required, as a file" if not files else "one image at a time"
-        raise CallRefused(f"image: {wanted}; with curl: -F image=@cat.jpg", param="image")
-    for name in form.files:
-        if name != "image":
-            raise UnsupportedParameter(f"{name}: only `image` is read here", param=name)
-    if not files[0].size_bytes:
-        raise CallRefused("image: it is empty", param="image")
-    return files[0]
 
 
 def document(call: Call, events: Batch) -> bytes:

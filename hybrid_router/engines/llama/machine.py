@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hybrid_router.core.kernel_files import lines_of, number_in
 from hybrid_router.engines.llama.fit import Device, Machine
 
 _GPU, _INTEGRATED = 1, 2  # ggml_backend_dev_type
@@ -39,7 +40,7 @@ def _half() -> int:
 def _memory(path: Path) -> dict[str, int]:
     """The kernel's figures, in bytes."""
     found = {}
-    for line in _lines(path):
+    for line in lines_of(path):
         name, _, rest = line.partition(":")
         number, _, unit = rest.strip().partition(" ")
         if number.isdecimal() and unit == "kB":
@@ -49,7 +50,7 @@ def _memory(path: Path) -> dict[str, int]:
 
 def _group_rooms(root: Path) -> Iterator[int]:
     """What each group around this process may still use; page cache counts as free."""
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in lines_of(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if number == "0":
@@ -64,7 +65,7 @@ def _group_rooms(root: Path) -> Iterator[int]:
             continue
         parts = Path(group.lstrip("/"))
         for folder in (parts, *parts.parents):
-            most, now = _count(top / folder / limit), _count(top / folder / used)
+            most, now = number_in(top / folder / limit), number_in(top / folder / used)
             if most is not None and now is not None:
                 yield max(0, most - now + _cached(top / folder / "memory.stat"))
 
@@ -72,21 +73,8 @@ def _group_rooms(root: Path) -> Iterator[int]:
 def _cached(path: Path) -> int:
     """Bytes of files in memory that nobody used lately."""
     names = {"inactive_file", "total_inactive_file"}
-    counts = (line.split() for line in _lines(path))
+    counts = (line.split() for line in lines_of(path))
     return max((int(words[1]) for words in counts if len(words) > 1 and words[0] in names), default=0)
-
-
-def _count(path: Path) -> int | None:
-    """The number in a file; None: there is none, or no limit."""
-    text = "".join(_lines(path))
-    return int(text) if text.isdecimal() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 def _devices(free_bytes: int) -> Iterator[Device]:

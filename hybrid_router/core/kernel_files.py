@@ -1,0 +1,19 @@
+"""Reading what the kernel tells in files: /proc, /sys, control groups.  What is not there tells nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def lines_of(path: Path) -> list[str]:
+    """A file's lines; none if it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def number_in(path: Path) -> int | None:
+    """The number in a file; None: there is none, or a word, as `max` for no limit."""
+    text = "".join(lines_of(path))
+    return int(text) if text.isdecimal() else None
