@@ -36,7 +36,7 @@ backends:
         context: {context}
         parallel: {slots}
         threads: {threads}
-        prefix_cache: {{ disk: {disk} }}
+        prefix_cache: {{ ram: {kept}, disk: {disk} }}
 timeouts: {{ load: 60s, first_token: 10m, between_tokens: 10m, total: 30m }}
 aliases:
   default:
@@ -73,10 +73,17 @@ class Setup(Struct, kw_only=True):
 
 
 class Shape(Struct, frozen=True):
-    """How large the subjects of a section are: tokens of one sequence, and how many at once."""
+    """How large the subjects of a section are.
+
+    Attributes:
+        context: tokens of one sequence.
+        slots_count: sequences at once.
+        kept: the router's store of computed prompts in memory, as router.yaml has it.
+    """
 
     context: int
     slots_count: int
+    kept: str = "512MB"
 
 
 @contextmanager
@@ -106,6 +113,7 @@ def _router(stack: ExitStack, setup: Setup, shape: Shape, room: Path, disk: str)
             context=shape.context,
             slots=shape.slots_count,
             threads=setup.threads,
+            kept=shape.kept,
             disk=disk,
         )
     )
