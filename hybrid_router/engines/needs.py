@@ -12,14 +12,13 @@ from types import MappingProxyType
 
 from hybrid_router.core.space import Space
 from hybrid_router.engines.llama import gguf
-from hybrid_router.engines.llama.fit import Fit, Machine, fit
+from hybrid_router.engines.llama.fit import Fit, Machine, computing_bytes, draft_cell_bytes, fit
 from hybrid_router.engines.llama.outline import Outline, outline
 from hybrid_router.engines.settings import AnySettings, LlamaSettings, PainterSettings
 from hybrid_router.engines.task import EngineFailed
 
 _MIB = 2**20
 _WEIGHTS = frozenset({".safetensors", ".bin", ".onnx", ".npz", ".pt", ".pth", ".model", ".gguf"})
-_COMPUTED_COUNT = 512  # tokens that llama.cpp computes in one go at most
 _ALL_FREE = Machine(1 << 50)
 # Of a process with the engine's libraries and no model, measured: resident, rounded up.
 _LIBRARIES_BYTES: Mapping[str, int] = MappingProxyType(
@@ -55,20 +54,28 @@ def needed(settings: AnySettings, *, room: Space, gpus: bool) -> Space:
 
 def _llama(settings: LlamaSettings, room: Space, *, gpus: bool) -> Space:
     model = outline(settings.path, gguf.read(settings.path))
+    drafting = settings.drafting.model_path
+    draft = None if drafting is None else outline(drafting, gguf.read(drafting))
     beside_bytes = sum(_size_bytes(path) for path in _beside(settings))
-    found = _fitted(settings, model, Machine(room.ram_bytes), beside_bytes)
-    computing = _COMPUTED_COUNT * 4 * (model.vocabulary_count + 16 * model.width)
-    model_bytes = model.size_bytes + beside_bytes + found.cells_bytes + computing
+    beside_bytes += 0 if draft is None else computing_bytes(draft)
+    found = _fitted(settings, model, Machine(room.ram_bytes), (beside_bytes, draft))
+    model_bytes = model.size_bytes + beside_bytes + found.cells_bytes + computing_bytes(model)
     model_bytes += model.state_bytes * found.parallel
+    if draft is not None:
+        model_bytes += draft_cell_bytes(draft) * min(found.context, draft.context) * found.parallel
     return _placed(settings, model_bytes, on_gpu=gpus and settings.offload.layers != 0)
 
 
-def _fitted(settings: LlamaSettings, model: Outline, machine: Machine, beside_bytes: int) -> Fit:
+def _fitted(
+    settings: LlamaSettings, model: Outline, machine: Machine, beside: tuple[int, Outline | None]
+) -> Fit:
     """As the engine will decide; if it will refuse, what it would take to be accepted."""
+    beside_bytes, draft = beside
+    kept = 0 if draft is None else draft_cell_bytes(draft)
     try:
-        return fit(settings, model, machine, beside_bytes=beside_bytes)
+        return fit(settings, model, machine, beside_bytes=beside_bytes, beside_cell_bytes=kept)
     except EngineFailed:
-        return fit(settings, model, _ALL_FREE, beside_bytes=beside_bytes)
+        return fit(settings, model, _ALL_FREE, beside_bytes=beside_bytes, beside_cell_bytes=kept)
 
 
 def _beside(settings: LlamaSettings) -> Iterator[str]:

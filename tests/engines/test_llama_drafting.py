@@ -13,12 +13,13 @@ from tiny_gguf import LAYERS_COUNT, VOCABULARY_COUNT, WIDTH, write
 
 from hybrid_router.core.call import Operation, Sampling
 from hybrid_router.core.event import Text, Usage
-from hybrid_router.engines.llama import opening
+from hybrid_router.engines.llama import gguf, opening
 from hybrid_router.engines.llama.drafting.drafter import Drafter
 from hybrid_router.engines.llama.drafting.kinship import check_kin
 from hybrid_router.engines.llama.drafting.lookup import looked_up
 from hybrid_router.engines.llama.engine import LlamaEngine
-from hybrid_router.engines.llama.fit import Device, Fit, Machine, fit
+from hybrid_router.engines.llama.fit import Device, Fit, Machine, draft_cell_bytes, fit
+from hybrid_router.engines.llama.outline import outline
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.settings import Drafting, LlamaSettings, Offload
 from hybrid_router.engines.task import EngineFailed, Output, Task
@@ -192,4 +193,6 @@ def test_exact_arithmetic_gives_exact_answers(tmp_path: Path) -> None:
 
 def test_a_draft_is_counted_with_its_cells(tmp_path: Path) -> None:
     """Two bytes a number, of every layer."""
-    assert opening._cell_bytes(str(write(tmp_path / "m.gguf"))) == CELL_BYTES
+    path = str(write(tmp_path / "m.gguf"))
+
+    assert draft_cell_bytes(outline(path, gguf.read(path))) == CELL_BYTES

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from hybrid_router.core.space import UNLIMITED, Space
 from hybrid_router.engines.needs import needed
 from hybrid_router.engines.settings import (
+    Drafting,
     EncoderSettings,
     LlamaSettings,
     Offload,
@@ -47,6 +48,30 @@ def test_files_beside_the_model_count(tmp_path: Path) -> None:
     beside.write_bytes(bytes(5 * MIB))
 
     assert ram(llama(path, projector_path=str(beside))) - ram(llama(path)) == 5 * MIB
+
+
+def test_a_draft_model_counts_with_what_it_keeps(tmp_path: Path) -> None:
+    """Its file, what it computes in, and its cells of every sequence, as far as its own context goes."""
+    path = tiny_gguf.write(tmp_path / "m.gguf", llama__context_length=4096)
+    draft = tiny_gguf.write(tmp_path / "d.gguf", llama__context_length=1024)
+    computing = 512 * 4 * (tiny_gguf.VOCABULARY_COUNT + 16 * tiny_gguf.WIDTH)
+    alone = llama(path, context=4096)
+    drafting = replace(alone, drafting=Drafting(most_tokens=4, model_path=str(draft)))
+
+    cells_bytes = 2 * 1024 * 2 * 32 * 2  # of two sequences, two layers, 2 × 16 numbers in two bytes
+    assert ram(drafting) - ram(alone) == draft.stat().st_size + computing + cells_bytes
+
+
+def test_a_draft_model_leaves_room_for_fewer_calls(tmp_path: Path) -> None:
+    """The calls at a time are estimated as the engine will decide on them: with the draft model's cells."""
+    path = tiny_gguf.write(tmp_path / "m.gguf", llama__context_length=1 << 20)
+    alone = llama(path, context=1 << 20, parallel=None, threads=8)
+    drafting = replace(alone, drafting=Drafting(most_tokens=4, model_path=str(path)))
+    cells_bytes = (1 << 20) * 2 * 32 * 2  # of one sequence
+    room = Space(16 * cells_bytes + 8 * MIB)
+
+    # Eight calls, or four with the cells of both models, are what half of this room has place for.
+    assert ram(drafting, room) - ram(alone, room) < cells_bytes
 
 
 def test_what_the_engine_would_refuse_is_estimated_all_the_same(tmp_path: Path) -> None:
@@ -93,8 +118,13 @@ def test_what_runs_on_gpus_takes_their_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.model
-async def test_the_estimate_is_on_the_safe_side(model_settings: LlamaSettings) -> None:
-    """Of the starter model: not less than its process has once it is open, and not twice that."""
+@pytest.mark.parametrize("drafted", [False, True])
+async def test_the_estimate_is_on_the_safe_side(model_settings: LlamaSettings, drafted: bool) -> None:
+    """Of the starter model, alone and with a draft model: not less than its process has once it is open, and
+    not twice that."""
+    if drafted:
+        drafting = Drafting(most_tokens=4, model_path=model_settings.path)
+        model_settings = replace(model_settings, drafting=drafting)
     worker = Worker(model_settings)
     worker.start(load=True)
     try:

@@ -94,7 +94,8 @@ def fit(
     """Decide what the settings leave open.
 
     Args:
-        beside_bytes: files that are loaded beside the model: adapters, a projector, a draft model.
+        beside_bytes: of what is loaded beside the model: adapters, a projector, a draft model, and what
+            that one computes in.
         beside_cell_bytes: what a draft model keeps of each token.
 
     Raises:
@@ -221,7 +222,7 @@ class _Fitting:
         return all(not there or there <= self._room(device, parallel) for device, there in needed)
 
     def _room(self, device: Device, parallel: int) -> float:
-        computing = _COMPUTED_COUNT * 4 * (self._model.vocabulary_count + 16 * self._model.width)
+        computing = computing_bytes(self._model)
         main = self._devices[min(self._settings.offload.main, len(self._devices) - 1)]
         beside = self._beside_bytes + self._beside_cell_bytes * self._context * parallel
         computing += self._state_bytes * parallel
@@ -257,6 +258,16 @@ def _numbers_bytes(count: int, kind: str) -> int:
     """Bytes of so many numbers in a KV cache."""
     block_count, block_bytes = BLOCKS[CELL_TYPES[kind]]
     return -(-count // block_count) * block_bytes
+
+
+def computing_bytes(model: Outline) -> int:
+    """What is set aside for computing with a model, an estimate."""
+    return _COMPUTED_COUNT * 4 * (model.vocabulary_count + 16 * model.width)
+
+
+def draft_cell_bytes(draft: Outline) -> int:
+    """What a draft model keeps of a token: two bytes a number, whatever the model beside it keeps."""
+    return sum(_numbers_bytes(key, "f16") + _numbers_bytes(value, "f16") for key, value in draft.cells)
 
 
 def settled(offload: Offload, found: Fit) -> Offload:

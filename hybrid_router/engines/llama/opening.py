@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_router.engines.llama import gguf, machine
-from hybrid_router.engines.llama.fit import Fit, fit
+from hybrid_router.engines.llama.fit import Fit, computing_bytes, draft_cell_bytes, fit
 from hybrid_router.engines.llama.outline import Outline, outline
 from hybrid_router.engines.settings import LlamaSettings
 
@@ -14,11 +14,13 @@ def fitted(settings: LlamaSettings) -> tuple[Outline, Fit]:
     Raises:
         EngineFailed: a file is no sound GGUF, or does not fit; `path: reason`.
     """
-    model = outline(settings.path, gguf.read(settings.path))
+    model = _outline(settings.path)
     beside_bytes = sum(gguf.read(path).size_bytes for path in _beside(settings))
     there = machine.look(with_devices=settings.offload.layers != 0)
-    drafting = settings.drafting.model_path
-    beside_cell_bytes = _cell_bytes(drafting) if drafting else 0
+    beside_cell_bytes = 0
+    if settings.drafting.model_path is not None:
+        draft = _outline(settings.drafting.model_path)
+        beside_bytes, beside_cell_bytes = beside_bytes + computing_bytes(draft), draft_cell_bytes(draft)
     found = fit(settings, model, there, beside_bytes=beside_bytes, beside_cell_bytes=beside_cell_bytes)
     return model, found
 
@@ -34,9 +36,8 @@ def checked(path: str, *, vocabulary_only: bool = False) -> None:
         outline(path, found)
 
 
-def _cell_bytes(path: str) -> int:
-    """What a draft model keeps of a token: two bytes a number."""
-    return 2 * sum(key + value for key, value in outline(path, gguf.read(path)).cells)
+def _outline(path: str) -> Outline:
+    return outline(path, gguf.read(path))
 
 
 def _beside(settings: LlamaSettings) -> list[str]:
