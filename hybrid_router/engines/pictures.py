@@ -89,6 +89,6 @@ def _named() -> Iterator[None]:
     except UnidentifiedImageError:
         raise Unreadable("it is no PNG, JPEG, WebP or GIF") from None
     except Image.DecompressionBombError:
-        raise Unreadable("it has too many pixels") from None
+        raise Unreadable("it has far too many pixels; make it smaller") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise Unreadable(f"the file is damaged or cut off ({error})") from None

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from hostile_media import absurd_wavs
 from recordings import CODECS, RATE_HZ, Samples, encoded, silence, wav
 
 from hybrid_router.core.upload import upload_of
@@ -107,8 +108,22 @@ def a_playlist() -> bytes:
         (lambda: wav(b"\0" * 4_000, rate_hz=1), "1 samples a second"),
         (lambda: wav(np.full(4_000, np.nan, "<f4").tobytes(), bits=32, floats=True), "no numbers"),
         (lambda: wav(b""), "sound"),
+        (lambda: absurd_wavs()["codec"], "send wav, flac or mp3"),
     ],
-    ids=["zeros", "text", "m3u8", "concat", "head", "film", "channels", "0Hz", "1Hz", "nan", "no_samples"],
+    ids=[
+        "zeros",
+        "text",
+        "m3u8",
+        "concat",
+        "head",
+        "film",
+        "channels",
+        "0Hz",
+        "1Hz",
+        "nan",
+        "no_samples",
+        "codec",
+    ],
 )
 def test_what_cannot_be_heard_is_named(made: Callable[[], bytes], why: str) -> None:
     """Instead of a library's error, or another file's content."""

@@ -200,6 +200,8 @@ def _claimed_s(container: av.container.InputContainer, stream: AudioStream) -> f
 
 def _check(stream: AudioStream) -> None:
     """Refuse by what the header says."""
+    if stream.codec_context is None:
+        raise Unreadable("its sound is packed in a way that cannot be decoded here; send wav, flac or mp3")
     if not _LOWEST_HZ <= stream.rate <= _HIGHEST_HZ:
         raise Unreadable(
             f"it has {stream.rate} samples a second; send {_LOWEST_HZ} to {_HIGHEST_HZ}, 16000 is best"
