@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from hybrid_router.app import model_files
 from hybrid_router.backends.workers_ai.backend import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import Config, LocalBackend, WorkersAIBackend
+from hybrid_router.cli.room import counted
+from hybrid_router.config.schema import Config, Loaded, LocalBackend, WorkersAIBackend
 from hybrid_router.core.call import Feature, Operation
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
+from hybrid_router.workers.memory import Machine
 
 
 def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feature]]:
@@ -36,6 +38,12 @@ def operations(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Ope
         return _cloud(step, backend, {}).operations(step.model)
 
     return {step.name: of(step) for step in steps}
+
+
+def too_big(loaded: Loaded) -> dict[str, str]:
+    """`backend/model` → why the memory that router.yaml gives never has room for it."""
+    guests = counted(loaded, Machine()).guests
+    return {guest.step: guest.why_never for guest in guests if guest.why_never is not None}
 
 
 def _cloud(step: Step, written: WorkersAIBackend, known: Mapping[str, catalogue.Model]) -> WorkersAI:

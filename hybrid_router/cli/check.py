@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import yaml
 
 from hybrid_router.cli.doubts import doubts
+from hybrid_router.cli.mistakes import mistakes
 from hybrid_router.config.effective import effective
 from hybrid_router.config.keys import listing
 from hybrid_router.config.load import ConfigErrors, load
@@ -30,13 +32,16 @@ from hybrid_router.config.schema import Loaded
 def command(*, path: Path, strict: bool, keys: bool) -> None:
     """Validate router.yaml and print what it comes to, secrets hidden.
 
-    Exits 2 and names everything that is wrong, each with line and key, if it cannot be used.  What it
-    names and nobody has is a warning: weights that the manifest lacks, models that Workers AI lacks.
+    Exits 2 and names everything that is wrong, each with line and key, if it cannot be used, or asks for
+    what this machine's memory or a model's files cannot give.  What it names and nobody has is a warning:
+    weights that the manifest lacks, models that Workers AI lacks.
     """
     if keys:
         click.echo(_keys(), nl=False)
         return
     loaded = loaded_or_exit(path)
+    if wrong := mistakes(loaded):
+        _refuse(ConfigErrors(str(path), wrong))
     click.echo(_effective(loaded), nl=False)
     found = doubts(loaded)
     for doubt in found:
@@ -50,8 +55,12 @@ def loaded_or_exit(path: Path) -> Loaded:
     try:
         return load(path, os.environ)
     except ConfigErrors as errors:
-        click.echo(str(errors), err=True)
-        raise SystemExit(2) from errors
+        _refuse(errors)
+
+
+def _refuse(errors: ConfigErrors) -> NoReturn:
+    click.echo(str(errors), err=True)
+    raise SystemExit(2) from errors
 
 
 def _effective(loaded: Loaded) -> str:

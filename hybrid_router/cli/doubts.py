@@ -1,57 +1,75 @@
-"""What a valid router.yaml names and nobody has: weights without an entry, models that Workers AI lacks.
+"""What is odd in a valid router.yaml: weights without an entry, clouds' models that are gone, a missing GPU.
 
 Doubts, not mistakes: a manifest may be installed later, and a model be newer than the catalogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue
+from hybrid_router.cli.folders import doubtful_purposes
+from hybrid_router.cli.room import Room, counted
 from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problem, did_you_mean, meant, spelled
 from hybrid_router.config.schema import Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.core.space import shown
 from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import ModelFileError
+from hybrid_router.workers.memory import Machine, Scales
+from hybrid_router.workers.tenant import summed
 
 Doubt: TypeAlias = tuple[KeyPath, str]
 
 _GONE = frozenset({"deprecated", "withdrawn_date_unknown"})
 
 
-def doubts(loaded: Loaded) -> tuple[Problem, ...]:
-    """All there is to wonder about, in the file's order."""
-    return tuple(sorted({*of_local_models(loaded), *of_engines(loaded), *of_cloud_models(loaded)}))
+def doubts(loaded: Loaded, scales: Scales | None = None) -> tuple[Problem, ...]:
+    """All there is to wonder about, in the file's order.  `scales`: what weighs this machine's memory."""
+    found = (
+        *of_local_models(loaded),
+        *of_engines(loaded),
+        *of_cloud_models(loaded),
+        *of_memory(loaded, scales or Machine()),
+        *placed(loaded, doubtful_purposes(loaded)),
+    )
+    return tuple(sorted(set(found)))
 
 
 def of_local_models(loaded: Loaded) -> tuple[Problem, ...]:
     """Local models whose weights the manifest does not list, or no manifest at all."""
-    return _placed(loaded, _weights(loaded))
+    return placed(loaded, _weights(loaded))
 
 
 def of_engines(loaded: Loaded) -> tuple[Problem, ...]:
     """Local models whose engine is not installed."""
-    return _placed(loaded, _engines(loaded))
+    return placed(loaded, _engines(loaded))
 
 
 def of_cloud_models(loaded: Loaded) -> tuple[Problem, ...]:
     """Models that Workers AI does not have, or no longer."""
-    return _placed(loaded, _workers_ai(loaded))
+    return placed(loaded, _workers_ai(loaded))
 
 
-def _placed(loaded: Loaded, found: Iterator[Doubt]) -> tuple[Problem, ...]:
+def of_memory(loaded: Loaded, scales: Scales) -> tuple[Problem, ...]:
+    """Memory of a GPU that is not there, and models for all of which there is no room at start."""
+    room = counted(loaded, scales)
+    return placed(loaded, (*_no_gpu(loaded, room), *_crowded(room)))
+
+
+def placed(loaded: Loaded, found: Iterable[Doubt]) -> tuple[Problem, ...]:
     """Each doubt with line and column; what is not written belongs to the nearest thing above it."""
-    placed = []
+    found_at = []
     for path, message in found:
         near = path
         while near not in loaded.places:
             near = near[:-1]
-        placed.append(Problem(*loaded.places[near], spelled(path), message))
-    return tuple(placed)
+        found_at.append(Problem(*loaded.places[near], spelled(path), message))
+    return tuple(found_at)
 
 
 def _weights(loaded: Loaded) -> Iterator[Doubt]:
@@ -83,6 +101,32 @@ def _engines(loaded: Loaded) -> Iterator[Doubt]:
             for name, model in written.models.items():
                 if (lacking := BY_ENGINE[model.engine].missing) is not None:
                     yield ("backends", backend, "models", name, "engine"), lacking
+
+
+def _no_gpu(loaded: Loaded, room: Room) -> Iterator[Doubt]:
+    if ("residency", "vram") in loaded.places and not room.gpus:
+        yield (
+            ("residency", "vram"),
+            "no GPU is counted here (NVIDIA's are with nvidia-ml-py): it does nothing",
+        )
+
+
+def _crowded(room: Room) -> Iterator[Doubt]:
+    """Models that are to be loaded at start, each of which fits, but not all together."""
+    wanted = [guest for guest in room.guests if guest.chosen.preload and guest.why_never is None]
+    together = summed(guest.need for guest in wanted)
+    lacking = together.beyond(room.given)
+    for key, missing, need, given in (
+        ("ram", lacking.ram_bytes, together.ram_bytes, room.given.ram_bytes),
+        ("vram", lacking.vram_bytes, together.vram_bytes, room.given.vram_bytes),
+    ):
+        if missing > 0:
+            named = ", ".join(guest.step for guest in wanted)
+            yield (
+                ("residency", key),
+                f"{named} are to be loaded at start, need about {shown(need)} and have {shown(given)}, so "
+                "they take turns: write preload: false for those that may wait",
+            )
 
 
 def weights_of(name: str, model: LocalModel) -> Iterator[tuple[KeyPath, str]]:

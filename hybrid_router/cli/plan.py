@@ -99,7 +99,8 @@ def command(
 ) -> None:
     """Show which steps a call to ALIAS would take, in which order, and why.
 
-    Takes every backend with its credentials to be up.  Exits 1 if nothing would run, 2 if the
+    Takes every backend with its credentials to be up, and every local model that fits the memory it is
+    given.  Exits 1 if nothing would run, 2 if the
     configuration or ALIAS is wrong.
     """
     loaded = loaded_or_exit(path)
@@ -146,11 +147,13 @@ def _facts(loaded: Loaded, policy: Policy, alias: str, *, online: bool, minute: 
     from hybrid_router.cli.abilities import (  # noqa: PLC0415 - backends only when a plan is wanted
         abilities,
         operations,
+        too_big,
     )
 
     steps = policy.aliases[alias].steps
     return Facts(
         off=loaded.off,
+        down=too_big(loaded),
         local=policy.local,
         features=abilities(loaded.config, steps),
         operations=interpreting.widened(operations(loaded.config, steps)),

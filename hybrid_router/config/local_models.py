@@ -13,6 +13,11 @@ _PLAIN_CELLS = frozenset({"f16", "bf16", "f32"})
 
 def check_local_model(model: LocalModel, path: KeyPath, problems: Problems) -> None:
     """Note what would do nothing, and what an engine cannot do together."""
+    if model.pinned and model.idle is not None:
+        problems.add(
+            (*path, "idle"),
+            "does nothing beside `pinned: true`, which keeps it in memory: remove one of the two",
+        )
     if isinstance(model, LlamaModel):
         _check_llama(model, path, problems)
 

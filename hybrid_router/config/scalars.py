@@ -85,9 +85,9 @@ def _within(number: float | int, hint: Hint, unit: Unit | None) -> float | int:
 
     bounds = hint.note(Bounds) or Bounds()
     if bounds.at_least is not None and number < bounds.at_least:
-        raise Unfit(f"must be at least {spell(bounds.at_least)}")
+        raise Unfit(f"must be at least {spell(bounds.at_least)}, not {spell(number)}")
     if bounds.at_most is not None and number > bounds.at_most:
-        raise Unfit(f"must be at most {spell(bounds.at_most)}")
+        raise Unfit(f"must be at most {spell(bounds.at_most)}, not {spell(number)}")
     return number
 
 

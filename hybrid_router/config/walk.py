@@ -136,7 +136,9 @@ class _Walk:
             if untagged is None:
                 return self._bad(path, f"needs `{key}`: one of {', '.join(known)}")
             return self._struct(entries, untagged.struct, path)
-        kind = written.value if isinstance(written, yaml.ScalarNode) else ""
+        if not isinstance(written, yaml.ScalarNode):
+            return self._bad((*path, key), f"wants one of {', '.join(known)}, not {_written(written)}")
+        kind = written.value
         if kind not in known:
             what = "type of backend" if key == "type" else key
             return self._bad((*path, key), f"{kind!r} is no {what}{did_you_mean(kind, known)}")

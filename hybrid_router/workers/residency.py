@@ -223,7 +223,8 @@ def _too_big(tenant: Tenant, budget: Space) -> str:
         if lacking.ram_bytes > 0
         else ("GPU memory", need.vram_bytes, budget.vram_bytes)
     )
+    write = "write" if tenant.terms.memory_bytes is None else "lower its"
     return (
         f"it needs about {shown(need_bytes)} of {of}, {_key(lacking)} is {shown(budget_bytes)}; "
-        f"raise that if there is more, {tenant.terms.less}, or write `memory` if it needs less"
+        f"raise that if there is more, {tenant.terms.less}, or {write} `memory` if it needs less"
     )

@@ -49,13 +49,13 @@ def with_rule(rule: str) -> str:
             "small: {}",
             "small: {parallel: 0}",
             "→0}}}",
-            "backends.local.models.small.parallel: must be at least 1, or auto",
+            "backends.local.models.small.parallel: must be at least 1, not 0, or auto",
         ),
         (
             "small: {}",
             "small: {parallel: 65}",
             "→65}}}",
-            "backends.local.models.small.parallel: must be at most 64, or auto",
+            "backends.local.models.small.parallel: must be at most 64, not 65, or auto",
         ),
         (
             "small: {}",
@@ -278,9 +278,14 @@ def with_rule(rule: str) -> str:
             "aliases:",
             "server: {body_limit: 8B}\naliases:",
             "→8B}",
-            "server.body_limit: must be at least 1024B",
+            "server.body_limit: must be at least 1024B, not 8B",
         ),
-        ("aliases:", "server: {drain: 25h}\naliases:", "→25h}", "server.drain: must be at most 86400s"),
+        (
+            "aliases:",
+            "server: {drain: 25h}\naliases:",
+            "→25h}",
+            "server.drain: must be at most 86400s, not 90000s",
+        ),
         (
             "aliases:",
             "server: {listen: '0.0.0.0:80'}\naliases:",
@@ -436,7 +441,7 @@ def test_a_rule_that_cannot_mean_anything_is_named(rule: str, at: str, message: 
         (
             "{pace: {'09:00': 1.5}}",
             "→1.5",
-            "pace.09:00: must be at most 1",
+            "pace.09:00: must be at most 1, not 1.5",
         ),
         (
             "{rates: {'@cf/meta/lama': {input: 1, output: 2}}}",
@@ -446,7 +451,7 @@ def test_a_rule_that_cannot_mean_anything_is_named(rule: str, at: str, message: 
         (
             "{overflow_usd: -1}",
             "→-1",
-            "overflow_usd: must be at least 0",
+            "overflow_usd: must be at least 0, not -1",
         ),
     ],
 )

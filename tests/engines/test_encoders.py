@@ -325,6 +325,7 @@ MODULES = [{"type": "sentence_transformers.models.Transformer", "path": ""}]
             "embed",
             "set `purpose: rerank`",
         ),
+        ({}, "rerank", "set `purpose: embed`"),
     ],
 )
 def test_a_folder_that_may_run_code_is_not_opened(

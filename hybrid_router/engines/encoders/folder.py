@@ -40,8 +40,7 @@ def check(folder: Path, purpose: Purpose) -> None:
             raise EngineFailed(f"{folder / 'modules.json'}: module {at} is {name}, which is not supported")
         if name in _WITH_WEIGHTS:
             _check_weights(place)
-    if purpose == "embed" and not (folder / "modules.json").exists():
-        _check_is_no_classifier(folder)
+    _check_purpose(folder, purpose, modules)
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
@@ -76,6 +75,14 @@ def _check_weights(folder: Path) -> None:
             f"{folder / pickles[0]}: a pickle, which may hold a program; save it as safetensors"
         )
     raise EngineFailed(f"{folder}: there are no weights (*.safetensors) in it")
+
+
+def _check_purpose(folder: Path, purpose: Purpose, modules: list[tuple[str, Path]]) -> None:
+    """To have an embedder rank, the library would put a layer of random weights on it."""
+    if purpose == "rerank" and "Pooling" in dict(modules):
+        raise EngineFailed(f"{folder / 'modules.json'}: it gives vectors, not scores; set `purpose: embed`")
+    if purpose == "embed" and not (folder / "modules.json").exists():
+        _check_is_no_classifier(folder)
 
 
 def _check_is_no_classifier(folder: Path) -> None:
