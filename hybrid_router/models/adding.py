@@ -64,7 +64,10 @@ def add_path(manifest_path: Path, origin: Path, chosen: Chosen, progress: Progre
     if origin.is_dir():
         return _add_folder(manifest_path, origin, chosen, progress)
     if not origin.is_file():
-        raise ModelFileError(f"{origin} is neither a file nor a folder")
+        what = f"{origin} is neither a file nor a folder" if origin.exists() else f"there is no {origin}"
+        raise ModelFileError(
+            f"{what}: name a model on this machine; to download one, `hybrid-router models pull OWNER/NAME`"
+        )
     return add_file(manifest_path, origin, chosen, progress=progress, source=_own(origin))
 
 
@@ -85,6 +88,7 @@ def add_file(
     models_dir = manifest_path.absolute().parent
     target = _inside(origin, models_dir) or models_dir / plain_name(file_name or origin.name)
     name = name_of(chosen.name or Path(file_name or origin.name).stem)
+    contents.check_kind(origin, file_name or origin.name, chosen.engine)
     with made_or_undone() as made:
         put(origin, target, chosen.how, made)
         sha256 = sha256_of(target, progress)
@@ -106,7 +110,7 @@ def add_file(
 
 def _add_folder(manifest_path: Path, origin: Path, chosen: Chosen, progress: Progress | None) -> Added:
     models_dir = manifest_path.absolute().parent
-    found = contents.sort(_below(origin))
+    found = contents.sort(_below(origin), str(origin))
     lone = contents.one_gguf(found.taken, str(origin), "add one of")
     if lone is not None:
         added = add_file(manifest_path, origin / lone, chosen, source=_own(origin / lone), progress=progress)

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from hybrid_router.engines.llama import gguf
+from hybrid_router.engines.task import EngineFailed
 from hybrid_router.models.entry import RelativePath
 from hybrid_router.models.errors import ModelFileError
 
@@ -27,6 +29,8 @@ _READ = frozenset(
 )
 _PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".npz", ".npy"})
 _WEIGHTS = frozenset({".bin", ".gguf", ".onnx", ".safetensors"})
+_LOOKED_FOR = "*.gguf, *.safetensors, *.onnx or CTranslate2's model.bin"
+_MOST_NAMED = 5
 # One pickle is known: EfficientNet-Lite0 as its package has it, of which the engine reads only tensors.
 _KNOWN_PICKLES = frozenset({"579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"})
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf\Z")
@@ -40,6 +44,7 @@ _CONFIGS = frozenset(
 _CODE = re.compile(r"\.(py|so|dll|dylib|sh|exe)\Z", re.IGNORECASE)
 _CTRANSLATE2: Mapping[str, str] = MappingProxyType({"WhisperSpec": "whisper", "TransformerSpec": "translate"})
 _MOST_SPEC_BYTES = 64
+_GGUF = b"GGUF"
 
 
 class Refused(ModelFileError):
@@ -53,8 +58,8 @@ class Sorted(Struct, frozen=True, kw_only=True):
     left: dict[str, str] = field(default_factory=dict)
 
 
-def sort(paths: Iterable[str]) -> Sorted:
-    """Part what an engine may read from what it may not, by name alone.
+def sort(paths: Iterable[str], where: str) -> Sorted:
+    """Part what an engine may read from what it may not, by name alone.  `where`: what holds them.
 
     Raises:
         Refused: nothing is left that holds weights; names the pickles, if there are any.
@@ -73,8 +78,18 @@ def sort(paths: Iterable[str]) -> Sorted:
                 f"{', '.join(pickles[:3])}: a pickle runs code when it is loaded, so it is refused; "
                 "ask for the same model as safetensors, GGUF, ONNX or CTranslate2"
             )
-        raise Refused("there are no weights: no .gguf, .safetensors, .onnx or model.bin")
+        raise Refused(
+            f"there are no weights in {where}: looked for {_LOOKED_FOR}, found {few([*taken, *left])}; "
+            "name what holds one of these"
+        )
     return Sorted(taken=tuple(taken), left=left)
+
+
+def few(paths: Iterable[str]) -> str:
+    """Names of files for people: the first ones, and how many more there are."""
+    named = sorted("".join(c if c.isprintable() else "?" for c in path) for path in paths)
+    more = len(named) - _MOST_NAMED
+    return (", ".join(named[:_MOST_NAMED]) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def one_gguf(paths: Iterable[str], where: str, choose: str) -> str | None:
@@ -129,6 +144,49 @@ def check(folder: Path, paths: Iterable[str]) -> None:
             _check_config(folder / path, path)
 
 
+def check_kind(path: Path, name: str, engine: str | None) -> None:
+    """Make sure that one file is a model by itself, before any more of it is read.
+
+    Args:
+        name: what it is called, if that is another name than the path's.
+        engine: who is to open it; None: nobody said.
+
+    Raises:
+        Refused: it is no model, or one file of several; says what was looked for and what there is.
+    """
+    head, suffix = _head(path), PurePosixPath(name).suffix
+    if head == _GGUF or suffix == ".gguf" or engine == "llama":
+        _check_gguf(path, name)
+    elif suffix not in _WEIGHTS | _PICKLES:
+        size_bytes = path.stat().st_size
+        found = f"{size_bytes:,} bytes that begin with {head!r}" if head else "an empty file"
+        raise Refused(
+            f"{name} is no model: looked for a GGUF, which begins with {_GGUF!r}, found {found}; "
+            f"name a GGUF, or a folder with {_LOOKED_FOR}"
+        )
+    elif engine is None and (suffix in {".safetensors", ".onnx"} or ctranslate2_kind(path) is not None):
+        raise Refused(
+            f"{name} is one of a model's files: name the folder that has all of them, "
+            f"`hybrid-router models add {path.absolute().parent}`"
+        )
+
+
+def _check_gguf(path: Path, name: str) -> None:
+    try:
+        gguf.read(path)
+    except EngineFailed as e:
+        raise Refused(
+            f"{name} is no GGUF that can be read, or only the beginning of one: "
+            "download or copy it again, and compare its size with the publisher's",
+            detail=str(e),
+        ) from e
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_GGUF))
+
+
 def check_file(path: Path, sha256: str) -> None:
     """The same for a model of one file.
 
@@ -136,7 +194,10 @@ def check_file(path: Path, sha256: str) -> None:
         Refused: it is a pickle.
     """
     if sha256 not in _KNOWN_PICKLES and path.suffix in _PICKLES and not _is_harmless(path):
-        raise Refused(f"{path.name} is a pickle, which runs code when it is loaded: refused")
+        raise Refused(
+            f"{path.name} is a pickle, which runs code when it is loaded, or something else that no engine "
+            "opens: refused; ask for the same model as GGUF, safetensors, ONNX or CTranslate2"
+        )
 
 
 def _is_harmless(path: Path) -> bool:
@@ -201,9 +262,8 @@ def engine_of(folder: Path, paths: Iterable[str]) -> str:
 
 def engine_of_file(path: Path) -> str:
     """The engine that opens one file; "" if that cannot be told."""
-    with path.open("rb") as file:
-        if file.read(4) == b"GGUF":
-            return "llama"
+    if _head(path) == _GGUF:
+        return "llama"
     return "classify" if path.suffix == ".pth" else ""
 
 

@@ -132,7 +132,7 @@ def _folder(
 ) -> Added:
     models_dir = manifest_path.absolute().parent
     root, inside = _rooted(brought)
-    found = contents.sort(inside)
+    found = contents.sort(inside, distribution)
     name = adding.name_of(chosen.name or distribution)
     first = inside[_heaviest_of(inside)].sources[0]
     entry = FolderEntry(

@@ -88,7 +88,7 @@ def _choose(repo: Repo, wanted: Wanted) -> tuple[contents.Sorted, list[Remote]]:
         raise ModelFileError(
             f"no file of {repo.name} fits {' '.join(patterns)}; there are: {_few(repo.files)}"
         )
-    found = contents.sort(file.path for file in matching)
+    found = contents.sort((file.path for file in matching), repo.name)
     gguf = contents.one_gguf(found.taken, repo.name, "choose one with --file:")
     taken = {gguf} if gguf else set(found.taken)
     return found, [file for file in matching if file.path in taken]

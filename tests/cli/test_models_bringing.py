@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny_gguf
 from click.testing import CliRunner, Result
 
 from hybrid_router.cli.models import command
@@ -101,6 +102,59 @@ def test_a_folder_that_lies_there_already_stays_where_it_is(manifest: Path, whis
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "engine", "said"),
+    [
+        (
+            "story.txt",
+            b"once upon a time",
+            "",
+            "a GGUF, which begins with b'GGUF', found 16 bytes that begin with b'once'; name a GGUF",
+        ),
+        ("story.txt", b"", "whisper", "found an empty file; name a GGUF"),
+        ("story.txt", b"once", "llama", "story.txt is no GGUF that can be read"),
+        ("half.gguf", b"GGUF", "", "download or copy it again"),
+        ("x.bin", b"\0\1", "", "or something else that no engine opens"),
+        ("a.onnx", b"\0", "", "is one of a model's files: name the folder that has all of them"),
+        ("model.bin", WHISPER, "", "is one of a model's files: name the folder that has all of them"),
+    ],
+)
+def test_a_file_that_is_no_model_is_told_apart(
+    manifest: Path, name: str, content: bytes, engine: str, said: str
+) -> None:
+    """The error says what was looked for, what was found and what to do; nothing is taken."""
+    path = manifest.parent.parent / name
+    path.write_bytes(content)
+
+    result = run(manifest, "add", path, *(["--engine", engine] if engine else []))
+
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert [path.name for path in manifest.parent.iterdir()] == ["manifest.yaml"]
+    assert manifest.read_text() == EMPTY
+
+
+def test_half_a_model_is_told_by_its_size(manifest: Path, tmp_path: Path) -> None:
+    """A copy that was cut off is refused with both sizes, not when it is loaded."""
+    half = tmp_path / "half.gguf"
+    whole = tiny_gguf.write(tmp_path / "whole.gguf").read_bytes()
+    half.write_bytes(whole[:-1000])
+
+    result = run(manifest, "add", half)
+
+    assert result.exit_code == 1
+    assert f"need {len(whole)} bytes, the file has {len(whole) - 1000}" in result.stderr
+
+
+def test_a_path_that_is_not_there_is_said(manifest: Path, tmp_path: Path) -> None:
+    """With the command that downloads, for whoever meant a repository."""
+    result = run(manifest, "add", tmp_path / "none")
+
+    assert result.exit_code == 1
+    assert f"there is no {tmp_path / 'none'}" in result.stderr
+    assert "models pull OWNER/NAME" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("files", "options", "said"),
     [
         ({"pytorch_model.bin": b"x"}, [], "a pickle runs code"),
@@ -109,6 +163,8 @@ def test_a_folder_that_lies_there_already_stays_where_it_is(manifest: Path, whis
         ({"a.gguf": b"GGUF", "b.gguf": b"GGUF"}, [], "several models"),
         ({"a-00001-of-00002.gguf": b"GGUF", "a-00002-of-00002.gguf": b"GGUF"}, [], "llama-gguf-split"),
         ({"model.safetensors": b"x"}, ["--engine", "classify", "--name", "¿"], "is no name"),
+        ({"notes.md": b"x"}, [], "given: looked for *.gguf, *.safetensors, *.onnx or"),
+        ({"notes.md": b"x"}, [], "found notes.md; name what holds one of these"),
     ],
 )
 def test_what_is_refused_leaves_nothing(
@@ -216,7 +272,7 @@ def store_with(folder: Path, content: bytes) -> Path:
 
 def test_a_model_of_ollama_is_linked(manifest: Path, tmp_path: Path) -> None:
     """Its blob is the file, its digest checked; what Ollama would add to calls is told."""
-    store = store_with(tmp_path / "store", b"GGUF" + bytes(400))
+    store = store_with(tmp_path / "store", tiny_gguf.write(tmp_path / "m.gguf").read_bytes())
 
     result = run(manifest, "add", "--ollama", "tiny:1b", "--store", store)
 
@@ -240,9 +296,10 @@ def test_a_model_that_ollama_lacks_is_said(manifest: Path, tmp_path: Path, wante
 
 def test_a_damaged_blob_is_not_taken(manifest: Path, tmp_path: Path) -> None:
     """A blob that is not what its name says never gets into the manifest."""
-    store = store_with(tmp_path / "store", b"GGUF" + bytes(400))
+    store = store_with(tmp_path / "store", tiny_gguf.write(tmp_path / "m.gguf").read_bytes())
     blob = next(path for path in (store / "blobs").iterdir() if path.read_bytes()[:4] == b"GGUF")
-    blob.write_bytes(b"GGUF" + b"\1" * 400)
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
     result = run(manifest, "add", "--ollama", "tiny:1b", "--store", store)
 

@@ -40,7 +40,8 @@ def folder_of(path: Path, files: dict[str, bytes]) -> Path:
 def test_pickles_beside_safe_weights_are_left_out() -> None:
     """The same model in two formats: the safe one is taken, and every file left says why."""
     found = contents.sort(
-        ["model.safetensors", "pytorch_model.bin", "config.json", "modeling.py", ".gitattributes", "cat.png"]
+        ["model.safetensors", "pytorch_model.bin", "config.json", "modeling.py", ".gitattributes", "cat.png"],
+        "it",
     )
 
     assert found.taken == ("config.json", "model.safetensors")
@@ -56,13 +57,22 @@ def test_pickles_beside_safe_weights_are_left_out() -> None:
 def test_a_model_that_is_only_pickles_is_refused_by_name(name: str) -> None:
     """The error names the file and what to look for instead."""
     with pytest.raises(Refused, match=rf"{name}: a pickle runs code.*safetensors"):
-        contents.sort([name, "config.json"])
+        contents.sort([name, "config.json"], "it")
 
 
 def test_a_folder_without_weights_is_refused() -> None:
-    """Settings alone are no model."""
-    with pytest.raises(Refused, match="no weights"):
-        contents.sort(["config.json", "README.md"])
+    """Settings alone are no model: the error says where, what was looked for, and what there is."""
+    said = r"no weights in my/folder: looked for \*\.gguf, .* found README\.md, config\.json; name what"
+    with pytest.raises(Refused, match=said):
+        contents.sort(["config.json", "README.md"], "my/folder")
+
+
+def test_a_long_list_is_cut_short() -> None:
+    """Five names, how many more there are, and nothing that a terminal would obey."""
+    with pytest.raises(Refused, match=r"found 0\?\.jpg, 1\?\.jpg, 2\?\.jpg, 3\?\.jpg, 4\?\.jpg and 3 more;"):
+        contents.sort([f"{number}\x1b.jpg" for number in range(8)], "it")
+    with pytest.raises(Refused, match="found nothing;"):
+        contents.sort([], "it")
 
 
 @pytest.mark.parametrize(
