@@ -160,6 +160,7 @@ def _built(chosen: LocalModel, shared: Shared) -> AnySettings:
 def _(chosen: WhisperModel, shared: Shared) -> WhisperSettings:
     return WhisperSettings(
         **shared,
+        parallel=None,
         device=chosen.device,
         compute_type=chosen.compute_type,
         beam_size=chosen.beam_size,

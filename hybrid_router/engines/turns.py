@@ -1,19 +1,19 @@
-"""An engine that works on one task at a time, a piece of it a step.
+"""An engine that works on one task a step, a piece of it at a time.
 
-Whoever has waited longest goes first, but a principal with many tasks lets the others in between.  An error
-ends its own task alone.
+As many tasks are under way as the craft says (`Opened.parallel`), and get their steps in turn: `rounds` says
+whose is next.  An error ends its own task alone.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Generator
 from typing import Protocol, TypeAlias
 
 from hybrid_router.core.call import answers_count
 from hybrid_router.core.event import Batch, Event, Finish, Usage
+from hybrid_router.engines.rounds import Rounds
 from hybrid_router.engines.task import Answer, EngineFailed, Opened, Output, Task, TaskRefused
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ class Craft(Protocol):
         take a second or less, and an empty batch may be yielded just to let go.  It is closed if nobody wants
         the answer any more.  Its return value is the usage.  The `Finish` events are made for it.
 
+        Where `Opened.parallel` is more than one, other tasks' steps come between this one's: what they
+        share must not remember whose step was last.  One more than so many may be under way.
+
         Raises:
             TaskRefused: it cannot be done.
         """
@@ -51,8 +54,8 @@ class Turns:
 
     def __init__(self, craft: Craft) -> None:
         self._craft = craft
-        self._waiting: dict[str, deque[_Turn]] = {}  # by principal, the next one's first
-        self._current: _Turn | None = None
+        self._turns: dict[int, _Turn] = {}  # by task
+        self._rounds = Rounds(craft.opened().parallel)
 
     def opened(self) -> Opened:
         """What the model is."""
@@ -60,7 +63,7 @@ class Turns:
 
     @property
     def busy(self) -> bool:
-        return self._current is not None or bool(self._waiting)
+        return bool(self._turns)
 
     def begin(self, task: Task) -> list[Answer]:
         try:
@@ -69,47 +72,37 @@ class Turns:
             return [no.told(task.id)]
         except Exception as error:  # noqa: BLE001 - a library's own, of any kind: the worker serves others
             return [_told(error).told(task.id)]
-        self._waiting.setdefault(task.principal, deque()).append(_Turn(task, work))
+        self._turns[task.id] = _Turn(task, work)
+        self._rounds.add(task.id, task.principal)
         return []
 
     def cancel(self, task_id: int) -> None:
-        if self._current is not None and self._current.task.id == task_id:
-            self._current.work.close()
-            self._current = None
-            return
-        for principal, turns in list(self._waiting.items()):
-            for turn in [turn for turn in turns if turn.task.id == task_id]:
-                turn.work.close()
-                turns.remove(turn)
-            if not turns:
-                del self._waiting[principal]
+        turn = self._end(task_id)
+        if turn is not None:
+            turn.work.close()
 
     def step(self) -> list[Answer]:
-        turn = self._current = self._current or self._next()
+        turn = self._turns[self._rounds.take()]
+        turn.begin()
+        task_id = turn.task.id
         try:
             batch = next(turn.work)
         except StopIteration as end:
-            self._current = None
-            return [Output(id=turn.task.id, events=turn.ending(end.value), last=True)]
+            self._end(task_id)
+            return [Output(id=task_id, events=turn.ending(end.value), last=True)]
         except TaskRefused as no:
-            self._current = None
-            return [no.told(turn.task.id)]
+            self._end(task_id)
+            return [no.told(task_id)]
         except EngineFailed:
             raise
         except Exception as error:  # noqa: BLE001 - a library's own, of any kind: the worker serves others
-            self._current = None
-            return [_told(error).told(turn.task.id)]
-        return [Output(id=turn.task.id, events=batch)] if batch else []
+            self._end(task_id)
+            return [_told(error).told(task_id)]
+        return [Output(id=task_id, events=batch)] if batch else []
 
-    def _next(self) -> _Turn:
-        """The next task, of the principal that was not served for longest."""
-        principal = next(iter(self._waiting))
-        turns = self._waiting.pop(principal)
-        turn = turns.popleft()
-        if turns:
-            self._waiting[principal] = turns  # behind the others
-        turn.begin()
-        return turn
+    def _end(self, task_id: int) -> _Turn | None:
+        self._rounds.drop(task_id)
+        return self._turns.pop(task_id, None)
 
     def idle(self) -> bool:
         return False
@@ -124,23 +117,26 @@ class _Turn:
     def __init__(self, task: Task, work: Work) -> None:
         self.task = task
         self.work = work
-        self._taken_s = self._begun_s = time.monotonic()
+        self._taken_s = time.monotonic()
+        self._begun_s: float | None = None
 
     def begin(self) -> None:
-        """It is no longer waiting."""
-        self._begun_s = time.monotonic()
+        """It is no longer waiting, if it was."""
+        if self._begun_s is None:
+            self._begun_s = time.monotonic()
 
     def ending(self, usage: Usage | None) -> list[Event]:
         """What comes last: every choice is whole, and what it cost."""
         task = self.task
         count = task.n * answers_count(task.operation, len(task.prompts) + len(task.uploads))
         counted = usage or Usage(0, 0)
+        begun_s = self._begun_s or self._taken_s
         timed = Usage(
             counted.prompt_tokens,
             counted.completion_tokens,
-            queue_s=self._begun_s - self._taken_s,
+            queue_s=begun_s - self._taken_s,
             prefill_s=counted.prefill_s,
-            decode_s=time.monotonic() - self._begun_s if counted.decode_s is None else counted.decode_s,
+            decode_s=time.monotonic() - begun_s if counted.decode_s is None else counted.decode_s,
             sound_s=counted.sound_s,
         )
         return [*(Finish("stop", index) for index in range(count)), timed]

@@ -1,8 +1,12 @@
-"""One task at a time: whose turn it is, what a cancellation frees, whom an error harms."""
+"""Tasks in turns: whose step it is, what a cancellation frees, whom an error harms."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import takewhile
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybrid_router.core.asks import Speech
 from hybrid_router.core.call import Operation
@@ -14,12 +18,13 @@ from hybrid_router.engines.turns import Turns
 class Speller:
     """Says a text letter by letter.  `!` is refused in the middle, `?` at once, `#` is a bug of a library."""
 
-    def __init__(self) -> None:
+    def __init__(self, parallel: int = 1) -> None:
+        self._parallel = parallel
         self.closed: list[int] = []
         self.is_closed = False
 
     def opened(self) -> Opened:
-        return Opened(description="speller", parallel=1)
+        return Opened(description="speller", parallel=self._parallel)
 
     def take(self, task: Task) -> Generator[Batch, None, Usage | None]:
         text = str(task.prompts[0])
@@ -117,6 +122,73 @@ def test_a_refusal_and_a_bug_end_their_own_task_alone() -> None:
     assert isinstance(answers[-1], Output)
     assert answers[-1].last
     assert answers[-1].id == 2
+
+
+def test_a_short_task_ends_before_the_long_ones_that_came_first() -> None:
+    """Three letters behind a hundred are said within a few steps, where two may be under way."""
+    engine = Turns(Speller(parallel=2))
+    engine.begin(task(1, "a" * 100))
+    engine.step()
+    engine.begin(task(2, "abc"))
+    answers = said(engine, steps_count=8)
+
+    ended = [answer.id for answer in answers if isinstance(answer, Output) and answer.last]
+    assert ended == [2]
+    assert engine.busy
+
+
+TEXTS = st.text("ab !#", min_size=1, max_size=6)
+PRINCIPALS = st.sampled_from(["ann", "bob", "cy"])
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(TEXTS, PRINCIPALS), min_size=1, max_size=9),
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 8)), max_size=4),
+)
+def test_each_task_is_answered_as_if_it_were_alone(
+    parallel: int, asked: list[tuple[str, str]], cancels: list[tuple[int, int]]
+) -> None:
+    """However they mix, refusals and bugs end their own task alone, and a cancelled one says no more."""
+    speller = Speller(parallel)
+    engine = Turns(speller)
+    for number, (text, principal) in enumerate(asked):
+        engine.begin(task(number, text, principal))
+    answers: list[Answer] = []
+    cancelled = set()
+    for step_count in range(200):
+        for when, number in cancels:
+            if when == step_count and not _ended(answers, number):
+                engine.cancel(number)
+                cancelled.add(number)
+        if not engine.busy:
+            break
+        answers += engine.step()
+
+    assert not engine.busy
+    for number, (text, _) in enumerate(asked):
+        whole = "".join(takewhile(lambda letter: letter not in "!#", text))
+        letters = _letters(answers, number)
+        if number in cancelled:
+            assert whole.replace(" ", "").startswith(letters)
+            assert not _ended(answers, number)
+        else:
+            assert letters == whole.replace(" ", "")
+            assert _ended(answers, number) == ("said" if whole == text else "refused")
+
+
+def _letters(answers: list[Answer], number: int) -> str:
+    events = [
+        event for one in answers if isinstance(one, Output) and one.id == number for event in one.events
+    ]
+    return b"".join(event.content for event in events if isinstance(event, Sound)).decode()
+
+
+def _ended(answers: list[Answer], number: int) -> str:
+    """How a task ended, once; empty: it has not."""
+    ends = [one for one in answers if one.id == number and (isinstance(one, Refused) or one.last)]
+    assert len(ends) <= 1
+    return "" if not ends else "refused" if isinstance(ends[0], Refused) else "said"
 
 
 def test_closing_frees_the_model() -> None:

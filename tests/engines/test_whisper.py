@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hybrid_router.engines.whisper.craft import Whisper
 from hybrid_router.engines.whisper.hearing import Hearing, Wish
 from hybrid_router.engines.whisper.opening import opened_model
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(150)
 
 PLAIN = (
     "The quick brown fox jumps over the lazy dog.",
@@ -40,7 +41,9 @@ PLAIN = (
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Turns]:
-    opened = Turns(Whisper(WhisperSettings(path=str(whisper_tiny()), threads=2, longest_s=300.0)))
+    opened = Turns(
+        Whisper(WhisperSettings(path=str(whisper_tiny()), threads=2, parallel=None, longest_s=300.0))
+    )
     yield opened
     opened.close()
 
@@ -163,7 +166,29 @@ def test_a_task_that_nobody_wants_is_dropped_at_once(engine: Turns) -> None:
     assert words(text(answered(engine, task(encoded(spoken(PLAIN[3])))))) == words(PLAIN[3])
 
 
-def test_a_long_recording_is_heard_as_if_it_were_whole() -> None:
+def test_a_short_recording_is_heard_between_a_long_ones_sentences(engine: Turns) -> None:
+    """It comes later and ends first; of both no word is wrong."""
+    long = joined(*(part for sentence in PLAIN for part in (spoken(sentence), silence(0.6))))
+    given = [task(encoded(long, "flac"), 1), task(encoded(spoken(PLAIN[6])), 2)]
+    texts, ended, begun = {1: "", 2: ""}, list[int](), False
+    assert engine.begin(given[0]) == []
+    while engine.busy:
+        for answer in engine.step():
+            assert isinstance(answer, Output)
+            texts[answer.id] += text(answer.events)
+            if texts[1] and not begun:
+                begun = engine.begin(given[1]) == []
+            if answer.last:
+                ended.append(answer.id)
+    for each in given:
+        each.uploads[0].close()
+
+    assert ended == [2, 1]
+    assert words(texts[1]) == words(" ".join(PLAIN))
+    assert words(texts[2]) == words(PLAIN[6])
+
+
+def test_long_recordings_are_heard_in_turns_as_if_each_were_whole_and_alone() -> None:
     """Handed over in parts of 31 seconds that end within words: none is lost, none is heard twice."""
     model = opened_model(WhisperSettings(path=str(whisper_tiny()), threads=2))
     sound = joined(*(part for sentence in PLAIN for part in (spoken(sentence), silence(1.2))))
@@ -178,17 +203,21 @@ def test_a_long_recording_is_heard_as_if_it_were_whole() -> None:
         voice_only=False,
     )
 
-    with Recording(upload.mapped(), 3600.0) as recording:
-        batches = list(Hearing(model, recording, wish, window_s=31.0).batches())
+    with Recording(upload.mapped(), 3600.0) as one, Recording(upload.mapped(), 3600.0) as other:
+        first = Hearing(model, one, wish, window_s=31.0).batches()
+        second = Hearing(model, other, wish, window_s=31.0).batches()
+        next(second)  # half a part behind the first: their last parts do not come together
+        pairs = list(zip_longest(first, second, fillvalue=[]))
 
     upload.close()
-    events = [event for batch in batches for event in batch]
-    assert words(text(events)) == words(" ".join(PLAIN))
-    starts = [event.start_s for event in events if isinstance(event, Segment)]
-    assert starts == sorted(starts)
-    assert starts[-1] == pytest.approx(len(sound) / 24_000 - 4, abs=1.5)
-    shares = [event.share for event in events if isinstance(event, Progress)]
-    assert 0.5 < shares[0] <= 1
+    for heard in zip(*pairs, strict=True):
+        events = [event for batch in heard for event in batch]
+        assert words(text(events)) == words(" ".join(PLAIN))
+        starts = [event.start_s for event in events if isinstance(event, Segment)]
+        assert starts == sorted(starts)
+        assert starts[-1] == pytest.approx(len(sound) / 24_000 - 4, abs=1.5)
+        shares = [event.share for event in events if isinstance(event, Progress)]
+        assert 0.5 < shares[0] <= 1
 
 
 def test_a_model_of_many_languages_translates(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from hybrid_router.engines.whisper.hearing import Hearing, Wish
 from hybrid_router.engines.whisper.opening import opened_model
 
 _ENGLISH = "en"
+# Recordings that are heard in turns: a short one is not kept waiting by a long one.  Each holds at most two
+# windows of samples, and what its decoder has read ahead.
+_TOGETHER = 4
 
 
 class Whisper:
@@ -33,7 +36,7 @@ class Whisper:
         languages = "many languages" if self._multilingual else "English only"
         return Opened(
             description=f"whisper, {languages}, {self._model.model.compute_type}",
-            parallel=1,
+            parallel=self._settings.parallel or _TOGETHER,
             can=frozenset({Feature.SPEECH_TRANSLATION} if self._multilingual else ()),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 
 from faster_whisper.transcribe import Segment as Found
 from faster_whisper.transcribe import Word as FoundWord
@@ -46,7 +47,7 @@ class Hearing:
     """Hears one recording.  `tokens_count`: of the text so far."""
 
     def __init__(self, model: Model, recording: Recording, wish: Wish, *, window_s: float = WINDOW_S) -> None:
-        self._model = model
+        self._model = copy(model)  # the weights are shared; `more` is this recording's alone
         self._recording = recording
         self._wish = wish
         self._window_count = int(window_s * RATE_HZ)
