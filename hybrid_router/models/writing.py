@@ -58,8 +58,11 @@ def remove(path: Path, name: str) -> None:
         text = path.read_text(encoding="utf-8")
         first, last = _lines_of(text, name)
         lines = text.splitlines(keepends=True)
+        # With the entry goes one of the blank lines around it, as adding one brought one.
         if last < len(lines) and not lines[last].strip():
             last += 1
+        elif not lines[first - 1].strip():
+            first -= 1
         left = "".join((*lines[:first], *lines[last:]))
         if len(before) == 1:
             left = (

@@ -89,18 +89,23 @@ def test_an_entry_is_appended_and_nothing_else_moves(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25)
-@given(entry=st.one_of(files, folders), name=names)
+@given(
+    entry=st.one_of(files, folders),
+    name=names,
+    behind=st.sampled_from(["", "    # behind\n", "\n", "\n# x\n"]),
+)
 def test_what_was_added_can_be_removed(
-    tmp_path_factory: pytest.TempPathFactory, entry: Entry, name: str
+    tmp_path_factory: pytest.TempPathFactory, entry: Entry, name: str, behind: str
 ) -> None:
     """For any entry and name: it reads back as it was, and taking it out leaves the very same text."""
-    path = written(tmp_path_factory.mktemp("m"), TEXT)
+    text = TEXT.replace("    # behind the last\n", behind)
+    path = written(tmp_path_factory.mktemp("m"), text)
 
     writing.add(path, {name: entry})
     assert manifest.read(path)[name] == entry
     writing.remove(path, name)
 
-    assert path.read_text().split() == TEXT.split()
+    assert path.read_text() == text
 
 
 def test_an_entry_goes_with_its_lines_alone(tmp_path: Path) -> None:
