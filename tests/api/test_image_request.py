@@ -106,6 +106,12 @@ def test_a_field_that_is_wrong_is_named(fields: dict[str, Any], param: str) -> N
             {"quality", "background", "style"},
         ),
         ({"quality": {"odd": []}}, {"quality"}),
+        ({"output_compression": 70}, {"output_compression"}),
+        ({"output_compression": 70, "output_format": "png"}, {"output_compression"}),
+        ({"output_compression": 70, "output_format": "jpeg"}, set()),
+        ({"partial_images": 2}, {"partial_images"}),
+        ({"partial_images": 0}, set()),
+        ({"partial_images": 2, "stream": True}, set()),
     ],
 )
 def test_fields_that_nobody_heeds_are_kept_to_be_told(fields: dict[str, Any], extra: set[str]) -> None:
@@ -151,6 +157,27 @@ async def test_an_edit_may_come_as_json() -> None:
     assert call.features == {Feature.IMAGE_INPUT}
     assert (fetching.status, fetching.error["param"]) == (400, "mask.image_url")
     assert (by_id.status, by_id.error["param"]) == (400, "images[0].image_url")
+
+
+async def test_an_edit_in_json_is_told_what_is_wrong_by_its_own_fields() -> None:
+    """Engines and forms say `image`; in JSON there is no such field, but `images`."""
+    inside = {"image_url": "data:image/png;base64," + base64.b64encode(PNG).decode()}
+    body = {"model": "fast", "prompt": "a hat", "images": [inside]}
+    answers = ScriptedAnswers()
+    async with listening(answers) as listener:
+        answers.refusal = CallRefused("image: no picture", param="image")
+        image = await post(listener.port, "/v1/images/edits", body)
+        answers.refusal = CallRefused("mask: too small", param="mask")
+        mask = await post(listener.port, "/v1/images/edits", body)
+        alone = await post(listener.port, "/v1/images/edits", {**body, "images": None, "image": inside})
+
+    assert (image.status, image.error["param"], image.error["message"]) == (
+        400,
+        "images",
+        "images: no picture",
+    )
+    assert (mask.error["param"], mask.error["message"]) == ("mask", "mask: too small")
+    assert (alone.status, alone.error["param"]) == (400, "images")
 
 
 @pytest.mark.parametrize(

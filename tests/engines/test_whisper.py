@@ -13,7 +13,7 @@ from recordings import encoded, join_whisper_base, joined, silence, spoken, wav,
 
 from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Feature, Operation
-from hybrid_router.core.event import Event, Finish, Heard, Progress, Segment, Usage
+from hybrid_router.core.event import Batch, Event, Finish, Heard, Progress, Segment, Usage
 from hybrid_router.core.upload import upload_of
 from hybrid_router.engines.settings import WhisperSettings
 from hybrid_router.engines.sound.decode import Recording
@@ -207,7 +207,7 @@ def test_long_recordings_are_heard_in_turns_as_if_each_were_whole_and_alone() ->
         first = Hearing(model, one, wish, window_s=31.0).batches()
         second = Hearing(model, other, wish, window_s=31.0).batches()
         next(second)  # half a part behind the first: their last parts do not come together
-        pairs = list(zip_longest(first, second, fillvalue=[]))
+        pairs: list[tuple[Batch, Batch]] = list(zip_longest(first, second, fillvalue=[]))
 
     upload.close()
     for heard in zip(*pairs, strict=True):

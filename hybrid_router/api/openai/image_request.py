@@ -119,7 +119,7 @@ def generation(body: bytes, **asker: Unpack[Sender]) -> ImageRequest:
         CallRefused: for anything that is wrong with it.
     """
     asked, extra = malformed.read(_GENERATION, _KNOWN[GenerationBody], body)
-    return _request(asked, sender.fields(asker, _told(extra)), asked.prompt)
+    return _request(asked, sender.fields(asker, _told(asked, extra)), asked.prompt)
 
 
 def edit(body: bytes, **asker: Unpack[Sender]) -> EditInJson:
@@ -132,9 +132,16 @@ def edit(body: bytes, **asker: Unpack[Sender]) -> EditInJson:
     urls = [(image.image_url or "", f"images[{i}].image_url") for i, image in enumerate(asked.images)]
     if asked.mask is not None:
         urls.append((asked.mask.image_url or "", "mask.image_url"))
-    sent = sender.fields(asker, _told(extra))
+    sent = sender.fields(asker, _told(asked, extra))
     request = _request(asked, sent, asked.prompt, masked=asked.mask is not None, edits=True)
     return EditInJson(request, tuple(urls))
+
+
+def told_in_json(error: CallRefused) -> CallRefused:
+    """An error of an edit in JSON, whose pictures are `images`: forms and engines call them `image`."""
+    if error.param == "image":
+        error.param, error.message = "images", f"images: {error.message.removeprefix('image: ')}"
+    return error
 
 
 def edit_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
@@ -147,7 +154,7 @@ def edit_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
     uploads, masks = _files(form, _MOST_IMAGES), form.files.get("mask", [])
     if len(masks) > 1:
         raise CallRefused("mask: one at most", param="mask")
-    sent = sender.fields(asker, _told(extra))
+    sent = sender.fields(asker, _told(asked, extra))
     request = _request(asked, sent, asked.prompt, masked=bool(masks), edits=True)
     return with_files(request, (*uploads, *masks))
 
@@ -161,7 +168,7 @@ def variation_form(form: Form, **asker: Unpack[Sender]) -> ImageRequest:
     asked, extra = malformed.read(_VARIATION_FORM, _KNOWN[PictureBody], _fields(form))
     if "mask" in form.files:
         raise CallRefused("mask: only with /v1/images/edits", param="mask")
-    return with_files(_request(asked, sender.fields(asker, _told(extra))), _files(form, 1))
+    return with_files(_request(asked, sender.fields(asker, _told(asked, extra))), _files(form, 1))
 
 
 def _request(
@@ -225,9 +232,14 @@ def _either(asked: PictureBody, name: str, other: str) -> Any:
     return second if first is None else first
 
 
-def _told(extra: dict[str, Any]) -> dict[str, Any]:
-    """The fields that nobody here knows, without those that ask for what is so anyway."""
-    return {name: value for name, value in extra.items() if value not in _SO_ANYWAY.get(name, ())}
+def _told(asked: PictureBody, extra: dict[str, Any]) -> dict[str, Any]:
+    """The fields that nobody here heeds, without those that ask for what is so anyway."""
+    told = {name: value for name, value in extra.items() if value not in _SO_ANYWAY.get(name, ())}
+    if asked.output_compression is not None and asked.output_format in (None, "png"):
+        told["output_compression"] = asked.output_compression  # nothing is lost in PNG, however small
+    if asked.partial_images and not asked.stream:
+        told["partial_images"] = asked.partial_images  # one document has the finished pictures alone
+    return told
 
 
 def _fields(form: Form) -> bytes:

@@ -14,7 +14,7 @@ from hybrid_router.api.gallery import GALLERY
 from hybrid_router.api.openai import endpoints, error, image_request, pictures
 from hybrid_router.api.openai.image_request import ImageRequest
 from hybrid_router.core import ids
-from hybrid_router.core.errors import NotFound
+from hybrid_router.core.errors import CallRefused, NotFound
 
 _PREFIX = "img-"
 
@@ -34,7 +34,10 @@ async def edit(request: web.Request) -> web.StreamResponse:
     raw = await body.read(request)
     asked = endpoints.decoded(request, raw, image_request.edit, _PREFIX, request.path)
     with data_urls.uploads(request, asked.urls) as uploads:
-        return await _painted(request, image_request.with_files(asked.request, uploads))
+        try:
+            return await _painted(request, image_request.with_files(asked.request, uploads))
+        except CallRefused as error:
+            raise image_request.told_in_json(error) from None
 
 
 async def vary(request: web.Request) -> web.StreamResponse:
