@@ -250,7 +250,7 @@ class TranslatorSettings(Settings, frozen=True, kw_only=True, array_like=True, t
 
 
 class GuardSettings(Settings, frozen=True, kw_only=True, array_like=True, tag="moderate"):
-    """A text classifier (transformers) whose labels are categories of harm.
+    """A classifier of texts, or of images (transformers), whose labels are categories of harm.
 
     `threshold`: from this score on an input is of a category.
     """
@@ -261,6 +261,11 @@ class GuardSettings(Settings, frozen=True, kw_only=True, array_like=True, tag="m
     @property
     def operations(self) -> frozenset[Operation]:
         return frozenset({Operation.MODERATE})
+
+    @property
+    def hoped_for(self) -> frozenset[Feature]:
+        """Its files say what it reads, once it is open."""
+        return frozenset({Feature.IMAGES})
 
 
 AnySettings: TypeAlias = (
