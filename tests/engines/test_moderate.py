@@ -6,21 +6,12 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from msgspec.structs import replace
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    PreTrainedTokenizerFast,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTImageProcessorPil,
-)
+from tiny_classifiers import of_images, of_texts
 
 from hybrid_router.core.asks import Moderation
 from hybrid_router.core.call import Feature, Operation
@@ -31,63 +22,11 @@ from hybrid_router.engines.opening import open_engine
 from hybrid_router.engines.settings import GuardSettings, LlamaSettings
 from hybrid_router.engines.task import Answer, Engine, EngineFailed, Output, Refused, Task
 
-WORDS = ["[PAD]", "[UNK]", "kind", "rude", "grim"]
-SHARP = 20.0  # how sure the hand-made classifier is
-
-
-def as_json(config: Any) -> Any:
-    """A configuration's class: its keywords are those of config.json, more than it says."""
-    return config
-
-
-def text_guard(folder: Path, labels: list[str], **more: Any) -> Path:
-    """A classifier that looks at the first token alone: word `2 + i` is label `i`."""
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        model_max_length=16,
-    ).save_pretrained(folder)
-    torch.manual_seed(1)
-    config = as_json(BertConfig)(
-        vocab_size=len(WORDS), hidden_size=8, num_hidden_layers=0, num_attention_heads=2, intermediate_size=8,
-        max_position_embeddings=16, num_labels=len(labels), id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)}, **more,
-    )  # fmt: skip
-    model: Any = BertForSequenceClassification(config)
-    embeddings = model.bert.embeddings
-    with torch.no_grad():
-        embeddings.position_embeddings.weight.zero_()
-        embeddings.token_type_embeddings.weight.zero_()
-        embeddings.word_embeddings.weight.copy_(torch.eye(len(WORDS), 8))
-        model.bert.pooler.dense.weight.copy_(torch.eye(8))
-        model.bert.pooler.dense.bias.zero_()
-        model.classifier.weight.zero_()
-        model.classifier.bias.zero_()
-        for i in range(len(labels)):
-            model.classifier.weight[i, i + 2] = SHARP
-    model.save_pretrained(folder)
-    return folder
-
-
-def image_guard(folder: Path) -> Path:
-    """One of images, of random weights."""
-    torch.manual_seed(1)
-    config = as_json(ViTConfig)(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32,
-        patch_size=8, num_labels=2, id2label={0: "normal", 1: "nsfw"}, label2id={"normal": 0, "nsfw": 1},
-    )  # fmt: skip
-    ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
-
 
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """It knows kind, rude and grim words."""
-    folder = text_guard(tmp_path_factory.mktemp("guard"), ["safe", "toxic", "violence/graphic"])
+    folder = of_texts(tmp_path_factory.mktemp("guard"), ["safe", "toxic", "violence/graphic"])
     opened = open_engine(GuardSettings(path=str(folder), threads=1, device="cpu"))
     yield opened
     opened.close()
@@ -149,7 +88,7 @@ def test_an_image_is_refused_by_a_guard_of_texts(guard: Engine) -> None:
 def test_labels_may_exclude_each_other(tmp_path: Path, kind: str | None, flagged: set[str]) -> None:
     """If the model says that they do not, a word that is neither is neither; else it is either, by halves,
     which is enough for a threshold below."""
-    folder = text_guard(tmp_path, ["toxic", "threat"], problem_type=kind)
+    folder = of_texts(tmp_path, ["toxic", "threat"], problem_type=kind)
     strict = open_engine(GuardSettings(path=str(folder), threads=1, device="cpu", threshold=0.45))
 
     [verdict] = verdicts(answered(strict, "else"))
@@ -159,7 +98,7 @@ def test_labels_may_exclude_each_other(tmp_path: Path, kind: str | None, flagged
 
 def test_labels_without_names_are_refused(tmp_path: Path) -> None:
     """A model that says LABEL_1 would let everything pass, or nothing."""
-    folder = text_guard(tmp_path, ["LABEL_0", "LABEL_1"])
+    folder = of_texts(tmp_path, ["LABEL_0", "LABEL_1"])
 
     with pytest.raises(EngineFailed, match=r"LABEL_0, LABEL_1.*id2label"):
         open_engine(GuardSettings(path=str(folder)))
@@ -167,7 +106,7 @@ def test_labels_without_names_are_refused(tmp_path: Path) -> None:
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     """Only safetensors is read."""
-    folder = text_guard(tmp_path, ["safe", "toxic"])
+    folder = of_texts(tmp_path, ["safe", "toxic"])
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
 
@@ -177,7 +116,9 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 def test_images_are_judged_by_a_guard_of_images(tmp_path: Path) -> None:
     """It says that it reads them, judges one, and refuses what is none, and texts."""
-    guard = open_engine(GuardSettings(path=str(image_guard(tmp_path)), threads=1, device="cpu"))
+    guard = open_engine(
+        GuardSettings(path=str(of_images(tmp_path, ["normal", "nsfw"])), threads=1, device="cpu")
+    )
     file = io.BytesIO()
     Image.new("RGB", (40, 30), (200, 10, 10)).save(file, "PNG")
 
