@@ -5,18 +5,23 @@ A bad value is left out and the walk goes on, so that one run names everything t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import yaml
 from msgspec import Struct
 
 from hybrid_router.config.hints import Field, Hint, fields, is_struct, tag, tag_key
-from hybrid_router.config.marks import NonEmpty, NotHere, Short, Untagged
+from hybrid_router.config.marks import NonEmpty, NotHere, Short, Unit, Untagged
 from hybrid_router.config.problems import KeyPath, Place, Problems, did_you_mean
 from hybrid_router.config.scalars import Unfit, scalar
 from hybrid_router.config.schema import MISPLACED
 
 BAD: Final = object()
+_KINDS: Final[Mapping[type, str]] = MappingProxyType(
+    {bool: "true or false", int: "a whole number", float: "a number"}
+)
 _NULL = "tag:yaml.org,2002:null"
 _EMPTY = "is empty: give it a value or remove the key"
 
@@ -138,11 +143,9 @@ class _Walk:
             return self._struct(entries, untagged.struct, path)
         if not isinstance(written, yaml.ScalarNode):
             return self._bad((*path, key), f"wants one of {', '.join(known)}, not {_written(written)}")
-        kind = written.value
-        if kind not in known:
-            what = "type of backend" if key == "type" else key
-            return self._bad((*path, key), f"{kind!r} is no {what}{did_you_mean(kind, known)}")
-        return self._struct(entries, known[kind], path)
+        if written.value not in known:
+            return self._bad((*path, key), _unknown_kind(written.value, key, known))
+        return self._struct(entries, known[written.value], path)
 
     def _struct(self, entries: dict[str, yaml.Node], struct: type[Struct], path: KeyPath) -> object:
         expected = {field.key: field for field in fields(struct)}
@@ -177,6 +180,12 @@ def _one_of(node: yaml.ScalarNode, members: list[Hint]) -> object:
         raise Unfit(f"{unfit}, or {' or '.join(words)}" if words else str(unfit)) from None
 
 
+def _unknown_kind(kind: str, key: str, known: Iterable[str]) -> str:
+    if not kind:
+        return f"is empty: write one of {', '.join(known)}"
+    return f"{kind!r} is no {'type of backend' if key == 'type' else key}{did_you_mean(kind, known)}"
+
+
 def _unknown(key: str, struct: type[Struct], expected: dict[str, Field]) -> str:
     """What to do about a key that does not exist here."""
     if key == "<<":
@@ -196,12 +205,22 @@ def wanted(hint: Hint) -> str:
     words = []
     for member in hint.members:
         if not is_struct(member.base):
-            words.append("a value")
+            words.append(_single(member))
         elif tag(member.base) is None:
             words.append(f"a mapping of {', '.join(field.key for field in fields(member.base))}")
         else:
             words.append(f"a mapping with {tag_key(member.base)}: {tag(member.base)}")
     return " or ".join(words)
+
+
+def _single(member: Hint) -> str:
+    """What a single value may be."""
+    if member.choices:
+        return " or ".join(member.choices)
+    unit = member.note(Unit)
+    if unit is not None:
+        return "a duration, as in 30s" if unit.name == "duration" else "a size, as in 8MiB"
+    return _KINDS.get(member.base, "text")
 
 
 def _written(node: yaml.Node) -> str:

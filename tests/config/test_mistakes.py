@@ -125,7 +125,7 @@ def with_rule(rule: str) -> str:
             "small: {}",
             "small: {adapters: {sqls: {}}}",
             "→{}}}}",
-            "backends.local.models.small.adapters.sqls: needs `weights`: a value",
+            "backends.local.models.small.adapters.sqls: needs `weights`: text",
         ),
         (
             "small: {}",
@@ -408,7 +408,7 @@ def test_a_key_that_nobody_has_is_named_with_those_that_are() -> None:
             "→{text:",
             "rules[0].when.any: wants a list, not a mapping",
         ),
-        ("{only: local}", "→{only:", "rules[0]: needs `name`: a value"),
+        ("{only: local}", "→{only:", "rules[0]: needs `name`: text"),
     ],
 )
 def test_a_rule_that_cannot_mean_anything_is_named(rule: str, at: str, message: str) -> None:
