@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,12 +61,14 @@ def shown(room: Room) -> str:
     """The room, in a line."""
     ram = f"memory {space.shown(room.total.ram_bytes)}, free {space.shown(room.free.ram_bytes)}"
     if not room.gpus:
-        return f"{ram}; no GPU is counted (install nvidia-ml-py to have NVIDIA's counted)"
+        counted = importlib.util.find_spec("pynvml") is not None
+        remedy = "" if counted else " (install nvidia-ml-py to have NVIDIA's counted)"
+        return f"{ram}; no GPU is counted{remedy}"
     return f"{ram}; GPUs {space.shown(room.total.vram_bytes)}, free {space.shown(room.free.vram_bytes)}"
 
 
 def judge(room: Room, entry: Entry, path: Path, contexts: tuple[int, ...]) -> Iterator[str]:
-    """What a model takes without context, then for each context whether it fits.
+    """What a model takes without context and whether that fits, then whether each context does.
 
     Raises:
         ModelFileError: its header cannot be read.
@@ -79,7 +82,9 @@ def judge(room: Room, entry: Entry, path: Path, contexts: tuple[int, ...]) -> It
         trained = outline(str(path), gguf.read(path)).context
     except EngineFailed as e:
         raise ModelFileError(f"{path.name} cannot be judged", detail=str(e)) from e
-    yield _size(_llama(path, 1, room))
+    least = _llama(path, 1, room)
+    yield _size(least)
+    yield _verdict(least, room)
     for context in contexts:
         yield _verdict(_llama(path, context, room), room) if context <= trained else "-"
 

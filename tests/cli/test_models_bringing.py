@@ -338,10 +338,26 @@ def test_what_fits_is_said_for_each_context() -> None:
 
     assert result.exit_code == 0
     assert result.output.startswith("memory ")
-    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()[2:]}
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines()[2:] if line.strip()}
     verdicts = rows["smollm2-135m-instruct"][3:]
-    assert set(verdicts[:3]) <= {"yes", "if", "alone", "no"}
+    assert set(verdicts[:4]) <= {"yes", "if", "alone", "no"}
     assert verdicts[-4:] == ["-"] * 4
+    assert "fits: yes, into what is free now; if alone, once other" in result.output
+
+
+def test_what_has_no_context_has_one_answer(manifest: Path, whisper: Path) -> None:
+    """Under `fits`; a file that is no model by itself says why, and the others are judged all the same."""
+    run(manifest, "add", whisper, "--name", "ears")
+    adapter = tiny_gguf.write(manifest.parent.parent / "lora.gguf", general__type="adapter")
+    run(manifest, "add", adapter)
+
+    result = run(manifest, "fit")
+
+    assert result.exit_code == 0
+    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line.strip()}
+    assert rows["ears"] == ["whisper", "220", "MiB", "yes"]
+    assert rows["lora"] == ["llama", "see", "above"]
+    assert "a LoRA adapter, not a model: name it under `adapters` of its model" in result.stderr
 
 
 USED = "manifest: models/manifest.yaml\nbackends: {{ local: {{ type: local, models: {{ {} }} }} }}\n" + (
@@ -368,12 +384,13 @@ def test_what_is_in_use_is_not_removed(manifest: Path, whisper: Path, models: st
 def test_removing_asks_first(manifest: Path, whisper: Path) -> None:
     """No is no; yes takes the entry and its files, and nobody else's."""
     run(manifest, "add", whisper, "--name", "ears")
-    assert run(manifest, "rm", "ears", "--config", "none", answer="n\n").exit_code == 1
+    assert run(manifest, "rm", "ears", answer="n\n").exit_code == 1
     assert only(manifest)[0] == "ears"
 
-    result = run(manifest, "rm", "ears", "--config", "none", answer="y\n")
+    result = run(manifest, "rm", "ears", answer="y\n")
 
     assert result.exit_code == 0
+    assert result.output.startswith("Remove ears and 2 files (520 B)? [y/N]: ")
     assert not (manifest.parent / "ears").exists()
     assert (whisper / "model.bin").read_bytes() == WHISPER
     assert manifest.read_text().startswith("# mine\n")
@@ -386,7 +403,7 @@ def test_a_file_that_another_entry_lists_stays(manifest: Path) -> None:
     entry = f"    file: a.gguf\n    sha256: {digest}\n    size_bytes: 4\n"
     manifest.write_text(f"models:\n  a:\n{entry}  b:\n{entry}")
 
-    run(manifest, "rm", "a", "--yes", "--config", "none")
+    run(manifest, "rm", "a", "--yes")
     assert manifest.with_name("a.gguf").exists()
-    run(manifest, "rm", "b", "--yes", "--config", "none")
+    run(manifest, "rm", "b", "--yes")
     assert not manifest.with_name("a.gguf").exists()

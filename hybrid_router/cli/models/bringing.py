@@ -11,7 +11,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from hybrid_router.cli.models.told import bars, exit_1_on_failure, left_out, megabytes
+from hybrid_router.cli.models.told import bars, exit_1_on_failure, file_size, left_out
+from hybrid_router.cli.models.where import Where, told_where
 from hybrid_router.models import adding, from_packages, ollama
 from hybrid_router.models.adding import Added, Chosen
 from hybrid_router.models.entry import EngineName
@@ -47,9 +48,9 @@ def _said(function: F) -> F:
     "--store", type=click.Path(path_type=Path), help="The Ollama store, if it is not the usual one."
 )
 @click.argument("path", type=click.Path(path_type=Path), required=False)
-@click.pass_obj
+@told_where
 def add(
-    manifest_path: Path,
+    where: Where,
     /,
     *,
     path: Path | None,
@@ -69,12 +70,12 @@ def add(
         progress = partial(drawn.told_of, "reading", _size_bytes(path))
         added: tuple[Added, ...]
         if path is not None:
-            added = (adding.add_path(manifest_path, path, chosen, progress),)
+            added = (adding.add_path(where.manifest, path, chosen, progress),)
         elif packages:
-            added = (from_packages.add(manifest_path, packages, chosen, progress),)
+            added = (from_packages.add(where.manifest, packages, chosen, progress),)
         else:
             found = store or ollama.default_store(os.environ)
-            added = ollama.add(manifest_path, found, str(wanted), chosen, progress)
+            added = ollama.add(where.manifest, found, str(wanted), chosen, progress)
     for each in added:
         _tell(each)
 
@@ -88,10 +89,8 @@ def add(
     "--revision", help="A branch, tag or commit.  Default: the newest.  It is pinned to its commit."
 )
 @click.argument("repo")
-@click.pass_obj
-def pull(
-    manifest_path: Path, /, *, repo: str, patterns: tuple[str, ...], revision: str | None, **said: Any
-) -> None:
+@told_where
+def pull(where: Where, /, *, repo: str, patterns: tuple[str, ...], revision: str | None, **said: Any) -> None:
     """Download a model from a Hugging Face repository, REPO as owner/name, and add it.
 
     An interrupted download goes on where it stopped.  HF_TOKEN is sent to the hub alone; HF_ENDPOINT names
@@ -101,14 +100,14 @@ def pull(
 
     wanted = pulling.Wanted(repo=repo, revision=revision, patterns=patterns)
     with exit_1_on_failure(), bars() as drawn:
-        added = asyncio.run(pulling.pull(manifest_path, wanted, Chosen(**said), drawn.told))
+        added = asyncio.run(pulling.pull(where.manifest, wanted, Chosen(**said), drawn.told))
     _tell(added)
 
 
 def _tell(added: Added) -> None:
     entry = added.entry
     click.echo(
-        f"{added.name}: added for the engine {entry.engine}, {megabytes(entry.size_bytes)}, "
+        f"{added.name}: added for the engine {entry.engine}, {file_size(entry.size_bytes)}, "
         f"licence {entry.licence}\n  sha256 {entry.digest}"
     )
     for line in (*left_out(added.left), *added.notes):

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from hybrid_router.cli.doubts import weights_of
-from hybrid_router.cli.models.told import chosen_or_exit, entries_or_exit, exit_1_on_failure, megabytes
+from hybrid_router.cli.models.told import chosen_or_exit, entries_or_exit, exit_1_on_failure, file_size
+from hybrid_router.cli.models.where import Where, told_where
 from hybrid_router.config.load import ConfigErrors, load
 from hybrid_router.config.schema import LocalBackend
 from hybrid_router.models import writing
@@ -21,45 +22,36 @@ from hybrid_router.models.errors import ModelFileError
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Even if router.yaml uses it.")
 @click.option("--keep-files", is_flag=True, help="Take out the entry alone.")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=Path("router.yaml"),
-    show_default=True,
-    help="The configuration that may use it.",
-)
 @click.argument("name")
-@click.pass_obj
-def rm(
-    manifest_path: Path, *, name: str, yes: bool, force: bool, keep_files: bool, config_path: Path
-) -> None:
+@told_where
+def rm(where: Where, *, name: str, yes: bool, force: bool, keep_files: bool) -> None:
     """Remove the entry NAME, and its files as far as no other entry lists them."""
-    entry = chosen_or_exit(manifest_path, (name,))[name]
+    entry = chosen_or_exit(where.manifest, (name,))[name]
     if not force:
-        _refuse_if_used(name, manifest_path, config_path)
-    files = [] if keep_files else _own_files(name, entry, manifest_path)
+        _refuse_if_used(name, where)
+    files = [] if keep_files else _own_files(name, entry, where.manifest)
     if not yes:
         size_bytes = sum(path.lstat().st_size for path in files)
-        what = f" and {len(files)} files ({megabytes(size_bytes)})" if files else ""
+        counted = "1 file" if len(files) == 1 else f"{len(files)} files"
+        what = f" and {counted} ({file_size(size_bytes)})" if files else ""
         click.confirm(f"Remove {name}{what}?", abort=True)
     with exit_1_on_failure():
-        writing.remove(manifest_path, name)
-        _unlink(files, manifest_path.parent)
+        writing.remove(where.manifest, name)
+        _unlink(files, where.manifest.parent)
     click.echo(f"{name}: removed")
 
 
-def _refuse_if_used(name: str, manifest_path: Path, config_path: Path) -> None:
+def _refuse_if_used(name: str, where: Where) -> None:
     """Exit 1 if the configuration names the entry, or cannot be read."""
-    if not config_path.exists():
+    if not where.config.exists():
         return
     try:
-        loaded = load(config_path, os.environ)
+        loaded = load(where.config, os.environ)
     except ConfigErrors as e:
-        click.echo(f"{e}\nwhether {config_path} uses {name} cannot be told: mend it, or --force", err=True)
+        click.echo(f"{e}\nwhether {where.config} uses {name} cannot be told: mend it, or --force", err=True)
         raise SystemExit(1) from e
-    listed = (config_path.parent / loaded.config.manifest).resolve()
-    if listed != manifest_path.resolve():
+    listed = (where.config.parent / loaded.config.manifest).resolve()
+    if listed != where.manifest.resolve():
         return
     users = [
         f"{backend}/{model}"
@@ -70,7 +62,7 @@ def _refuse_if_used(name: str, manifest_path: Path, config_path: Path) -> None:
     ]
     if users:
         click.echo(
-            f"{config_path} uses {name} for {', '.join(users)}: take it out there, or --force", err=True
+            f"{where.config} uses {name} for {', '.join(users)}: take it out there, or --force", err=True
         )
         raise SystemExit(1)
 

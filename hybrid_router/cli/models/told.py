@@ -50,7 +50,14 @@ def bars() -> Iterator[Bars]:
 
 
 def entries_or_exit(manifest_path: Path) -> dict[str, Entry]:
-    """The manifest; exit 2 and every problem if it is wrong."""
+    """The manifest; exit 2 and every problem if it is wrong, or what to do if there is none."""
+    if not manifest_path.exists():
+        click.echo(
+            f"there is no {manifest_path}: name your router.yaml with --config, or the list of model files "
+            "with --manifest; `models add` and `models pull` make one",
+            err=True,
+        )
+        raise SystemExit(2)
     try:
         return manifest.read(manifest_path)
     except ModelFileError as e:
@@ -85,6 +92,14 @@ def complain(error: ModelFileError) -> None:
         click.echo("\n".join(f"  {line}" for line in error.detail.splitlines()), err=True)
 
 
+def none_listed(manifest_path: Path) -> None:
+    """Say of an empty list how it is filled."""
+    click.echo(
+        f"{manifest_path} lists no model: `hybrid-router models add PATH` adds one that is on this machine, "
+        "`hybrid-router models pull OWNER/NAME` downloads one"
+    )
+
+
 def left_out(left: dict[str, str]) -> list[str]:
     """Files that were not taken, a line each, the first dozen."""
     shown = [("".join(c if c.isprintable() else "?" for c in path), why) for path, why in left.items()]
@@ -93,6 +108,10 @@ def left_out(left: dict[str, str]) -> list[str]:
     return [*lines, f"left out: {more} more"] if more > 0 else lines
 
 
-def megabytes(size_bytes: int) -> str:
-    """A size for people."""
-    return f"{size_bytes / 1e6:,.0f} MB"
+def file_size(size_bytes: int) -> str:
+    """A file's size for people, in the decimal units of publishers."""
+    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size_bytes >= bytes_each:
+            count = size_bytes / bytes_each
+            return f"{count:.1f} {unit}" if unit == "GB" else f"{count:,.0f} {unit}"
+    return f"{size_bytes} B"
