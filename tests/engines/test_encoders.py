@@ -17,10 +17,11 @@ from hybrid_router.core.asks import Encoding
 from hybrid_router.core.call import Operation
 from hybrid_router.core.event import Embedding, Finish, Usage
 from hybrid_router.engines.encoders import folder
-from hybrid_router.engines.encoders.computing import ComputeFailed, Found
+from hybrid_router.engines.encoders.computing import ComputeFailed
 from hybrid_router.engines.encoders.engine import EncoderEngine
 from hybrid_router.engines.encoders.passage import Passage, passes
 from hybrid_router.engines.settings import EncoderSettings
+from hybrid_router.engines.tally import Found
 from hybrid_router.engines.task import Answer, EngineFailed, Output, Refused, Task
 
 MARK = 1

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from hybrid_router.core.event import Embedding, Relevance
 from hybrid_router.engines.encoders.passage import Passage
-
-Found: TypeAlias = Embedding | Relevance
+from hybrid_router.engines.tally import Found
 
 
 class ComputeFailed(Exception):

@@ -16,9 +16,10 @@ from transformers.utils import logging as library_logging
 from hybrid_router.core.event import Embedding, Relevance
 from hybrid_router.engines.devices import torch_device
 from hybrid_router.engines.encoders import folder
-from hybrid_router.engines.encoders.computing import ComputeFailed, Found
+from hybrid_router.engines.encoders.computing import ComputeFailed
 from hybrid_router.engines.encoders.passage import Passage
 from hybrid_router.engines.settings import EncoderSettings
+from hybrid_router.engines.tally import Found
 from hybrid_router.engines.task import EngineFailed
 
 _PROBES = ("Who goes there?  Zwei Ägypter, 3 wörter.", "a")

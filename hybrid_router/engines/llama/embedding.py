@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from hybrid_router.core.event import Embedding, Event, Finish, Relevance, Usage
+from hybrid_router.core.event import Embedding, Relevance
 from hybrid_router.engines.llama.context import Entry
 from hybrid_router.engines.llama.fit import settled
 from hybrid_router.engines.llama.opening import fitted
@@ -16,14 +15,8 @@ from hybrid_router.engines.llama.passages import Passages
 from hybrid_router.engines.llama.pooled import ComputeFailed, PooledContext
 from hybrid_router.engines.llama.weights import Weights
 from hybrid_router.engines.settings import LlamaSettings
-from hybrid_router.engines.task import (
-    Answer,
-    Opened,
-    Output,
-    Refused,
-    Task,
-    TaskRefused,
-)
+from hybrid_router.engines.tally import Found, Tally
+from hybrid_router.engines.task import Answer, Opened, Refused, Task, TaskRefused
 
 _DEFAULT_PARALLEL = 4
 _TEXTS_COUNT = 64  # in one batch
@@ -68,23 +61,6 @@ class _Share:
         return [(token, at + i, passage.slot or 0, True) for i, token in enumerate(tokens)]
 
 
-@dataclass(eq=False)
-class _Ongoing:
-    """A task while a text of it is not computed.  Times are on the monotonic clock."""
-
-    waiting: deque[_Passage]
-    prompt_count: int
-    open_count: int
-    begun_s: float
-    computing_s: float | None = None
-
-    def usage(self, now_s: float) -> Usage:
-        started_s = now_s if self.computing_s is None else self.computing_s
-        return Usage(
-            self.prompt_count, 0, queue_s=started_s - self.begun_s, prefill_s=now_s - started_s, decode_s=0.0
-        )
-
-
 class EmbeddingEngine:
     """Embeds texts, or ranks documents, by `LlamaSettings.purpose`.  See `engines.task.Engine`.
 
@@ -113,8 +89,8 @@ class EmbeddingEngine:
         self._ranks = settings.purpose == "rerank"
         self._passages = Passages(self._weights, settings, self._length)
         self._free_slots = deque(range(self._context.sequences_count))
-        self._ongoing: dict[int, _Ongoing] = {}
-        self._turns: deque[int] = deque()  # tasks with texts that wait
+        self._tally = Tally()
+        self._waiting: dict[int, deque[_Passage]] = {}  # by task, in order of their turns
         self._begun: _Passage | None = None  # a text of which a part is computed
         self._suspects: deque[_Passage] = deque()  # texts of batches that failed
 
@@ -132,30 +108,25 @@ class EmbeddingEngine:
 
     @property
     def busy(self) -> bool:
-        return bool(self._ongoing)
+        return bool(self._tally)
 
     def begin(self, task: Task) -> list[Answer]:
         try:
             found = self._passages.of(task)
         except TaskRefused as no:
             return [no.told(task.id)]
-        self._ongoing[task.id] = _Ongoing(
-            waiting=deque(
-                _Passage(task.id, index, tokens, truncated=truncated)
-                for index, (tokens, truncated) in enumerate(found)
-            ),
-            prompt_count=sum(len(tokens) for tokens, _ in found),
-            open_count=len(found),
-            begun_s=time.monotonic(),
+        self._tally.open(task.id, len(found))
+        self._tally.read(task.id, sum(len(tokens) for tokens, _ in found))
+        self._waiting[task.id] = deque(
+            _Passage(task.id, index, tokens, truncated=truncated)
+            for index, (tokens, truncated) in enumerate(found)
         )
-        self._turns.append(task.id)
         return []
 
     def cancel(self, task_id: int) -> None:
-        if self._ongoing.pop(task_id, None) is None:
+        if not self._tally.drop(task_id):
             return
-        if task_id in self._turns:
-            self._turns.remove(task_id)
+        self._waiting.pop(task_id, None)
         self._suspects = deque(passage for passage in self._suspects if passage.task_id != task_id)
         if self._begun is not None and self._begun.task_id == task_id:
             self._release(self._begun)
@@ -163,17 +134,16 @@ class EmbeddingEngine:
 
     def step(self) -> list[Answer]:
         shares = self._divided()
-        for share in shares:
-            ongoing = self._ongoing[share.passage.task_id]
-            ongoing.computing_s = ongoing.computing_s or time.monotonic()
+        self._tally.compute(share.passage.task_id for share in shares)
         try:
             self._context.compute([entry for share in shares for entry in share.entries()])
-            found = [(share.passage, self._event(share.passage)) for share in shares if share.is_last]
+            whole = [share.passage for share in shares if share.is_last]
+            found = [(passage.task_id, self._event(passage)) for passage in whole]
         except ComputeFailed as failure:
             return self._set_apart([share.passage for share in shares], str(failure))
         for share in shares:
             self._advance(share)
-        return self._answers(found)
+        return self._tally.answers(found)
 
     def _divided(self) -> list[_Share]:
         """The next batch: what is begun, then a text of each task in turn while there is room."""
@@ -192,15 +162,16 @@ class EmbeddingEngine:
         """The text that goes on or comes next; None: the batch is full."""
         if room_count <= 0 or not (self._free_slots or self._begun):
             return None
-        if self._begun is not None or not self._turns:
+        if self._begun is not None or not self._waiting:
             return self._begun
-        waiting = self._ongoing[self._turns[0]].waiting
+        task_id, waiting = next(iter(self._waiting.items()))
         if not (is_first or self._context.pooling.splits or waiting[0].left_count <= room_count):
             return None
-        task_id = self._turns.popleft()
-        if len(waiting) > 1:
-            self._turns.append(task_id)
-        return waiting.popleft()
+        passage = waiting.popleft()
+        del self._waiting[task_id]
+        if waiting:
+            self._waiting[task_id] = waiting  # behind the others
+        return passage
 
     def _share(self, passage: _Passage, room_count: int) -> _Share:
         """What a text gets of a batch: all that is left of it, if it cannot be computed in parts."""
@@ -212,7 +183,7 @@ class EmbeddingEngine:
         self._begun = passage if count < passage.left_count else None
         return _Share(passage, count)
 
-    def _event(self, passage: _Passage) -> Event:
+    def _event(self, passage: _Passage) -> Found:
         slot = passage.slot or 0
         if self._ranks:
             return Relevance(self._context.row(slot)[0].item(), passage.index)
@@ -249,26 +220,11 @@ class EmbeddingEngine:
         message = f"text {passage.index} cannot be computed: {reason}"
         return [Refused(id=passage.task_id, code="backend_error", message=message)]
 
-    def _answers(self, found: list[tuple[_Passage, Event]]) -> list[Answer]:
-        """What a batch brought, by task."""
-        shown: dict[int, list[Event]] = {}
-        for passage, event in found:
-            shown.setdefault(passage.task_id, []).extend((event, Finish("stop", passage.index)))
-            self._ongoing[passage.task_id].open_count -= 1
-        return [self._output(task_id, events) for task_id, events in shown.items()]
-
-    def _output(self, task_id: int, events: list[Event]) -> Output:
-        ongoing = self._ongoing[task_id]
-        if ongoing.open_count:
-            return Output(id=task_id, events=events)
-        del self._ongoing[task_id]
-        return Output(id=task_id, events=[*events, ongoing.usage(time.monotonic())], last=True)
-
     def idle(self) -> bool:
         """Nothing is put away: vectors are not kept."""
         return False
 
     def close(self) -> None:
-        self._ongoing.clear()
+        self._tally.clear()
         self._context.close()
         self._weights.close()
