@@ -30,6 +30,8 @@ _ROOM_BYTES = 64 << 20  # left on the disk for everybody else
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 _FOLDER_ENDING = ".part"
 
+KEPT = "what was fetched is kept: pull again, and it goes on from there"
+
 Told = Callable[[str, int, int], object]
 
 
@@ -177,10 +179,10 @@ class _Pulling:
             before = _size(part)
             try:
                 await self._more(file, part)
-            except HubBroke:
+            except HubBroke as e:
                 attempt = attempt + 1 if _size(part) <= before else 0
                 if attempt == _MOST_ATTEMPTS:
-                    raise
+                    raise HubBroke(f"{e.message}; {KEPT}", detail=e.detail) from e
                 await asyncio.sleep(min(self._pause_s * 2**attempt, _LONGEST_PAUSE_S))
             except OSError as e:
                 if e.errno == errno.ENOSPC:
@@ -302,7 +304,11 @@ def _settled(
         )
         _clear(folder, paths)
     origin.rename(models_dir / place)
-    adding.keep(manifest_path, {name: entry})
+    try:
+        adding.keep(manifest_path, {name: entry})
+    except BaseException:
+        (models_dir / place).rename(origin)  # where the next pull finds it
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     return entry
 
@@ -323,6 +329,6 @@ def _size(path: Path) -> int:
 
 def _full(detail: str) -> ModelFileError:
     return ModelFileError(
-        "the disk is full: make room and pull again; what was fetched is kept, and it goes on from there",
+        f"the disk is full: make room first; {KEPT}",
         detail=detail,
     )

@@ -7,6 +7,8 @@ import errno
 import hashlib
 import json
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
+from router_process import soon
 
 from hybrid_router.cli.models import command
 from hybrid_router.models import manifest, weights
@@ -49,7 +52,8 @@ class LittleHub:
     """What the hub's API says, and a second host that has the large files.
 
     `cut_after`: the file host breaks off there, each time; `swapped`: it has other bytes than were listed;
-    `listed_bytes`: what the list says of a large file's size.
+    `listed_bytes`: what the list says of a large file's size; `stall_after`: the file host says no more after
+    that, until its client goes.
     """
 
     def __init__(self) -> None:
@@ -59,6 +63,7 @@ class LittleHub:
         self.ranges = True
         self.private = False
         self.listed_bytes: int | None = None
+        self.stall_after: int | None = None
         self.asked: list[tuple[str, str, str | None]] = []
         self.ranges_asked: list[str | None] = []
         self.front = TestServer(self._front(), host="127.0.0.1")
@@ -139,6 +144,9 @@ class LittleHub:
             reply.headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
         reply.content_length = len(content) - begin
         await reply.prepare(request)
+        if self.stall_after is not None:
+            await reply.write(content[begin : self.stall_after])
+            await asyncio.Event().wait()  # until the server cancels it
         await reply.write(content[begin:end])
         if end < len(content):
             assert request.transport is not None
@@ -161,6 +169,11 @@ def listed(tmp_path: Path) -> Path:
     path.parent.mkdir()
     path.write_text("# mine\nmodels: {}\n")
     return path
+
+
+def write_manifest(path: Path, text: str) -> None:
+    """What its owner writes into it."""
+    path.write_text(text)
 
 
 def quiet(_label: str, _there: int, _of: int) -> None:
@@ -227,7 +240,7 @@ async def test_a_broken_download_goes_on_where_it_stopped(hub: LittleHub, listed
 async def test_a_pull_that_gave_up_is_taken_up_by_the_next(hub: LittleHub, listed: Path) -> None:
     """What was fetched is kept as `.part`, the manifest as it was, and the next pull needs the rest alone."""
     hub.cut_after = [100_000] * 7
-    with pytest.raises(HubFailed):
+    with pytest.raises(HubFailed, match=r"broke.*; what was fetched is kept: pull again"):
         await pull(listed, WANTED, Chosen(), quiet, hub.environ())
     assert manifest.read(listed) == {}
     [part] = (listed.parent / "encoder.part").glob("model.safetensors.*.part")
@@ -301,6 +314,62 @@ async def test_a_disk_that_fills_up_keeps_what_is_there(hub: LittleHub, listed: 
     assert os.strerror(errno.ENOSPC) in caught.value.detail
     assert (folder / "config.json").is_file()
     assert manifest.read(listed) == {}
+
+    part = next(folder.glob("model.safetensors.*.part"))
+    part.unlink()
+    part.write_bytes(WEIGHTS[:70_000])  # what a disk that filled up has
+    hub.asked.clear()
+    hub.ranges_asked.clear()
+    added = await pull(listed, WANTED, Chosen(), quiet, hub.environ())
+
+    assert hub.ranges_asked == ["bytes=70000-"]
+    assert not any(path.endswith("resolve/config.json") for _, path, _ in hub.asked)
+    assert weights.state(added.entry, listed.parent) is State.PRESENT
+
+
+async def test_ctrl_c_keeps_what_is_there(hub: LittleHub, listed: Path) -> None:
+    """The command says that it is kept, ends as interrupted, and the next one fetches the rest alone."""
+    hub.stall_after = 120_000
+    environ = {**os.environ, **hub.environ()}
+    arguments = ("-m", "hybrid_router", "models", "--manifest", str(listed), "pull", "little/encoder")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, env=environ, stderr=asyncio.subprocess.PIPE
+    )
+
+    def fetched() -> list[Path]:
+        parts = (listed.parent / "encoder.part").glob("model.safetensors.*.part")
+        return [part for part in parts if part.stat().st_size > 100_000]
+
+    [part] = await soon(fetched, "most of what the hub sends is on the disk")
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+
+    assert process.returncode == 130
+    assert said.decode() == "\nstopped; what was fetched is kept: pull again, and it goes on from there\n"
+    assert manifest.read(listed) == {}
+    there = part.stat().st_size
+    assert part.read_bytes() == WEIGHTS[:there]
+
+    hub.stall_after, hub.ranges_asked = None, []
+    added = await pull(listed, WANTED, Chosen(), quiet, hub.environ())
+
+    assert hub.ranges_asked == [f"bytes={there}-"]
+    assert weights.state(added.entry, listed.parent) is State.PRESENT
+
+
+async def test_what_cannot_be_listed_is_not_lost(hub: LittleHub, listed: Path) -> None:
+    """A manifest that has to be mended first leaves the files to the next pull, which fetches none again."""
+    write_manifest(listed, f"models: {{one: {{file: one.gguf, sha256: '{'0' * 64}', size_bytes: 1}}}}\n")
+    with pytest.raises(ModelFileError, match="in braces"):
+        await pull(listed, WANTED, Chosen(), quiet, hub.environ())
+    assert not (listed.parent / "encoder").exists()
+
+    write_manifest(listed, "models: {}\n")
+    hub.asked.clear()
+    added = await pull(listed, WANTED, Chosen(), quiet, hub.environ())
+
+    assert not any("resolve" in path for _, path, _ in hub.asked)
+    assert weights.state(added.entry, listed.parent) is State.PRESENT
 
 
 async def test_code_is_found_before_the_weights_are_fetched(hub: LittleHub, listed: Path) -> None:

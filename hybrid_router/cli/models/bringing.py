@@ -17,6 +17,8 @@ from hybrid_router.models import adding, from_packages, ollama
 from hybrid_router.models.adding import Added, Chosen
 from hybrid_router.models.entry import EngineName
 
+_INTERRUPTED = 130  # as a shell calls what ended by Ctrl+C
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -100,7 +102,11 @@ def pull(where: Where, /, *, repo: str, patterns: tuple[str, ...], revision: str
 
     wanted = pulling.Wanted(repo=repo, revision=revision, patterns=patterns)
     with exit_1_on_failure(), bars() as drawn:
-        added = asyncio.run(pulling.pull(where.manifest, wanted, Chosen(**said), drawn.told))
+        try:
+            added = asyncio.run(pulling.pull(where.manifest, wanted, Chosen(**said), drawn.told))
+        except KeyboardInterrupt:
+            click.echo(f"\nstopped; {pulling.KEPT}", err=True)
+            raise SystemExit(_INTERRUPTED) from None
     _tell(added)
 
 
