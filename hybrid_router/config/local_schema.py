@@ -8,11 +8,7 @@ from msgspec import Struct, field
 
 from hybrid_router.config.kinds import Duration, Name, Share, SizeBytes
 from hybrid_router.config.marks import Bounds, Doc, NonEmpty, Pattern, Short
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-ComputeType: TypeAlias = Literal[
-    "auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32"
-]
+from hybrid_router.core.device import ComputeType, Device
 
 
 class PrefixCache(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hybrid_router.engines.settings import Device
+from hybrid_router.core.device import Device
 from hybrid_router.engines.task import EngineFailed
 
 

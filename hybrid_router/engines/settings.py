@@ -11,8 +11,7 @@ from msgspec import Struct
 
 from hybrid_router.core.backend import GENERATES
 from hybrid_router.core.call import Feature, Operation
-
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+from hybrid_router.core.device import ComputeType, Device
 
 _NOTHING: frozenset[Feature] = frozenset()
 # Most chat models can; one that cannot refuses once it is loaded, and another step may try.
@@ -152,7 +151,7 @@ class WhisperSettings(Settings, frozen=True, kw_only=True, array_like=True, tag=
     """
 
     device: Device = "auto"
-    compute_type: str = "auto"
+    compute_type: ComputeType = "auto"
     beam_size: int = 5
     voice_only: bool = True
     longest_s: float = 4 * 3600.0
@@ -239,7 +238,7 @@ class TranslatorSettings(Settings, frozen=True, kw_only=True, array_like=True, t
     """
 
     device: Device = "auto"
-    compute_type: str = "auto"
+    compute_type: ComputeType = "auto"
     beam_size: int = 4
     source: str | None = None
     target: str | None = None

@@ -8,7 +8,7 @@ from hybrid_router.engines.task import Output
 
 
 def test_a_task_ends_with_its_last_text_and_no_other_does() -> None:
-    """Texts of two tasks come together: each text has its finish, usage comes once, last, and of all tokens."""
+    """Texts of two tasks come together: each text has its finish, usage comes once and last."""
     tally = Tally()
     for task_id, texts_count, tokens_count in ((1, 1, 7), (2, 2, 11)):
         tally.open(task_id, texts_count)
@@ -31,21 +31,21 @@ def test_a_task_ends_with_its_last_text_and_no_other_does() -> None:
 
 
 def test_the_queue_ends_where_computing_begins() -> None:
-    """What a task waited and what it was computed for add up, and only its first text's pass counts."""
+    """A task of which nothing was computed has waited all the time; one that was computed waited until then."""
     tally = Tally()
-    tally.open(1, 2)
+    for task_id in (1, 2):
+        tally.open(task_id, 1)
     tally.compute([1])
-    tally.answers([(1, Relevance(0.5, 0))])
-    tally.compute([1])
-    (answer,) = tally.answers([(1, Relevance(0.5, 1))])
+    waited = [
+        (usage.queue_s, usage.prefill_s)
+        for answer in tally.answers([(1, Relevance(0.5)), (2, Relevance(0.5))])
+        if isinstance(answer, Output) and isinstance(usage := answer.events[-1], Usage)
+    ]
 
-    assert isinstance(answer, Output)
-    usage = answer.events[-1]
-    assert isinstance(usage, Usage)
-    assert usage.queue_s is not None
-    assert usage.prefill_s is not None
-    assert usage.queue_s >= 0
-    assert usage.prefill_s > 0
+    (_, computed_s), (queue_s, not_computed_s) = waited
+    assert computed_s
+    assert queue_s
+    assert not_computed_s == 0.0
 
 
 def test_a_dropped_task_was_there_once() -> None:
