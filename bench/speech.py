@@ -12,6 +12,7 @@ import aiohttp
 from bench.llama_figures import Goal, Row, Section
 from bench.models_setup import MANIFEST, Service, Setup, compared, router
 from bench.processes import BenchError, Child, python
+from bench.sentences import TEN
 
 _MODEL = "hibari"
 _BARE = "bare hibari"
@@ -20,13 +21,6 @@ _WHOLE = Goal(at_least=0.9)
 _SILENCE_S = 60.0
 _SAMPLE_BYTES = 2
 _RATE_HZ = 24_000
-_TEXT = (
-    "The quick brown fox jumps over the lazy dog. She sells fresh bread at the market every morning. "
-    "The train to the city leaves in the afternoon. Please close the window before it starts to rain. "
-    "My brother bought a new bicycle last summer. We walked along the river until the sun went down. "
-    "Can you tell me where the library is? The children are playing in the garden behind the house. "
-    "He drinks a cup of coffee and reads the paper. It was a cold night and the stars were very bright."
-)
 
 
 def measure(setup: Setup) -> Section:
@@ -74,14 +68,14 @@ def _rows(setup: Setup, ours: Service, bare: Child) -> list[Row]:
 
 def _plain(bare: Child) -> tuple[float, float]:
     """Seconds until the first sound is there, and how many of it were made in a second."""
-    first_s, took_s, sample_count = bare.ask(_TEXT, tuple[float, float, int], _SILENCE_S)
+    first_s, took_s, sample_count = bare.ask(TEN, tuple[float, float, int], _SILENCE_S)
     return first_s, sample_count / _RATE_HZ / took_s
 
 
 async def _served(url: str) -> tuple[float, float]:
     """The same, of an answer."""
     timeout = aiohttp.ClientTimeout(total=None, sock_read=_SILENCE_S)
-    body = {"model": "default", "input": _TEXT, "response_format": "pcm"}
+    body = {"model": "default", "input": TEN, "response_format": "pcm"}
     async with aiohttp.ClientSession(timeout=timeout) as session:
         started_s = time.perf_counter()
         async with session.post(f"{url}/v1/audio/speech", json=body) as reply:

@@ -16,6 +16,7 @@ import numpy as np
 from bench.llama_figures import Goal, Row, Section
 from bench.models_setup import MANIFEST, Service, Setup, compared, router
 from bench.processes import BenchError, Child, cpu_s, python
+from bench.sentences import PLAIN
 
 _MODEL = "whisper-tiny-en"
 _BARE = "bare faster-whisper"
@@ -23,18 +24,6 @@ _OF_BARE = Goal(at_least=0.95)
 _SILENCE_S = 600.0
 _RATE_HZ = 24_000
 _REPEATS = (1, 5)
-_SENTENCES = (
-    "The quick brown fox jumps over the lazy dog.",
-    "She sells fresh bread at the market every morning.",
-    "The train to the city leaves at half past nine.",
-    "Please close the window before it starts to rain.",
-    "My brother plays the piano in a small band.",
-    "We walked along the river until the sun went down.",
-    "The doctor asked me to come back next Friday.",
-    "There are seven apples in the wooden bowl.",
-    "He forgot his umbrella on the bus again.",
-    "The children are playing football in the garden.",
-)
 
 
 def measure(setup: Setup) -> Section:
@@ -87,7 +76,7 @@ def _speak(path: Path, repeat: int) -> float:
     from hibari import Hibari, write_wav  # noqa: PLC0415 - loading a voice is slow
 
     voice, pause = Hibari(), np.zeros(_RATE_HZ, np.float32)
-    once = np.concatenate([part for text in _SENTENCES for part in (voice(text, seed=1), pause)])
+    once = np.concatenate([part for text in PLAIN for part in (voice(text, seed=1), pause)])
     write_wav(str(path), np.tile(once, repeat))
     return float(len(once) * repeat / _RATE_HZ)
 

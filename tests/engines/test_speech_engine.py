@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import whisper_tiny, words
 
+from bench.sentences import TEN
 from hybrid_router.core.asks import Speech
 from hybrid_router.core.call import Operation
 from hybrid_router.core.event import Finish, Sound, Usage
@@ -29,13 +30,6 @@ from hybrid_router.engines.turns import Turns
 pytestmark = pytest.mark.timeout(90)  # models are opened and heard, on shared cores
 
 RATE = 24_000
-TEN = (
-    "The quick brown fox jumps over the lazy dog. She sells fresh bread at the market every morning. "
-    "The train to the city leaves in the afternoon. Please close the window before it starts to rain. "
-    "My brother bought a new bicycle last summer. We walked along the river until the sun went down. "
-    "Can you tell me where the library is? The children are playing in the garden behind the house. "
-    "He drinks a cup of coffee and reads the paper. It was a cold night and the stars were very bright."
-)
 
 
 def assets() -> Path:

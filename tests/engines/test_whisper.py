@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from recordings import encoded, join_whisper_base, joined, silence, spoken, wav, whisper_tiny, words
 
+from bench.sentences import PLAIN
 from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Feature, Operation
 from hybrid_router.core.event import Batch, Event, Finish, Heard, Progress, Segment, Usage
@@ -24,19 +25,6 @@ from hybrid_router.engines.whisper.hearing import Hearing, Wish
 from hybrid_router.engines.whisper.opening import opened_model
 
 pytestmark = pytest.mark.timeout(150)
-
-PLAIN = (
-    "The quick brown fox jumps over the lazy dog.",
-    "She sells fresh bread at the market every morning.",
-    "The train to the city leaves at half past nine.",
-    "Please close the window before it starts to rain.",
-    "My brother plays the piano in a small band.",
-    "We walked along the river until the sun went down.",
-    "The doctor asked me to come back next Friday.",
-    "There are seven apples in the wooden bowl.",
-    "He forgot his umbrella on the bus again.",
-    "The children are playing football in the garden.",
-)
 
 
 @pytest.fixture(scope="module")
