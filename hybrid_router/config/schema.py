@@ -440,7 +440,7 @@ class Residency(Struct, frozen=True, kw_only=True):
     """What local models may take together. What does not fit makes room for each other, or is refused."""
 
     ram: Annotated[str, _AMOUNT, Doc("Of the memory that this process may use.")] = "90%"
-    vram: Annotated[str, _AMOUNT, Doc("Of the GPUs' memory. A share needs `nvidia-ml-py`.")] = "90%"
+    vram: Annotated[str, _AMOUNT, Doc("Of the GPUs' memory, which is counted with `nvidia-ml-py` only.")] = "90%"
     swap_wait: Annotated[
         Duration, Doc("So long calls for resident models go before one for a model that they keep out.")
     ] = 10.0
