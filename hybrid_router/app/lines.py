@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import structs
 
 from hybrid_router.api.answers import Ended, Refused
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.dispatch.record import Record
+from hybrid_router.engines.task import Opened
 from hybrid_router.observe.bridge import PerSecond
 from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.choice import Eviction
@@ -39,15 +41,28 @@ def state_line(logs: Logs, name: str, state: State) -> None:
     """A worker has become something else."""
     match state:
         case Loading():
-            logs.logger.info("model loading", model=name)
-        case Resident(opened):
-            told = structs.asdict(opened) | {"can": ", ".join(sorted(opened.can))}
-            told["sandbox"] = "; ".join(told.pop("unguarded")) or "whole"
-            logs.logger.info("model resident", model=name, **told)
+            logs.logger.debug("model loading", model=name)
+        case Resident(opened, load_s=load_s):
+            logs.logger.info("model resident", model=name, load_s=round(load_s, 3), **_described(opened))
         case Absent(eviction):
             logs.logger.info("model evicted", model=name, **({} if eviction is None else _told(eviction)))
         case Dead(reason, until_s):
             logs.logger.error("worker died", model=name, reason=reason, restarts=until_s is not None)
+
+
+def _described(opened: Opened) -> dict[str, Any]:
+    """What an operator wants to know of a model; what an engine does not have is left out."""
+    told = {
+        "description": opened.description,
+        "parallel": opened.parallel,
+        "context": opened.context,
+        "gpu_layers": opened.gpu_layers,
+        "has_template": opened.has_template or None,
+        "width": opened.width or None,
+        "can": ", ".join(sorted(opened.can)) or None,
+        "sandbox": "; ".join(opened.unguarded) or "whole",
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _told(eviction: Eviction) -> dict[str, str | int]:

@@ -117,14 +117,13 @@ class Reloader:
 
     def _tell(self, outcome: Outcome) -> None:
         """The log, systemd and whoever counts hear of an outcome."""
-        said = {"generation": outcome.generation, "seconds": outcome.seconds}
+        said = {"generation": outcome.generation, "duration_s": outcome.seconds}
         if outcome.errors:
             self._logs.logger.error("reload failed", **said, errors=outcome.errors)
             self._notifier.ready("serves on as before: the last reload failed")
         else:
-            self._logs.logger.info(
-                "reloaded", **said, notes=outcome.notes, off=self._succession.live.backends.off
-            )
+            more = {"notes": outcome.notes, "off": self._succession.live.backends.off}
+            self._logs.logger.info("reloaded", **said, **{name: told for name, told in more.items() if told})
             self._notifier.ready(f"serves configuration {outcome.generation}")
         self._on_outcome(outcome)
 

@@ -103,7 +103,8 @@ async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: floa
             if not stop.is_set():
                 click.echo(announcement(router, loaded.config))
                 took_s = round(time.monotonic() - started_s, 3)
-                logs.logger.info("ready", url=router.url, off=router.off, seconds=took_s)
+                off = {"off": router.off} if router.off else {}
+                logs.logger.info("ready", url=router.url, startup_s=took_s, **off)
                 notifier.ready(f"answers on {router.url}")
             await stop.wait()
             notifier.stopping("finishing calls in flight")

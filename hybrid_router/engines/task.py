@@ -82,6 +82,7 @@ class Opened(Struct, frozen=True, kw_only=True, array_like=True):
     """What an opened model is.
 
     `can` names what it understands beyond text: tools, schema, images, ….  `width`: of its embeddings.
+    `gpu_layers`: that are on GPUs; None: layers cannot be placed one by one.
     `context`: tokens that fit; None: tokens are not what limits it.  `unguarded`: what the system did not
     grant of the sandbox around it, in words; the child's loop adds it.
     """
@@ -93,7 +94,7 @@ class Opened(Struct, frozen=True, kw_only=True, array_like=True):
     vocabulary_count: int = 0
     can: frozenset[Feature] = frozenset()
     width: int = 0
-    gpu_layers: int = 0
+    gpu_layers: int | None = None
     unguarded: tuple[str, ...] = ()
 
 

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from hybrid_router.core.backend import GENERATES
+
 
 class CallLike(Protocol):
     """What is read of a call."""
@@ -113,6 +115,7 @@ class AttemptRow(Struct, kw_only=True, omit_defaults=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    sound_s: float | None = None
     neurons: float | None = None
     error: str | None = None
     detail: str | None = None
@@ -159,13 +162,19 @@ def attempt_row(
         stream=call.stream,
         ttft_s=_since(attempt.started_s, attempt.first_event_s),
         duration_s=_since(attempt.started_s, attempt.ended_s),
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-        cached_tokens=usage.cached_tokens if usage else None,
+        prompt_tokens=_counted(call, usage.prompt_tokens) if usage else None,
+        completion_tokens=_counted(call, usage.completion_tokens) if usage else None,
+        cached_tokens=_counted(call, usage.cached_tokens) if usage else None,
+        sound_s=round(usage.sound_s, 3) if usage and usage.sound_s else None,
         neurons=usage.neurons if usage else None,
         error=attempt.error,
         detail=attempt.detail or None,
     )
+
+
+def _counted(call: CallLike, tokens: int) -> int | None:
+    """Tokens, where the answer is text; other answers may have nothing to do with any: none is left out."""
+    return tokens if tokens or call.operation in GENERATES else None
 
 
 def _place(record: RecordLike, attempt: AttemptLike) -> int | None:

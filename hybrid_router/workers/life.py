@@ -31,10 +31,11 @@ class Loading(Struct, frozen=True):
 
 
 class Resident(Struct, frozen=True):
-    """A child serves, since `since_s`."""
+    """A child serves, since `since_s`, after loading for `load_s`."""
 
     opened: Opened
     since_s: float
+    load_s: float = 0.0
 
 
 class Dead(Struct, frozen=True):

@@ -304,7 +304,7 @@ class Worker:
         child.on_idle = place.rested
         self._child = child
         place.opened(child.pid, now_s - started_s)
-        self._become(Resident(child.opened.result(), now_s))
+        self._become(Resident(child.opened.result(), now_s, now_s - started_s))
 
     def _ending(self, place: Place, child: Child, why: str | None) -> Ending:
         """How a child ended that nobody evicted."""

@@ -170,7 +170,7 @@ async def test_an_unchanged_model_stays_loaded(start_router: StartRouter) -> Non
 
     assert told["ok"], told
     assert router.children() == [worker]
-    assert router.log_text.count('"model loading"') == 1
+    assert router.log_text.count('"model resident"') == 1
     assert (await ask(router, chat_body("local-only", "Hello", max_tokens=2))).status == 200
 
 

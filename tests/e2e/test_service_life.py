@@ -267,7 +267,7 @@ async def test_the_worker_dies_with_its_router(manifest: Path, emulator: Emulato
 def test_a_taken_port_is_said(router: Router, manifest: Path, emulator: Emulator, tmp_path: Path) -> None:
     """Exit code 1 and a sentence that names the key, before any model is loaded."""
     config = policy(manifest, emulator.base_url, listen=f"127.0.0.1:{router.port}")
-    second = Router(config, tmp_path, wait=False)
+    second = Router(config + "\nlog: { level: debug }\n", tmp_path, wait=False)
 
     assert second.wait() == 1
     assert f"cannot listen on 127.0.0.1:{router.port}: Address already in use" in second.log_text

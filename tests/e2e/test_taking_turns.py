@@ -16,6 +16,7 @@ from router_process import Emulator, Router, eventually, stopped_at_end
 pytestmark = pytest.mark.model
 POLICY = """
 server: { listen: "127.0.0.1:0" }
+log: { level: debug } # it tells when a load begins
 manifest: MANIFEST
 residency: { ram: 160MiB, swap_wait: 100ms }
 timeouts: { connect: 5s, load: 60s, first_token: 60s, between_tokens: 60s, total: 120s }

@@ -22,6 +22,7 @@ import structlog
 from aiohttp import web
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Usage
@@ -119,6 +120,20 @@ def test_an_attempt_is_one_row(opened: Callable[..., Log]) -> None:
         "completion_tokens": 34,
         "cached_tokens": 0,
     }
+
+
+def test_what_has_no_tokens_tells_none(opened: Callable[..., Log]) -> None:
+    """Of speech the row says how long it is; of an answer in text no tokens is a number."""
+    log, row = opened(), attempt(usage=Usage(12, 0, sound_s=1.42519))
+    record = Record(id="dec_1", plan=Plan(), attempts=[row])
+    log.logs.attempt_line(structs.replace(call(), operation=Operation.SPEAK), record, row)
+    row.usage = Usage(12, 0)
+    log.logs.attempt_line(call(), record, row)
+
+    spoken, written = log.lines()
+    assert (spoken["prompt_tokens"], spoken["sound_s"]) == (12, 1.425)
+    assert not {"completion_tokens", "cached_tokens"} & spoken.keys()
+    assert (written["completion_tokens"], written["cached_tokens"], "sound_s" in written) == (0, 0, False)
 
 
 def test_a_failed_attempt_warns_without_its_secrets(opened: Callable[..., Log]) -> None:
