@@ -110,6 +110,20 @@ def test_a_configuration_that_cannot_be_read_is_said(home: Path, options: list[s
     assert run("list", "--manifest", "models/manifest.yaml").exit_code == 0
 
 
+def test_a_configuration_that_others_may_write_is_passed_over(home: Path) -> None:
+    """Whoever did not name it gets the usual list, and is told; who names it gets the reason."""
+    (home / "router.yaml").write_text(WRITTEN)
+    (home / "router.yaml").chmod(0o666)
+
+    passed_over, named = run("list"), run("list", "--config", "router.yaml")
+
+    assert passed_over.exit_code == 0
+    assert "usual" in passed_over.stdout
+    assert passed_over.stderr.startswith("router.yaml is not asked: everyone may write to it")
+    assert named.exit_code == 2
+    assert "everyone may write to it" in named.stderr
+
+
 def test_a_list_that_is_not_there_is_said(home: Path) -> None:
     """With the options that name another; a configuration that is not there is one of click's own errors."""
     (home / "models" / "manifest.yaml").unlink()

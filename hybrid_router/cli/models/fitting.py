@@ -23,7 +23,7 @@ _WIDTH = 120  # a narrower terminal folds the lines
 _LEGEND = """
 needs: memory for one call at a time, before any context; an estimate on the safe side.
 fits: yes, into what is free now; if alone, once other models and programs have made room; no, never here.
-2k to 128k: the same with so many tokens of context, for models that have one; -, more than it learnt.
+2k to 128k: the same with so many tokens of context; -, beyond what it was trained for.
 """
 
 

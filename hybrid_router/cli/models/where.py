@@ -73,9 +73,21 @@ def found(config: Path | None, manifest: Path | None) -> Where:
     """
     named_by = config or _CONFIG
     if manifest is None:
-        listed = _named(named_by) if config is not None or named_by.exists() else _usual()
+        listed = _named(named_by) if config is not None else _named_here()
         manifest = named_by.parent / listed
     return Where(manifest=manifest, config=named_by)
+
+
+def _named_here() -> str:
+    """As the router.yaml that is here says; one that is not to be trusted is passed over, and that is said."""
+    if not _CONFIG.exists():
+        return _usual()
+    try:
+        read_config(_CONFIG, os.geteuid())
+    except Unreadable as e:
+        click.echo(f"{_CONFIG} is not asked: {e}; {_usual()} is meant", err=True)
+        return _usual()
+    return _named(_CONFIG)
 
 
 def _usual() -> str:
