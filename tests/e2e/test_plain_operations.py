@@ -7,20 +7,24 @@ import hashlib
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import hostile_media
 import openai
 import pytest
+from memory_peak import growth_bytes, peak_bytes
 from openai.types import ModerationImageURLInputParam
 from PIL import Image
 from router_process import Router, stopped_at_end
 from sklearn.datasets import load_sample_image
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.model]
+
+MOST_GROWTH_BYTES = 100 * 2**20
 
 POLICY = """
 server: { listen: 127.0.0.1:0, drain: 5s }
@@ -120,6 +124,46 @@ def test_what_is_no_picture_is_refused(service: Router) -> None:
     status, told = post(service, "/v1/classify", body, kind)
 
     assert (status, told["error"]["param"]) == (400, "image")
+
+
+@pytest.fixture(scope="module")
+def warm(service: Router) -> Router:
+    """The service once it has looked at a photograph: what that takes is taken."""
+    assert post(service, "/v1/classify", *form({"model": "names"}, photograph()))[0] == 200
+    return service
+
+
+@pytest.mark.parametrize(
+    ("picture", "why"),
+    [
+        (hostile_media.huge_png, "far too many pixels"),
+        (hostile_media.huge_gif, "far too many pixels"),
+        (hostile_media.wordy_png, "damaged"),
+        (lambda: hostile_media.svg("/etc/hostname"), "no PNG, JPEG, WebP or GIF"),
+    ],
+    ids=["50000x50000", "gif", "text", "svg"],
+)
+def test_a_bomb_is_refused_before_it_costs_memory(
+    warm: Router, picture: Callable[[], bytes], why: str
+) -> None:
+    """What would unpack to gigabytes, or names other files: a 400 that says why, and hardly any memory."""
+    before = peak_bytes(warm)
+
+    status, told = post(warm, "/v1/classify", *form({"model": "names"}, picture()))
+
+    assert (status, told["error"]["param"]) == (400, "image")
+    assert why in told["error"]["message"]
+    assert growth_bytes(warm, before) < MOST_GROWTH_BYTES
+
+
+def test_pixels_that_nobody_announced_are_left_packed(warm: Router) -> None:
+    """A small picture with half a gigabyte behind it is looked at like any other."""
+    before = peak_bytes(warm)
+
+    status, told = post(warm, "/v1/classify", *form({"model": "names"}, hostile_media.fat_png()))
+
+    assert status == 200, told
+    assert growth_bytes(warm, before) < MOST_GROWTH_BYTES
 
 
 def test_openais_package_gets_verdicts(client: openai.OpenAI) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hostile_media
+import numpy as np
 import openai
 import pytest
-from recordings import encoded, join_whisper_base, joined, silence, spoken, whisper_tiny, words
+from memory_peak import growth_bytes, peak_bytes
+from recordings import encoded, join_whisper_base, joined, silence, spoken, wav, whisper_tiny, words
 from router_process import Router, stopped_at_end
 
 # `base` hears two recordings twice, on shared cores; the package calls translations deprecated.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")]
 
+MOST_GROWTH_BYTES = 150 * 2**20
 DATA = Path(__file__).parent / "data"
 FIRST = "The quick brown fox jumps over the lazy dog."
 SECOND = "She sells fresh bread at the market every morning."
@@ -150,6 +155,86 @@ def test_a_file_that_cannot_be_heard_is_the_clients_mistake(
         client.audio.transcriptions.create(model="tiny", file=("talk.mp3", content))
 
     assert refused.value.param == "file"
+
+
+@pytest.fixture(scope="module")
+def warm(service: Router, client: openai.OpenAI) -> Router:
+    """The service once it has heard something: what that takes is taken."""
+    assert heard(client, encoded(spoken(FIRST))) == words(FIRST)
+    return service
+
+
+def heard(client: openai.OpenAI, content: bytes) -> list[str]:
+    return words(client.audio.transcriptions.create(model="tiny", file=("talk", content)).text)
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (hostile_media.day_of_silence, "longer than 600s"),
+        (lambda: hostile_media.day_of_silence(told_s=60), "longer than 600s"),
+        (lambda: half(hostile_media.mp4(spoken(FIRST), in_fragments=False)), "damaged or cut off"),
+        (lambda: wav(np.full(16_000, np.nan, "<f4").tobytes(), bits=32, floats=True), "no numbers"),
+        (lambda: hostile_media.absurd_wavs()["rate"], "2147483647 samples a second"),
+        (lambda: hostile_media.absurd_wavs()["channels"], "channels"),
+        (lambda: hostile_media.absurd_wavs()["bits"], "cannot be decoded"),
+        (lambda: hostile_media.absurd_wavs()["head_size"], "wrong type"),
+        (lambda: hostile_media.absurd_wavs()["codec"], "cannot be decoded"),
+    ],
+    ids=["day", "lying_day", "cut_mp4", "nan", "rate", "channels", "bits", "head_size", "codec"],
+)
+def test_a_hostile_recording_is_refused_before_it_costs_memory(
+    warm: Router, client: openai.OpenAI, made: Callable[[], bytes], why: str
+) -> None:
+    """A day in a third of a megabyte, heads that cannot be, samples that are no numbers: a 400 for `file`."""
+    before, content = peak_bytes(warm), made()
+
+    with pytest.raises(openai.BadRequestError, match=why) as refused:
+        heard(client, content)
+
+    assert refused.value.param == "file"
+    assert growth_bytes(warm, before) < MOST_GROWTH_BYTES
+
+
+@pytest.mark.parametrize("scheme", ["file", "http"])
+@pytest.mark.parametrize("form", ["hls", "concat", "sdp", "dash", "svg"])
+def test_a_playlist_is_never_followed(client: openai.OpenAI, tmp_path: Path, form: str, scheme: str) -> None:
+    """Neither to a recording beside it, nor to an address: it is no recording, and nobody is asked."""
+    (tmp_path / "talk.wav").write_bytes(encoded(spoken(FIRST)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        name = f"file://{tmp_path}/talk.wav" if scheme == "file" else f"{host}/talk.wav"
+
+        with pytest.raises(openai.BadRequestError, match="no sound file") as refused:
+            heard(client, hostile_media.playlists(name)[form])
+
+        assert refused.value.param == "file"
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.parametrize(
+    ("content", "least"),
+    [
+        (lambda: hostile_media.wav_from_a_pipe(encoded(spoken(FIRST))), 9),
+        (lambda: half(encoded(spoken(FIRST + " " + SECOND), "mp3")), 6),
+        (lambda: half(hostile_media.mp4(spoken(FIRST + " " + SECOND), in_fragments=True)), 6),
+    ],
+    ids=["endless_wav", "cut_mp3", "cut_fragments"],
+)
+def test_what_is_there_of_a_recording_is_heard(
+    client: openai.OpenAI, content: Callable[[], bytes], least: int
+) -> None:
+    """If its head says more than there is, or its end is missing."""
+    said = heard(client, content())
+
+    assert said[:least] == words(FIRST)[:least]
+    assert len(said) < 15
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
 
 
 @pytest.mark.parametrize(

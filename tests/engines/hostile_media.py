@@ -134,6 +134,16 @@ def huge_png(side: int = 50_000) -> bytes:
     return png(side, side, pixels_bytes=side * (1 + (side + 7) // 8))
 
 
+def fat_png() -> bytes:
+    """64 pixels by as many, and then half a gigabyte more."""
+    return png(64, 64, pixels_bytes=BOMB_BYTES)
+
+
+def wordy_png() -> bytes:
+    """A small one with a comment of half a gigabyte."""
+    return png(64, 64, pixels_bytes=64 * 9, text_bytes=BOMB_BYTES)
+
+
 def huge_gif() -> bytes:
     """65,535 pixels by as many, by its head."""
     return b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + b"," + bytes(9) + b"\x02\x00;"
