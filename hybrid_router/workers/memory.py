@@ -12,10 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from hybrid_router.core.kernel_files import lines_of, number_in
+from hybrid_router.core.kernel_files import lines_of, number_in, sizes_in
 from hybrid_router.core.space import NO_SPACE, UNLIMITED, Space
 
-_KIB = 1024
 _MOST_BYTES = 1 << 60  # what version 1 of cgroups says where there is no limit is more
 _CACHED = frozenset({"active_file", "inactive_file"})
 T = TypeVar("T")
@@ -57,20 +56,20 @@ class Machine:
         self._gpus = _Gpus.found()
 
     def total(self) -> Space:
-        memory = _figures(self._root / "proc/meminfo")
+        memory = sizes_in(self._root / "proc/meminfo")
         limits = [limit for _, limit in self._groups()]
         ram_bytes = min((memory.get("MemTotal", UNLIMITED.ram_bytes), *limits))
         return Space(ram_bytes, UNLIMITED.vram_bytes if self._gpus is None else self._gpus.total_bytes())
 
     def available(self) -> Space:
-        memory = _figures(self._root / "proc/meminfo")
+        memory = sizes_in(self._root / "proc/meminfo")
         free_bytes = memory.get("MemAvailable", UNLIMITED.ram_bytes) + memory.get("SwapFree", 0)
         rooms = [max(0, limit - _used_bytes(group)) for group, limit in self._groups()]
         ram_bytes = min((free_bytes, *rooms))
         return Space(ram_bytes, UNLIMITED.vram_bytes if self._gpus is None else self._gpus.free_bytes())
 
     def taken(self, pid: int) -> Taken | None:
-        found = _figures(self._root / f"proc/{pid}/status")
+        found = sizes_in(self._root / f"proc/{pid}/status")
         if "VmRSS" not in found:
             return None
         vram_bytes = 0 if self._gpus is None else self._gpus.taken_bytes(pid)
@@ -121,17 +120,6 @@ def _killed_count(group: Path) -> int:
         if name == "oom_kill" and count.strip().isdecimal():
             return int(count)
     return 0
-
-
-def _figures(path: Path) -> dict[str, int]:
-    """Lines as `MemFree: 12 kB`, in bytes."""
-    found = {}
-    for line in lines_of(path):
-        name, _, rest = line.partition(":")
-        number, _, unit = rest.strip().partition(" ")
-        if number.isdecimal() and unit == "kB":
-            found[name] = int(number) * _KIB
-    return found
 
 
 class _Gpus:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hybrid_router.core.kernel_files import lines_of, number_in
+from hybrid_router.core.kernel_files import lines_of, number_in, sizes_in
 from hybrid_router.engines.llama.fit import Device, Machine
 
 _GPU, _INTEGRATED = 1, 2  # ggml_backend_dev_type
-_KIB = 1024
 
 
 def look(*, with_devices: bool, root: Path = Path("/")) -> Machine:
@@ -25,7 +24,7 @@ def look(*, with_devices: bool, root: Path = Path("/")) -> Machine:
         with_devices: ask for GPUs too, which wakes their drivers.
         root: where `proc` and `sys` are.
     """
-    memory = _memory(root / "proc/meminfo")
+    memory = sizes_in(root / "proc/meminfo")
     free = memory.get("MemAvailable") or _half()  # a service may not see the file
     limited = min((free, *_group_rooms(root)))
     swap = memory.get("SwapFree", 0) if limited == free else 0
@@ -35,17 +34,6 @@ def look(*, with_devices: bool, root: Path = Path("/")) -> Machine:
 def _half() -> int:
     """Half of the machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _memory(path: Path) -> dict[str, int]:
-    """The kernel's figures, in bytes."""
-    found = {}
-    for line in lines_of(path):
-        name, _, rest = line.partition(":")
-        number, _, unit = rest.strip().partition(" ")
-        if number.isdecimal() and unit == "kB":
-            found[name] = int(number) * _KIB
-    return found
 
 
 def _group_rooms(root: Path) -> Iterator[int]:
