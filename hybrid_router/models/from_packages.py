@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,10 @@ from hybrid_router.models import adding, contents, manifest, placement
 from hybrid_router.models.adding import Added, Chosen
 from hybrid_router.models.entry import Entry, FileEntry, FolderEntry, Listed, Source, packages
 from hybrid_router.models.errors import FileChanged, FileMissing, ModelFileError
-from hybrid_router.models.weights import Progress
+from hybrid_router.models.weights import Progress, joined_sha256
 
 _PART = re.compile(r"(.+)\.part-?(\d+)\Z")
 _ROOTS = ("model_index.json", "modules.json", "config.json")
-_BLOCK_BYTES = 1 << 20
 
 
 class _Brought(Struct, frozen=True, kw_only=True):
@@ -109,7 +107,7 @@ def _file(
     whole = len(brought.sources) == 1
     entry = FileEntry(
         file=adding.plain_name(file_name),
-        sha256=_sha256(brought, progress),
+        sha256=joined_sha256(brought.origins, progress),
         size_bytes=brought.size_bytes,
         source=brought.sources[0] if whole else None,
         parts=() if whole else brought.sources,
@@ -183,22 +181,10 @@ def _heaviest_of(brought: dict[str, _Brought]) -> str:
 def _listed(brought: _Brought, path: str, package: str, root: str, progress: Progress | None) -> Listed:
     usual = (Source(package=package, path=f"{root}/{path}"),)
     return Listed(
-        sha256=_sha256(brought, progress),
+        sha256=joined_sha256(brought.origins, progress),
         size_bytes=brought.size_bytes,
         parts=() if brought.sources == usual else brought.sources,
     )
-
-
-def _sha256(brought: _Brought, progress: Progress | None) -> str:
-    digest, read_bytes = hashlib.sha256(), 0
-    for origin in brought.origins:
-        with origin.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-                read_bytes += len(block)
-                if progress is not None:
-                    progress(read_bytes)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from msgspec import Struct
 
 from hybrid_router.models.entry import Entry, FileEntry, Item, Source, packages
 from hybrid_router.models.errors import FileChanged, FileMissing, ModelFileError
-from hybrid_router.models.weights import Progress, sha256_of, verify
+from hybrid_router.models.weights import Progress, joined_sha256, verify
 
 _BLOCK_BYTES = 1 << 20
 
@@ -96,7 +95,7 @@ class _Placing:
             return Placed(linked=False)
         sources = item.origins or (None,)
         origins = [packaged(self._name, source, self._remedy(item)).resolve() for source in sources]
-        if _joined_sha256(origins, self._progress) != item.sha256:
+        if joined_sha256(origins, self._progress) != item.sha256:
             if right:
                 return Placed(linked=False)
             raise self._damaged(item, origins)
@@ -174,17 +173,6 @@ def _join(origins: Sequence[Path], fresh: Path) -> None:
         out.flush()
         os.fsync(out.fileno())
     fresh.chmod(0o444)
-
-
-def _joined_sha256(origins: Sequence[Path], progress: Progress | None) -> str:
-    if len(origins) == 1:
-        return sha256_of(origins[0], progress)
-    digest = hashlib.sha256()
-    for origin in origins:
-        with origin.open("rb") as part:
-            while block := part.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _is_second_copy(item: Item, path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -192,14 +192,19 @@ class _Verifying:
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:
     """A file's digest, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    read_bytes = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            read_bytes += len(block)
-            if progress is not None:
-                progress(read_bytes)
+    return joined_sha256([path], progress)
+
+
+def joined_sha256(parts: Sequence[Path], progress: Progress | None = None) -> str:
+    """The digest of what files are when one is put behind the other."""
+    digest, read_bytes = hashlib.sha256(), 0
+    for part in parts:
+        with part.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                read_bytes += len(block)
+                if progress is not None:
+                    progress(read_bytes)
     return digest.hexdigest()
 
 
