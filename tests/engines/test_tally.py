@@ -31,7 +31,7 @@ def test_a_task_ends_with_its_last_text_and_no_other_does() -> None:
 
 
 def test_the_queue_ends_where_computing_begins() -> None:
-    """A task of which nothing was computed has waited all the time; one that was computed waited until then."""
+    """A task of which nothing was computed waited all the time; one that was, until then."""
     tally = Tally()
     for task_id in (1, 2):
         tally.open(task_id, 1)
