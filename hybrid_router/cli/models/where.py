@@ -79,7 +79,7 @@ def found(config: Path | None, manifest: Path | None) -> Where:
 
 
 def _named_here() -> str:
-    """As the router.yaml that is here says; one that is not to be trusted is passed over, and that is said."""
+    """As the router.yaml that is here says; one that is not to be trusted is passed over, and that told."""
     if not _CONFIG.exists():
         return _usual()
     try:
