@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import json
 import struct
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 from encoder_folders import cross_encoder, linked
+from recordings import whisper_tiny, words
 from router_process import Router, stopped_at_end
+
+from bench.sentences import TEN
 
 # Each worker imports torch and the library, which takes many seconds where others compute too.
 pytestmark = pytest.mark.timeout(180)
@@ -32,22 +36,36 @@ backends:
     models:
       minilm: { engine: sentence_transformers, threads: 1 }
       judge: { engine: sentence_transformers, purpose: rerank, threads: 1, preload: false }
+      voice: { engine: speech, threads: 1, preload: false }
+      ears: { engine: whisper, threads: 1, preload: false }
 aliases:
   minilm: { try: local/minilm }
   judge: { try: local/judge }
+  voice: { try: local/voice }
+  ears: { try: local/ears }
 """
+ENGINES = {
+    "minilm": "sentence_transformers",
+    "judge": "sentence_transformers",
+    "voice": "speech",
+    "ears": "whisper",
+}
 DOCUMENTS = ["the sea is deep", "red", "a bird flew home", "sun and moon"]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
-    """A router with both, and nothing else."""
+    """A router with both, a voice, and ears."""
     models = tmp_path_factory.mktemp("encoders")
     prompts = {"prompts": {"query": "search for: ", "odd": "odd one "}}
     linked(models / "minilm", config_sentence_transformers_json=prompts)
     cross_encoder(models / "judge")
+    starter_voice(models / "voice")
+    (models / "ears").mkdir()
+    for file in whisper_tiny().iterdir():
+        (models / "ears" / file.name).symlink_to(file)
     (models / "manifest.yaml").write_text(
-        json.dumps({"models": {name: entry(models, name) for name in ("minilm", "judge")}})  # JSON is YAML
+        json.dumps({"models": {name: entry(models, name) for name in ENGINES}})  # JSON is YAML
     )
     started = Router(
         POLICY.replace("MANIFEST", str(models / "manifest.yaml")), tmp_path_factory.mktemp("router")
@@ -66,7 +84,16 @@ def entry(models: Path, name: str) -> dict[str, Any]:
         for path in (models / name).rglob("*")
         if path.is_file()
     }
-    return {"folder": name, "files": files, "engine": "sentence_transformers"}
+    return {"folder": name, "files": files, "engine": ENGINES[name]}
+
+
+def starter_voice(folder: Path) -> None:
+    """The voice as its package installs it."""
+    spec = importlib.util.find_spec("hibari")
+    assert spec is not None, "the starter voice is not installed: run `make test`"
+    assert spec.origin is not None
+    folder.mkdir()
+    (folder / "hibari.onnx").symlink_to(Path(spec.origin).parent / "assets" / "hibari.onnx")
 
 
 @pytest.fixture
@@ -106,6 +133,16 @@ def test_meanings_are_near_each_other(client: openai.OpenAI) -> None:
     assert likeness(question, question) == pytest.approx(1, abs=1e-5)
     assert likeness(question, answer) > 0.5
     assert likeness(question, other) < 0.2
+
+
+def test_what_is_said_is_heard_and_means_the_same(client: openai.OpenAI) -> None:
+    """Ten sentences read aloud, written down without a wrong word, and near themselves in meaning."""
+    sound = client.audio.speech.create(model="voice", voice="alloy", input=TEN, response_format="flac").read()
+
+    heard = client.audio.transcriptions.create(model="ears", file=("ten.flac", sound)).text
+
+    assert words(heard) == words(TEN)
+    assert likeness(vector(client, heard), vector(client, TEN)) > 0.99
 
 
 def test_many_callers_get_their_own_vectors(client: openai.OpenAI) -> None:
