@@ -90,7 +90,7 @@ def happened(router: Router) -> list[tuple[str, str]]:
 
 
 def test_two_models_answer_from_room_for_one(service: Router) -> None:
-    """One leaves before the other is loaded; a look at them loads nothing; one child at any time."""
+    """One leaves before the other is loaded, and one child is there at any time."""
     ask(service, "/v1/completions", model="two", prompt="ab", max_tokens=2)
     eventually(lambda: happened(service)[-1:] == [("resident", "local/two")], "a known beginning")
     before = len(happened(service))
@@ -108,6 +108,28 @@ def test_two_models_answer_from_room_for_one(service: Router) -> None:
     left = [line for line in service.log() if line["event"] == "model evicted"][-1]
     assert (left["model"], left["reason"], left["for"]) == ("local/two", "room", "local/one")
     assert left["ram_bytes"] > 0
+
+
+def test_a_look_at_the_service_loads_nothing(service: Router) -> None:
+    """Health checks, lists and numbers leave everybody where they are."""
+    ask(service, "/v1/completions", model="one", prompt="ab", max_tokens=2)
+    eventually(lambda: happened(service)[-1:] == [("resident", "local/one")], "a known beginning")
+    before, pids = happened(service), service.children()
+
+    for path in ("/health", "/ready", "/metrics", "/v1/models", "/v1/models/two", "/"):
+        assert looked(service, path) == 200, path
+
+    ask(service, "/v1/completions", model="one", prompt="ab", max_tokens=2)  # a load would have had its turn
+    assert (happened(service), service.children()) == (before, pids)
+
+
+def looked(router: Router, path: str) -> int:
+    connection = HTTPConnection(urlsplit(router.url).netloc, timeout=60)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_who_is_in_memory_is_told_in_numbers(service: Router) -> None:
