@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +175,12 @@ def test_a_short_recording_is_heard_between_a_long_ones_sentences(engine: Turns)
     assert words(texts[2]) == words(PLAIN[6])
 
 
-def test_long_recordings_are_heard_in_turns_as_if_each_were_whole_and_alone() -> None:
-    """Handed over in parts of 31 seconds that end within words: none is lost, none is heard twice."""
+def test_a_long_recording_is_heard_as_if_it_were_whole_and_alone() -> None:
+    """Handed over in parts of 31 seconds that end within words: none is lost, none is heard twice.  Another
+    one, heard between its steps on the same model, is whole too."""
     model = opened_model(WhisperSettings(path=str(whisper_tiny()), threads=2))
     sound = joined(*(part for sentence in PLAIN for part in (spoken(sentence), silence(1.2))))
-    upload = upload_of(encoded(sound, "flac"))
+    uploads = [upload_of(encoded(sound, "flac")), upload_of(encoded(spoken(PLAIN[6]), "flac"))]
     wish = Wish(
         language="en",
         prompt="",
@@ -191,21 +191,31 @@ def test_long_recordings_are_heard_in_turns_as_if_each_were_whole_and_alone() ->
         voice_only=False,
     )
 
-    with Recording(upload.mapped(), 3600.0) as one, Recording(upload.mapped(), 3600.0) as other:
-        first = Hearing(model, one, wish, window_s=31.0).batches()
-        second = Hearing(model, other, wish, window_s=31.0).batches()
-        next(second)  # half a part behind the first: their last parts do not come together
-        pairs: list[tuple[Batch, Batch]] = list(zip_longest(first, second, fillvalue=[]))
+    with Recording(uploads[0].mapped(), 3600.0) as long, Recording(uploads[1].mapped(), 3600.0) as short:
+        other = Hearing(model, short, wish).batches()
+        between = until(Heard, other)  # the model's next step is to hear its one and last part
+        batches = Hearing(model, long, wish, window_s=31.0).batches()
+        events = until(Segment, batches)  # in the middle of a part of which there are more
+        between += [event for batch in other for event in batch]
+        events += [event for batch in batches for event in batch]
 
-    upload.close()
-    for heard in zip(*pairs, strict=True):
-        events = [event for batch in heard for event in batch]
-        assert words(text(events)) == words(" ".join(PLAIN))
-        starts = [event.start_s for event in events if isinstance(event, Segment)]
-        assert starts == sorted(starts)
-        assert starts[-1] == pytest.approx(len(sound) / 24_000 - 4, abs=1.5)
-        shares = [event.share for event in events if isinstance(event, Progress)]
-        assert 0.5 < shares[0] <= 1
+    for upload in uploads:
+        upload.close()
+    assert words(text(between)) == words(PLAIN[6])
+    assert words(text(events)) == words(" ".join(PLAIN))
+    starts = [event.start_s for event in events if isinstance(event, Segment)]
+    assert starts == sorted(starts)
+    assert starts[-1] == pytest.approx(len(sound) / 24_000 - 4, abs=1.5)
+    shares = [event.share for event in events if isinstance(event, Progress)]
+    assert 0.5 < shares[0] <= 1
+
+
+def until(kind: type[Event], batches: Iterator[Batch]) -> list[Event]:
+    """Events up to the first batch with one of this kind."""
+    events: list[Event] = []
+    while not any(isinstance(event, kind) for event in events):
+        events += next(batches)
+    return events
 
 
 def test_a_model_of_many_languages_translates(tmp_path: Path) -> None:
