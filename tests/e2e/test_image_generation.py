@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -17,7 +18,8 @@ import pytest
 import tiny_painter
 from openai.types import ImagesResponse
 from PIL import Image, ImageChops
-from router_process import Router, stopped_at_end
+from router_process import Router, cpu_s, stopped_at_end
+from wire_client import raw_call
 
 # The worker imports diffusers, which takes many seconds where others compute too.
 pytestmark = [pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore")]
@@ -171,6 +173,30 @@ def test_a_stream_shows_pictures_on_the_way(client: openai.OpenAI) -> None:
     assert len({event.b64_json for event in events}) == 3
     assert events[-1].b64_json == plain.data[0].b64_json
     assert events[-1].usage.input_tokens == len("atree") + 2
+
+
+async def test_who_leaves_frees_the_painter(service: Router, client: openai.OpenAI) -> None:
+    """A quarter of the first of ten pictures is done: the painter stops where it is, and serves the next call
+    with less work than it had done for the one that was left, of which forty times as much remained."""
+    small: dict[str, Any] = {"model": "painter", "prompt": "a leaf", "extra_body": {"steps": 1}}
+    client.images.generate(**small)  # the model is loaded
+    painter = service.worker()
+    begun_s = cpu_s(painter)
+    body = {"model": "painter", "prompt": "a forest", "n": 10, "steps": 150, "size": "128x128"}
+    key = {"authorization": "Bearer " + KEYS["alice"]}
+    shown = {"stream": True, "partial_images": 3}
+    async with raw_call(service, {**body, **shown}, "/v1/images/generations", key) as call:
+        await call.sees(b"image_generation.partial_image")
+        left_s = cpu_s(painter)
+        call.reset()
+
+    answer = await asyncio.to_thread(client.images.generate, **small)  # this loop is to close the socket
+
+    assert pictures(answer)
+    assert cpu_s(painter) - left_s < left_s - begun_s
+    assert service.worker() == painter
+    (line,) = (line for line in service.log() if line.get("error") == "client_gone")
+    assert (line["event"], line["path"]) == ("call", "/v1/images/generations")
 
 
 def test_an_edit_keeps_to_its_mask(client: openai.OpenAI) -> None:
