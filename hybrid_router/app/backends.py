@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -16,12 +17,15 @@ from hybrid_router.app import lines
 from hybrid_router.app.checks import Checks
 from hybrid_router.app.model_files import File, ModelFiles, gathered, operations, settings, terms
 from hybrid_router.app.rooms import opened_house
+from hybrid_router.backends.clouds import cloud
+from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config import schema
+from hybrid_router.config.backend_schema import LocalBackend, Waits
+from hybrid_router.config.cloud_schema import BackendConfig, CloudBackend
 from hybrid_router.config.local_schema import LocalModel as LocalModelConfig
-from hybrid_router.config.schema import Loaded, LocalBackend, Waits, WorkersAIBackend
+from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import Backend
 from hybrid_router.engines.extras import BY_ENGINE
@@ -119,30 +123,32 @@ class _Opening:
         self._opened = opened
         self._listed = (Path(loaded.path).parent / loaded.config.manifest).absolute()
 
-    async def open(self, name: str, config: LocalBackend | WorkersAIBackend) -> None:
+    async def open(self, name: str, config: BackendConfig) -> None:
         """Make one backend, or say why it is off."""
         opened = self._opened
-        if isinstance(config, WorkersAIBackend):
-            opened.by_name[name] = self._workers_ai(name, config)
-        else:
+        if isinstance(config, LocalBackend):
             opened.by_name[name] = await self._local(name, config)
+        else:
+            opened.by_name[name] = self._cloud(name, config)
 
-    def _workers_ai(self, name: str, config: WorkersAIBackend) -> WorkersAI:
-        account = self._loaded.secrets.get(f"{name}.account_id") or config.account_id
-        if isinstance(account, schema.SecretSource):
-            raise TypeError(f"{name} has no account and is not off")
-        token = self._loaded.secrets[f"{name}.token"]
+    def _cloud(self, name: str, config: CloudBackend) -> WorkersAI | Declared:
+        prefix = f"{name}."
+        secrets = {
+            key.removeprefix(prefix): secret
+            for key, secret in self._loaded.secrets.items()
+            if key.startswith(prefix)
+        }
         # Waits are the policy's: other ones need no other connections.
         written = msgspec.json.encode(structs.replace(config, timeouts=Waits()))
-        identity = (name, written, account, token)
+        identity = (name, written, *sorted(secrets.items(), key=itemgetter(0)))
         known = self._before.parts.get(identity)
-        cloud = (
+        made = (
             known
-            if isinstance(known, WorkersAI)
-            else WorkersAI(name, config, account, token, catalogue.load().by_id())
+            if isinstance(known, WorkersAI | Declared)
+            else cloud(name, config, secrets, catalogue.load().by_id())
         )
-        self._opened.parts[identity] = cloud
-        return cloud
+        self._opened.parts[identity] = made
+        return made
 
     async def _local(self, name: str, config: LocalBackend) -> Local:
         """Verify the weights, have a worker for each model that has them."""

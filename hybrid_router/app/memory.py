@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from hybrid_router.api.answers import Ended
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import Loaded, WorkersAIBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
+from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import store_path
 from hybrid_router.core.call import Call
 from hybrid_router.core.notes import Notes

@@ -24,7 +24,8 @@ from hybrid_router.app.hooks import Hooks
 from hybrid_router.app.live import Live, Succession
 from hybrid_router.app.memory import Memory, remembered
 from hybrid_router.app.reload import Build, Reloader
-from hybrid_router.config.schema import Config, Loaded, WorkersAIBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
+from hybrid_router.config.schema import Config, Loaded
 from hybrid_router.config.state import state_folder
 from hybrid_router.dispatch.service import Service
 from hybrid_router.dispatch.turnstile import OnAttempt

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from hybrid_router.app import model_files
-from hybrid_router.backends.workers_ai.backend import WorkersAI
+from hybrid_router.backends.clouds import idle_cloud
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.cli.room import counted
-from hybrid_router.config.schema import Config, Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.schema import Config, Loaded
 from hybrid_router.core.call import Feature, Operation
-from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
 from hybrid_router.workers.memory import Machine
 
@@ -23,19 +23,20 @@ def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feat
         backend = config.backends[step.backend]
         if isinstance(backend, LocalBackend):
             return model_files.features(backend.models[step.model])
-        return _cloud(step, backend, known).features(step.model)
+        return idle_cloud(step.backend, backend, known).features(step.model)
 
     return {step.name: of(step) for step in steps}
 
 
 def operations(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Operation]]:
     """`backend/model` → what it can be asked, for each step."""
+    known = catalogue.load().by_id()
 
     def of(step: Step) -> frozenset[Operation]:
         backend = config.backends[step.backend]
         if isinstance(backend, LocalBackend):
             return model_files.operations(backend.models[step.model])
-        return _cloud(step, backend, {}).operations(step.model)
+        return idle_cloud(step.backend, backend, known).operations(step.model)
 
     return {step.name: of(step) for step in steps}
 
@@ -44,7 +45,3 @@ def too_big(loaded: Loaded) -> dict[str, str]:
     """`backend/model` → why the memory that router.yaml gives never has room for it."""
     guests = counted(loaded, Machine()).guests
     return {guest.step: guest.why_never for guest in guests if guest.why_never is not None}
-
-
-def _cloud(step: Step, written: WorkersAIBackend, known: Mapping[str, catalogue.Model]) -> WorkersAI:
-    return WorkersAI(step.backend, written, "", Secret(""), known)

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.cli.check import loaded_or_exit
-from hybrid_router.config import schema
-from hybrid_router.config.schema import Loaded, WorkersAIBackend
+from hybrid_router.config import cloud_schema
+from hybrid_router.config.cloud_schema import WorkersAIBackend
+from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import store_path
 from hybrid_router.dispatch.account import KIND, Note, read
 from hybrid_router.dispatch.clocks import machine_clock
@@ -114,7 +115,7 @@ def _note(backend: str, account: str | None, notes: Mapping[str, Note]) -> Note 
     return max(named, key=lambda note: note.state.wall_s, default=None)
 
 
-def _budget(name: str, config: schema.Neurons, note: Note | None, now: Moment) -> Budget:
+def _budget(name: str, config: cloud_schema.Neurons, note: Note | None, now: Moment) -> Budget:
     state = None if note is None else note.state
     day = Day(now) if state is None else Day.restored(state, now)
     most = day.used(now)

@@ -13,9 +13,11 @@ from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue
 from hybrid_router.cli.folders import doubtful_purposes
 from hybrid_router.cli.room import Room, counted
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problem, did_you_mean, meant, spelled
-from hybrid_router.config.schema import Loaded, LocalBackend, WorkersAIBackend
+from hybrid_router.config.schema import Loaded
 from hybrid_router.core.space import shown
 from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest

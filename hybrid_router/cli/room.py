@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.local_schema import LocalModel
-from hybrid_router.config.schema import Loaded, LocalBackend
+from hybrid_router.config.schema import Loaded
 from hybrid_router.core.space import UNLIMITED, Space
 from hybrid_router.engines.needs import needed
 from hybrid_router.models import manifest

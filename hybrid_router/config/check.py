@@ -6,23 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from hybrid_router.config import timeouts
+from hybrid_router.config.backend_schema import LocalBackend, Waits
+from hybrid_router.config.cloud_schema import BackendConfig, OpenAIBackend, WorkersAIBackend
+from hybrid_router.config.gateways import check_gateway
 from hybrid_router.config.languages import LANGUAGES
 from hybrid_router.config.listen import is_loopback, parse_listen
 from hybrid_router.config.local_models import check_adapters, check_local_model
 from hybrid_router.config.neurons import check_neurons
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
-from hybrid_router.config.schema import (
-    Above,
-    Alias,
-    Condition,
-    Config,
-    LocalBackend,
-    Rule,
-    Server,
-    TryStep,
-    Waits,
-    WorkersAIBackend,
-)
+from hybrid_router.config.schema import Above, Alias, Condition, Config, Rule, Server, TryStep
 
 KINDS = ("local", "cloud")
 NO_KEY = "local"  # the principal of whoever calls without a key
@@ -84,7 +76,7 @@ def _check_unique(named: Iterable[tuple[KeyPath, str]], problems: Problems) -> N
         seen.add(name)
 
 
-def _check_backend(name: str, backend: LocalBackend | WorkersAIBackend, problems: Problems) -> None:
+def _check_backend(name: str, backend: BackendConfig, problems: Problems) -> None:
     path: KeyPath = ("backends", name)
     if name == "cloud":
         problems.add(path, "cloud means every cloud in rules; take another name", at_key=True)
@@ -96,8 +88,13 @@ def _check_backend(name: str, backend: LocalBackend | WorkersAIBackend, problems
     if name == "local":
         problems.add(path, "local means this machine; a cloud needs another name", at_key=True)
     address = urlsplit(backend.base_url)
-    if address.scheme == "http" and not is_loopback(address.hostname or ""):
+    here = is_loopback(address.hostname or "")
+    if isinstance(backend, OpenAIBackend) and backend.on_this_machine and not here:
+        problems.add((*path, "on_this_machine"), "base_url is not a loopback address: it runs elsewhere")
+    if address.scheme == "http" and not here and backend.token is not None:
         problems.add((*path, "base_url"), "the token would travel unencrypted: use https")
+    if isinstance(backend, WorkersAIBackend) and backend.gateway is not None:
+        check_gateway(backend.gateway, (*path, "gateway"), problems)
 
 
 def _check_no_load(waits: Waits, path: KeyPath, problems: Problems) -> None:

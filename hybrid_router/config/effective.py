@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hybrid_router.config import timeouts
-from hybrid_router.config.schema import Alias, Config, Loaded, LocalBackend, TryStep, WorkersAIBackend
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.schema import Alias, Config, Loaded, TryStep
+from hybrid_router.config.secrets import sources
 from hybrid_router.config.spelling import mapping
 from hybrid_router.core.units import duration_text
 
@@ -23,9 +25,12 @@ def effective(loaded: Loaded) -> dict[str, Any]:
     shown["server"]["keys"] = [{"name": key.name, "sha256": HIDDEN} for key in loaded.config.server.keys]
     for name, backend in loaded.config.backends.items():
         shown["backends"][name].pop("timeouts", None)
-        if isinstance(backend, WorkersAIBackend):
-            for key in ("account_id", "token"):
-                shown["backends"][name][key] = HIDDEN if f"{name}.{key}" in loaded.secrets else "absent"
+        for key, _ in sources(backend):
+            *above, last = key.split(".")
+            there = shown["backends"][name]
+            for part in above:
+                there = there[part]
+            there[last] = HIDDEN if f"{name}.{key}" in loaded.secrets else "absent"
     for name, alias in loaded.config.aliases.items():
         shown["aliases"][name] = _alias(loaded.config, alias)
     return shown

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.cloud_schema import BackendConfig
 from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
-from hybrid_router.config.schema import Alias, BackendConfig, LocalBackend
+from hybrid_router.config.schema import Alias
 
 _PLAIN_CELLS = frozenset({"f16", "bf16", "f32"})
 

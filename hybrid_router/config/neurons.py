@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from hybrid_router.config.cloud_schema import Neurons
 from hybrid_router.config.problems import KeyPath, Problems
-from hybrid_router.config.schema import Neurons
 
 
 def check_neurons(neurons: Neurons, path: KeyPath, problems: Problems) -> None:

@@ -8,46 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal
 
 from msgspec import Struct, field
 
+from hybrid_router.config.backend_schema import Timeouts, Waits
+from hybrid_router.config.cloud_schema import BackendConfig
 from hybrid_router.config.kinds import (
     BackendName,
-    Clock,
     Duration,
     Finding,
     HeaderName,
-    ModelName,
     Name,
     Regex,
-    Share,
     SizeBytes,
     StepName,
 )
-from hybrid_router.config.local_schema import LlamaModel, LocalModel
-from hybrid_router.config.marks import Bounds, Doc, NonEmpty, NotHere, Pattern, Short, Untagged
+from hybrid_router.config.marks import Bounds, Doc, NonEmpty, Pattern, Short
 from hybrid_router.core.secret import Secret
-
-
-class SecretSource(Struct, frozen=True, kw_only=True):
-    """Where a secret comes from.  The first of credential, file, env that exists is taken; none: off."""
-
-    credential: Annotated[
-        str | None,
-        Pattern(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", "a plain file name"),
-        Doc("Name below $CREDENTIALS_DIRECTORY (systemd's LoadCredential=)."),
-    ] = None
-    file: Annotated[
-        str | None,
-        NonEmpty(),
-        Doc("Path of a file that holds nothing else, readable by its owner only; relative to this file."),
-    ] = None
-    env: Annotated[
-        str | None,
-        Pattern(r"[A-Z_][A-Z0-9_]*", "the name of an environment variable in capitals (not its value)"),
-        Doc("Name of an environment variable."),
-    ] = None
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -90,104 +68,6 @@ class Server(Struct, frozen=True, kw_only=True):
     ] = 512 * 2**20
     client_stall: Annotated[Duration, Doc("A client that reads nothing for this long is cut off.")] = 30.0
     drain: Annotated[Duration, Doc("Calls in flight may finish for this long after SIGTERM.")] = 20.0
-
-
-class Waits(Struct, frozen=True, kw_only=True):
-    """The waits of one attempt. All but between_tokens count from its start."""
-
-    connect: Annotated[Duration | None, Doc("Until a connection stands (clouds).")] = None
-    load: Annotated[Duration | None, Doc("Until the model is loaded (local).")] = None
-    first_token: Annotated[Duration | None, Doc("Until the first token.")] = None
-    between_tokens: Annotated[Duration | None, Doc("Longest silence after the first token.")] = None
-
-
-class Timeouts(Waits, frozen=True, kw_only=True):
-    """Five waits: those of an attempt, and one for the whole call.
-
-    Checked where they meet: connect ≤ load ≤ first_token ≤ total and between_tokens ≤ total.
-    A backend's, alias's or step's own values replace the global ones key by key.
-    """
-
-    total: Annotated[Duration | None, Doc("For the whole call, every attempt included.")] = None
-
-
-class LocalBackend(Struct, frozen=True, kw_only=True, tag="local", tag_field="type"):
-    """Models on this machine."""
-
-    models: Annotated[
-        dict[Name, Annotated[LocalModel, Untagged(LlamaModel)]], NonEmpty(), Doc("Models by name.")
-    ]
-    timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
-
-
-class Rate(Struct, frozen=True, kw_only=True):
-    """What a model costs, in neurons for a million tokens."""
-
-    input: Annotated[float, Bounds(at_least=0), Doc("Of the prompt.")]
-    output: Annotated[float, Bounds(at_least=0), Doc("Of the answer.")]
-    cached_input: Annotated[
-        float | None, Bounds(at_least=0), Doc("Of what the prompt cache held. Default: as input.")
-    ] = None
-
-
-class Neurons(Struct, frozen=True, kw_only=True):
-    """What an account may use in a day. Days are UTC, as Cloudflare counts them."""
-
-    daily: Annotated[
-        float, Bounds(at_least=0), Doc("Neurons a day. More are never used unless overflow_usd is set.")
-    ] = 10_000.0
-    pace: Annotated[
-        dict[Clock, Share],
-        Doc("UTC time → share of the day's neurons that may be gone by then; before it, no more is used."),
-    ] = field(default_factory=dict)
-    reserve: Annotated[
-        float, Bounds(at_least=0), Doc("Neurons kept for aliases and rules that say `reserve: true`.")
-    ] = 0.0
-    overflow_usd: Annotated[
-        float | None,
-        Bounds(at_least=0),
-        Doc("US dollars a day that may be spent once the day's neurons are gone. Default: nothing."),
-    ] = None
-    rates: Annotated[
-        dict[ModelName, Rate], Doc("Prices that replace the catalogue's, or add a model it does not know.")
-    ] = field(default_factory=dict)
-
-
-class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_field="type"):
-    """Cloudflare Workers AI over REST."""
-
-    account_id: Annotated[
-        SecretSource | str,
-        Pattern(r"[0-9a-fA-F]{32}", "32 hexadecimal digits"),
-        Doc("The account: 32 hexadecimal digits, or where to find them."),
-    ]
-    token: Annotated[
-        SecretSource,
-        NotHere("never in this file, only where it is: { env: CLOUDFLARE_API_TOKEN }"),
-        Doc("An API token with Workers AI Read. Never written into this file."),
-    ]
-    base_url: Annotated[
-        str,
-        Pattern(r"https?://[^\s?#@]+", "an http(s) address without query or user"),
-        Doc("Where the API is. Point it at the emulator to try without an account."),
-    ] = "https://api.cloudflare.com/client/v4"
-    chat_endpoint: Annotated[
-        Literal["v1", "run"],
-        Doc("Chat through /ai/v1/chat/completions (v1) or the model's native /ai/run (run)."),
-    ] = "v1"
-    models: Annotated[tuple[ModelName, ...], Doc("Models that aliases may name. Empty: any.")] = ()
-    default_max_tokens: Annotated[
-        int, Bounds(at_least=1), Doc("Sent when the client names none; Cloudflare's own default is 256.")
-    ] = 2048
-    prefills: Annotated[
-        tuple[ModelName, ...],
-        Doc("Models known to go on from an answer's beginning, sent as the assistant's last message."),
-    ] = ()
-    neurons: Annotated[Neurons, Doc("What may be used in a day.")] = Neurons()
-    timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
-
-
-BackendConfig: TypeAlias = LocalBackend | WorkersAIBackend
 
 
 class TryStep(Struct, frozen=True, kw_only=True):

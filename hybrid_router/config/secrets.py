@@ -8,13 +8,20 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from hybrid_router.config.backend_schema import LocalBackend, SecretSource
+from hybrid_router.config.cloud_schema import BackendConfig, WorkersAIBackend
 from hybrid_router.config.problems import KeyPath, Problems
-from hybrid_router.config.schema import Config, SecretSource, WorkersAIBackend
+from hybrid_router.config.schema import Config
 from hybrid_router.config.source import Unreadable, read_secret
 from hybrid_router.core.secret import Secret
 
-_TOKEN = re.compile(r"[!-~]{8,512}", re.ASCII)
-_ACCOUNT = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+# What a secret is called, what it looks like, and the same in words that do not show it.
+_TOKEN = (
+    "token",
+    re.compile(r"[!-~]{8,512}", re.ASCII),
+    "8 to 512 printable ASCII characters, no white space inside",
+)
+_ACCOUNT = ("account id", re.compile(r"[0-9a-fA-F]{32}", re.ASCII), "32 hexadecimal digits")
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -33,33 +40,32 @@ def gather(
     found: dict[str, Secret] = {}
     off: dict[str, str] = {}
     for name, backend in config.backends.items():
-        if not isinstance(backend, WorkersAIBackend):
-            continue
         missing = []
-        for key, what, shape, source in (
-            ("token", "token", _TOKEN, backend.token),
-            ("account_id", "account id", _ACCOUNT, backend.account_id),
-        ):
-            path: KeyPath = ("backends", name, key)
+        for key, source in sources(backend):
+            path: KeyPath = ("backends", name, *key.split("."))
             value = source if isinstance(source, str) else _look_up(source, path, around, problems)
+            what, shape, looks = _ACCOUNT if key == "account_id" else _TOKEN
             if value is None and isinstance(source, SecretSource):
                 missing.append((what, source))
             elif value is not None and shape.fullmatch(value):
                 found[f"{name}.{key}"] = Secret(value)
             else:
-                problems.add(
-                    path, f"what was found there does not look like a Cloudflare {what}: {_shape(key)}"
-                )
+                problems.add(path, f"what was found there is no {what}: {looks}")
         if missing:
             off[name] = _off(missing)
     return found, off
 
 
-def _shape(key: str) -> str:
-    """How the secret should look, said without showing it."""
-    if key == "token":
-        return "8 to 512 printable ASCII characters, no white space inside"
-    return "32 hexadecimal digits"
+def sources(backend: BackendConfig) -> list[tuple[str, SecretSource | str]]:
+    """Where each secret of a backend is, by its key; those that are not asked for are left out."""
+    if isinstance(backend, LocalBackend):
+        return []
+    token: list[tuple[str, SecretSource | str]] = [] if backend.token is None else [("token", backend.token)]
+    if not isinstance(backend, WorkersAIBackend):
+        return token
+    gateway = None if backend.gateway is None else backend.gateway.token
+    more = [] if gateway is None else [("gateway.token", gateway)]
+    return [*token, ("account_id", backend.account_id), *more]
 
 
 def _off(missing: list[tuple[str, SecretSource]]) -> str:

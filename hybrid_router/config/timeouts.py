@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hybrid_router.config.schema import DEFAULT_TIMEOUTS, Alias, Config, Timeouts, TryStep, Waits
+from hybrid_router.config.backend_schema import Timeouts, Waits
+from hybrid_router.config.schema import DEFAULT_TIMEOUTS, Alias, Config, TryStep
 
 ATTEMPT = ("connect", "load", "first_token", "between_tokens")
 

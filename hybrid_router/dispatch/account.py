@@ -14,7 +14,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.config import schema
+from hybrid_router.config import cloud_schema
 from hybrid_router.core.notes import Notes
 from hybrid_router.dispatch.clocks import Clock
 from hybrid_router.routing.day import Day, State
@@ -59,7 +59,7 @@ class Account:
         self._now = now
         self._on_trouble = on_trouble
         self._wait_s = wait_s
-        self._config = schema.Neurons()
+        self._config = cloud_schema.Neurons()
         self._covered_most = -1.0  # what the note says at least, whatever is being written
         self._covered_turn = 0  # of the day
         self._in_trouble = False
@@ -67,7 +67,7 @@ class Account:
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    async def cover(self, config: schema.Neurons) -> None:
+    async def cover(self, config: cloud_schema.Neurons) -> None:
         """Return once the note says at least what is used now, or it is clear that this cannot be."""
         self._config = config
         until_s = asyncio.get_running_loop().time() + self._wait_s

@@ -6,8 +6,9 @@ import hashlib
 
 from msgspec import Struct
 
-from hybrid_router.config import schema
-from hybrid_router.config.schema import Loaded, WorkersAIBackend
+from hybrid_router.config import cloud_schema
+from hybrid_router.config.cloud_schema import WorkersAIBackend
+from hybrid_router.config.schema import Loaded
 
 _KEY_DIGITS = 32
 
@@ -22,7 +23,7 @@ class Metered(Struct, frozen=True, kw_only=True):
     """
 
     account: str
-    neurons: schema.Neurons
+    neurons: cloud_schema.Neurons
     default_max_tokens: int
 
 

@@ -9,7 +9,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import Config, WorkersAIBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
+from hybrid_router.config.schema import Config
 from hybrid_router.core.call import Call, Feature, Sampling, answers_count
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts
 from hybrid_router.core.upload import Upload

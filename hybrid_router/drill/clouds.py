@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION
-from hybrid_router.config.schema import WorkersAIBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
 from hybrid_router.drill.faults import Cloud as Acting

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import Config, WorkersAIBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
+from hybrid_router.config.schema import Config
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Feature
 from hybrid_router.dispatch.knowledge import Knowledge

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from hybrid_router.api.openai import chat_request, completion_request
 from hybrid_router.config.check import KINDS, NO_KEY
-from hybrid_router.config.schema import Condition, Config, LocalBackend, Rule
+from hybrid_router.config.cloud_schema import is_local
+from hybrid_router.config.schema import Condition, Config, Rule
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.step import Plan
@@ -74,7 +75,8 @@ def is_private(rule: Rule, config: Config) -> bool:
 def _is_local(target: str, config: Config) -> bool:
     if target in KINDS:
         return target == "local"
-    return isinstance(config.backends.get(target.partition("/")[0]), LocalBackend)
+    backend = config.backends.get(target.partition("/")[0])
+    return backend is not None and is_local(backend)
 
 
 def routes(config: Config, facts: FactsOf, aliases: Iterable[str], wanted: Wanted) -> Routes:

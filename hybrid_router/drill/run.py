@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import aiohttp
 from msgspec import Struct, field
 
+from hybrid_router.backends.clouds import idle_cloud
 from hybrid_router.backends.local import Local
-from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import Config, LocalBackend
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.cloud_schema import is_local
+from hybrid_router.config.schema import Config
 from hybrid_router.core.call import Feature
-from hybrid_router.core.secret import Secret
 from hybrid_router.drill.clouds import clouds
 from hybrid_router.drill.faults import FAULTS, Fault
 from hybrid_router.drill.fresh import Fresh
@@ -159,7 +160,7 @@ def finding(route: Route, trial: Trial) -> Finding | None:
 
 
 def _is_local(step: str, config: Config) -> bool:
-    return isinstance(config.backends[step.partition("/")[0]], LocalBackend)
+    return is_local(config.backends[step.partition("/")[0]])
 
 
 def _features(config: Config) -> dict[str, frozenset[Feature]]:
@@ -172,5 +173,5 @@ def _features(config: Config) -> dict[str, frozenset[Feature]]:
             if isinstance(written, LocalBackend):
                 found[step.step] = Local({}).features(step.model)
             else:
-                found[step.step] = WorkersAI("", written, "", Secret(""), known).features(step.model)
+                found[step.step] = idle_cloud("", written, known).features(step.model)
     return found

@@ -29,10 +29,17 @@ class Speaker:
     It continues what was begun, as the local backend does.
     """
 
-    local = True
     extra_fields: frozenset[str] = Local.extra_fields
 
-    def __init__(self, letter: str, fault: faults.Local | None = None, context: int | None = None) -> None:
+    def __init__(
+        self,
+        letter: str,
+        fault: faults.Local | None = None,
+        context: int | None = None,
+        *,
+        local: bool = True,
+    ) -> None:
+        self.local = local
         self._letter = letter
         self._fault = fault
         self._context = context

@@ -15,8 +15,10 @@ from msgspec.structs import replace
 from hybrid_router import __version__
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend, is_local
 from hybrid_router.config.local_schema import LlamaModel
-from hybrid_router.config.schema import Config, Key, LocalBackend, Server
+from hybrid_router.config.schema import Config, Key, Server
 from hybrid_router.core.backend import Backend
 from hybrid_router.core.step import Step
 from hybrid_router.drill.client import Ending, heard
@@ -131,6 +133,10 @@ class Trials:
             model = written.models[step.model]
             context = model.context if isinstance(model, LlamaModel) else None
             return Speaker(self._letters[step.name], failure, context)
+        if not isinstance(written, WorkersAIBackend):
+            failure = None if fault is None else DEAD
+            context = written.models[step.model].context
+            return Speaker(self._letters[step.name], failure, context, local=is_local(written))
         acting = _WELL if fault is None else fault.cloud or REFUSING
         return self._clouds.adapter(step.backend, written, step, acting)
 

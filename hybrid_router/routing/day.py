@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from msgspec import Struct
 
-from hybrid_router.config import schema
+from hybrid_router.config import cloud_schema
 from hybrid_router.routing.ledger import NEURON_USD, Allowance, daily_most, pace
 from hybrid_router.routing.moments import DAY_S, STEP_S, Moment, Recent, Watch
 
@@ -83,7 +83,7 @@ class Day:
         """Neurons that are spent or reserved."""
         return self.spent(now) + self.reserved
 
-    def allowance(self, config: schema.Neurons, now: Moment) -> Allowance:
+    def allowance(self, config: cloud_schema.Neurons, now: Moment) -> Allowance:
         """What may be used now."""
         self._turn(now)
         if self._refused_until_s is not None:
@@ -104,7 +104,7 @@ class Day:
         )
 
     def reserve(
-        self, config: schema.Neurons, name: int, neurons: float, now: Moment, *, may_use_reserve: bool
+        self, config: cloud_schema.Neurons, name: int, neurons: float, now: Moment, *, may_use_reserve: bool
     ) -> Allowance | None:
         """Count `neurons` as used until they are settled, or say what there is instead."""
         self._turn(now)
@@ -177,12 +177,12 @@ class Day:
         day._turn(now)
         return day
 
-    def _limit(self, config: schema.Neurons, now: Moment) -> float:
+    def _limit(self, config: cloud_schema.Neurons, now: Moment) -> float:
         """Neurons that may be gone now."""
         paced = pace(config, now.wall.astimezone(UTC)) if config.pace else None
         return daily_most(config) if paced is None else paced[0]
 
-    def _held_back(self, config: schema.Neurons, now: Moment) -> tuple[float, datetime, list[str]]:
+    def _held_back(self, config: cloud_schema.Neurons, now: Moment) -> tuple[float, datetime, list[str]]:
         """Neurons that may be gone now, when there are more, and what holds the rest back."""
         wall = now.wall.astimezone(UTC)
         reserve = [f"{config.reserve:,.0f} neurons are kept in reserve"] if config.reserve else []

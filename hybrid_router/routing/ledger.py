@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time
 
 from msgspec import Struct
 
-from hybrid_router.config import schema
+from hybrid_router.config import cloud_schema
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.routing.estimate import ORDER_TOKENS, text_tokens
 
@@ -74,17 +74,17 @@ def _sent_tokens(call: Call, prompt_tokens: int) -> int:
     return call.n * (prompt_tokens + orders + text_tokens(call.written))
 
 
-def daily_most(config: schema.Neurons) -> float:
+def daily_most(config: cloud_schema.Neurons) -> float:
     """Neurons that a day may cost, those included that are paid for."""
     return config.daily + (config.overflow_usd or 0.0) / NEURON_USD
 
 
-def paid_usd(config: schema.Neurons, neurons: float) -> float:
+def paid_usd(config: cloud_schema.Neurons, neurons: float) -> float:
     """Dollars that a day of `neurons` costs."""
     return max(0.0, neurons - config.daily) * NEURON_USD
 
 
-def pace(config: schema.Neurons, now: datetime) -> tuple[float, datetime] | None:
+def pace(config: cloud_schema.Neurons, now: datetime) -> tuple[float, datetime] | None:
     """Neurons that may be gone now, and when there are more; None: nothing holds them back."""
     wall = now.astimezone(UTC)
     until = next((clock for clock in sorted(config.pace) if clock > f"{wall:%H:%M}"), None)

@@ -8,7 +8,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hybrid_router.config import timeouts
-from hybrid_router.config.schema import Alias, Config, LocalBackend, TryStep
+from hybrid_router.config.cloud_schema import is_local
+from hybrid_router.config.schema import Alias, Config, TryStep
 from hybrid_router.core.call import Adapter, Call, Feature
 from hybrid_router.core.step import Step, Timeouts, Treatment
 from hybrid_router.routing.conditions import guard, text_patterns
@@ -63,9 +64,7 @@ def compile_policy(config: Config) -> Policy:
         aliases={name: _route(config, name, alias) for name, alias in config.aliases.items()},
         rules=tuple(compile_rule(rule) for rule in config.rules),
         text_guard=guard(text for rule in config.rules for text in text_patterns(rule.when)),
-        local=frozenset(
-            name for name, backend in config.backends.items() if isinstance(backend, LocalBackend)
-        ),
+        local=frozenset(name for name, backend in config.backends.items() if is_local(backend)),
     )
 
 

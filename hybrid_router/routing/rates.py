@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue, Model
-from hybrid_router.config import schema
+from hybrid_router.config import cloud_schema, schema
 from hybrid_router.routing.ledger import Rate
 
 
@@ -18,7 +18,7 @@ def rates(config: schema.Config, known: Catalogue) -> dict[str, Rate]:
     for alias in config.aliases.values():
         for step in alias.try_:
             backend = config.backends.get(step.backend)
-            if isinstance(backend, schema.WorkersAIBackend):
+            if isinstance(backend, cloud_schema.WorkersAIBackend):
                 written = backend.neurons.rates.get(step.model)
                 found[step.step] = prices.of(step.model) if written is None else _written(written)
     return found
@@ -55,6 +55,6 @@ def _published(model: Model) -> Rate:
     )
 
 
-def _written(rate: schema.Rate) -> Rate:
+def _written(rate: cloud_schema.Rate) -> Rate:
     cached = rate.input if rate.cached_input is None else rate.cached_input
     return Rate(input=rate.input, output=rate.output, cached_input=cached)

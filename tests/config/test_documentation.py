@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_router.config.backend_schema import Timeouts
+from hybrid_router.config.cloud_schema import Neurons
 from hybrid_router.config.hints import fields
 from hybrid_router.config.load import loads
-from hybrid_router.config.schema import Condition, Neurons, Rule, Timeouts
+from hybrid_router.config.schema import Condition, Rule
 
 DOCS = Path(__file__).parents[2] / "docs"
 BACKENDS = """\

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_router.config.backend_schema import LocalBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.load import ConfigErrors, load, loads
 from hybrid_router.config.local_schema import Adapter, LlamaModel
-from hybrid_router.config.schema import Key, LocalBackend, TryStep, WorkersAIBackend
+from hybrid_router.config.schema import Key, TryStep
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\

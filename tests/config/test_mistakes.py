@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.load import ConfigErrors, loads
-from hybrid_router.config.schema import WorkersAIBackend
 
 GOOD = """\
 backends:
@@ -166,7 +166,7 @@ def with_rule(rule: str) -> str:
             "→lokal,",
             "backends.local.type: 'lokal' is no type of backend; did you mean local?",
         ),
-        ("type: local, ", "", "→{model", "backends.local: needs `type`: one of local, workers_ai"),
+        ("type: local, ", "", "→{model", "backends.local: needs `type`: one of "),
         (
             "token: {env: TOKEN}",
             "token: {}",

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from hybrid_router.cli.check import command
+from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.load import loads
 from hybrid_router.config.local_schema import LocalModel
-from hybrid_router.config.schema import LocalBackend
 from hybrid_router.models import manifest
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kept_notes import START, KeptNotes, SetClock
 
-from hybrid_router.config.schema import Neurons
+from hybrid_router.config.cloud_schema import Neurons
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import (
     BackendBusy,

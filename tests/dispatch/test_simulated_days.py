@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kept_notes import START, KeptNotes, SetClock
 
-from hybrid_router.config.schema import Neurons
+from hybrid_router.config.cloud_schema import Neurons
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import BackendBusy, BackendTimeout, QuotaExhausted, RouterError, StreamBroken
 from hybrid_router.core.event import Text, Usage

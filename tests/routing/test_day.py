@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from hybrid_router.config.schema import Neurons
+from hybrid_router.config.cloud_schema import Neurons
 from hybrid_router.routing.day import Day
 from hybrid_router.routing.ledger import Allowance
 from hybrid_router.routing.moments import Moment

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from hybrid_router.catalogue import workers_ai
+from hybrid_router.config.cloud_schema import Neurons
 from hybrid_router.config.load import loads
-from hybrid_router.config.schema import Neurons
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.routing.estimate import ORDER_TOKENS
 from hybrid_router.routing.ledger import (

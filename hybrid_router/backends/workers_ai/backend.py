@@ -18,7 +18,7 @@ from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Reques
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.backends.workers_ai.usage import total
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import WorkersAIBackend
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.core.backend import GENERATES, Load
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterError
@@ -50,6 +50,7 @@ class WorkersAI:
         models: Mapping[str, catalogue.Model] = MappingProxyType({}),
         *,
         prefills: frozenset[str] = prefill.PREFILLS,
+        gateway_token: Secret | None = None,
     ) -> None:
         self._name = name
         self._config = config

@@ -11,8 +11,8 @@ import click
 from hybrid_router.cli.doubts import weights_of
 from hybrid_router.cli.models.told import chosen_or_exit, entries_or_exit, exit_1_on_failure, file_size
 from hybrid_router.cli.models.where import Where, told_where
+from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.load import ConfigErrors, load
-from hybrid_router.config.schema import LocalBackend
 from hybrid_router.models import writing
 from hybrid_router.models.entry import Entry
 from hybrid_router.models.errors import ModelFileError

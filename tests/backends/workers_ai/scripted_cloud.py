@@ -14,7 +14,8 @@ from typing import Any
 
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.config.schema import SecretSource, WorkersAIBackend
+from hybrid_router.config.backend_schema import SecretSource
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.core.call import Call, Message, Operation
 from hybrid_router.core.event import Batch, Event
 from hybrid_router.core.secret import Secret

@@ -1,0 +1,61 @@
+"""The adapter of each kind of cloud, made from its part of router.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from hybrid_router.backends.anthropic import Anthropic
+from hybrid_router.backends.declared import Declared
+from hybrid_router.backends.huggingface import HuggingFace
+from hybrid_router.backends.openai import OpenAI
+from hybrid_router.backends.replicate import Replicate
+from hybrid_router.backends.workers_ai import WorkersAI
+from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.config.backend_schema import SecretSource
+from hybrid_router.config.cloud_schema import (
+    AnthropicBackend,
+    CloudBackend,
+    HuggingFaceBackend,
+    OpenAIBackend,
+    ReplicateBackend,
+    WorkersAIBackend,
+)
+from hybrid_router.core.secret import Secret
+
+_NOTHING = Secret("")
+
+
+def cloud(
+    name: str,
+    config: CloudBackend,
+    secrets: Mapping[str, Secret],
+    known: Mapping[str, catalogue.Model] = MappingProxyType({}),
+) -> WorkersAI | Declared:
+    """A backend that is not off.
+
+    Args:
+        name: the backend's, for messages.
+        secrets: by their key in `config`; one whose source is left out is not there.
+        known: Workers AI's models.
+    """
+    token = secrets.get("token", _NOTHING)
+    match config:
+        case WorkersAIBackend():
+            account = secrets.get("account_id") or config.account_id
+            if isinstance(account, SecretSource):
+                raise TypeError(f"{name} has no account and is not off")
+            return WorkersAI(name, config, account, token, known, gateway_token=secrets.get("gateway.token"))
+        case OpenAIBackend():
+            return OpenAI(name, config, secrets.get("token"))
+        case AnthropicBackend():
+            return Anthropic(name, config, token)
+        case HuggingFaceBackend():
+            return HuggingFace(name, config, token)
+        case ReplicateBackend():
+            return Replicate(name, config, token)
+
+
+def idle_cloud(name: str, config: CloudBackend, known: Mapping[str, catalogue.Model]) -> WorkersAI | Declared:
+    """A backend that only tells what it could do: it has no secrets and is never run."""
+    return cloud(name, config, {"account_id": _NOTHING}, known)

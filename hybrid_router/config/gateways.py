@@ -1,0 +1,29 @@
+"""What cannot be meant in a backend's `gateway`.  Limits: AI Gateway's documentation."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from hybrid_router.config.cloud_schema import Gateway
+from hybrid_router.config.listen import is_loopback
+from hybrid_router.config.problems import KeyPath, Problems
+
+_MOST_ENTRIES = 5
+_SHORTEST_TTL_S, _LONGEST_TTL_S = 60.0, 30 * 86_400.0
+_LONGEST_DELAY_S = 5.0
+
+
+def check_gateway(gateway: Gateway, path: KeyPath, problems: Problems) -> None:
+    """Note what the gateway would drop, refuse or take for something else."""
+    if len(gateway.metadata) > _MOST_ENTRIES:
+        problems.add((*path, "metadata"), f"the gateway keeps {_MOST_ENTRIES} entries and drops the rest")
+    for key in gateway.metadata:
+        if key.startswith("cf."):
+            problems.add((*path, "metadata", key), "names that begin with cf. are Cloudflare's", at_key=True)
+    if isinstance(gateway.cache_ttl, float) and not _SHORTEST_TTL_S <= gateway.cache_ttl <= _LONGEST_TTL_S:
+        problems.add((*path, "cache_ttl"), "the gateway takes 60s to 30d, or off")
+    if gateway.retry_delay is not None and gateway.retry_delay > _LONGEST_DELAY_S:
+        problems.add((*path, "retry_delay"), "the gateway waits 5s at most")
+    address = urlsplit(gateway.base_url)
+    if address.scheme == "http" and not is_loopback(address.hostname or ""):
+        problems.add((*path, "base_url"), "the token would travel unencrypted: use https")
