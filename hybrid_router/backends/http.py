@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 
 import aiohttp
@@ -64,6 +64,17 @@ class Http:
     async def post(
         self, url: URL, body: bytes, headers: Callable[[], Mapping[str, str]], connect_s: float
     ) -> aiohttp.ClientResponse:
+        """Send `body` by POST; see `send`."""
+        return await self.send("POST", url, body, headers, connect_s)
+
+    async def send(
+        self,
+        method: str,
+        url: URL,
+        body: bytes | AsyncIterator[bytes],
+        headers: Callable[[], Mapping[str, str]],
+        connect_s: float,
+    ) -> aiohttp.ClientResponse:
         """Send `body` and wait for the reply's head.  The caller closes the reply.
 
         `headers` is a function so that no frame of a traceback holds them.  Redirects come back as they
@@ -76,8 +87,8 @@ class Http:
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
         try:
-            return await self._open().post(
-                url, data=body, headers=headers(), timeout=timeout, allow_redirects=False
+            return await self._open().request(
+                method, url, data=body or None, headers=headers(), timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = self.named(error)

@@ -154,12 +154,24 @@ class Progress(Struct, frozen=True, tag="g", array_like=True, gc=False):
     index: int = 0
 
 
+class Remark(Struct, frozen=True, tag="m", array_like=True, gc=False):
+    """What somebody on the way said of the answer, such as a gateway's cache; for the decision record."""
+
+    name: str
+    text: str
+    index: int = 0
+
+
 class Label(Struct, frozen=True, tag="l", array_like=True, gc=False):
-    """What an input may be, and how likely (0 to 1); the likeliest comes first."""
+    """What an input may be, and how likely (0 to 1); the likeliest comes first.
+
+    `box`: where it is in a picture, in pixels: left, top, right, bottom; None: all of the input.
+    """
 
     label: str
     score: float
     index: int = 0
+    box: tuple[float, float, float, float] | None = None
 
 
 class Verdict(Struct, frozen=True, tag="d", array_like=True, gc=False):
@@ -193,11 +205,16 @@ class Usage(Struct, frozen=True, tag="u", array_like=True, gc=False):
 
 Event: TypeAlias = (
     Text | PromptScores | Reasoning | ToolFragment | Embedding | Relevance
-    | Heard | Segment | Sound | Picture | Progress | Label | Verdict | Finish | Usage
+    | Heard | Segment | Sound | Picture | Progress | Remark | Label | Verdict | Finish | Usage
 )  # fmt: skip
 Batch: TypeAlias = list[Event]
 
 
 def says_something(batch: Batch) -> bool:
     """Whether a batch brings some of the answer, and not only the word that it is being worked on."""
-    return any(not isinstance(event, Progress) for event in batch)
+    return any(not isinstance(event, Progress | Remark) for event in batch)
+
+
+def without_remarks(batch: Batch) -> Batch:
+    """What is for the client."""
+    return [event for event in batch if not isinstance(event, Remark)]

@@ -18,7 +18,7 @@ from hybrid_router.core.errors import (
     RouterError,
     StreamBroken,
 )
-from hybrid_router.core.event import Batch
+from hybrid_router.core.event import Batch, without_remarks
 from hybrid_router.core.step import Step
 from hybrid_router.dispatch.gate import Gate
 from hybrid_router.dispatch.patience import Patience
@@ -46,7 +46,8 @@ async def attempted(
                 until_s = min(row.started_s + step.timeouts.first_token_s, deadline_s)
                 while (batch := await _next(batches, patience, until_s, row, deadline_s)) is not None:
                     row.note(batch, loop.time())
-                    yield batch
+                    if shown := without_remarks(batch) if row.remarks else batch:
+                        yield shown
                     until_s = min(loop.time() + step.timeouts.between_tokens_s, deadline_s)
         row.outcome = "answered"
     except RouterError as error:

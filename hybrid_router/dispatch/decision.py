@@ -95,6 +95,7 @@ class AttemptMade(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hedge: bool = False
     depth: int = 1
     loading: bool = False
+    remarks: dict[str, str] = {}
 
 
 class Circumstances(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -233,6 +234,7 @@ def _attempt_made(attempt: Attempt, call_started_s: float) -> AttemptMade:
         hedge=attempt.hedge,
         depth=attempt.depth,
         loading=attempt.loading,
+        remarks=attempt.remarks,
     )
 
 

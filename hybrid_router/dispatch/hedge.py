@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch, Finish, Progress, Usage
+from hybrid_router.core.event import Batch, Finish, Progress, Remark, Usage
 from hybrid_router.dispatch.attempt import attempted
 from hybrid_router.dispatch.course import Course, Turn
 from hybrid_router.dispatch.record import Attempt
@@ -105,6 +105,6 @@ async def _opening(batches: AsyncGenerator[Batch]) -> list[Batch]:
     read: list[Batch] = []
     async for batch in batches:
         read.append(batch)
-        if any(not isinstance(event, Finish | Progress | Usage) for event in batch):
+        if any(not isinstance(event, Finish | Progress | Remark | Usage) for event in batch):
             break
     return read

@@ -7,7 +7,16 @@ from typing import Literal, TypeAlias
 from msgspec import Struct, field
 
 from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch, Finish, Reasoning, Text, ToolFragment, Usage, says_something
+from hybrid_router.core.event import (
+    Batch,
+    Finish,
+    Reasoning,
+    Remark,
+    Text,
+    ToolFragment,
+    Usage,
+    says_something,
+)
 from hybrid_router.core.step import LeftOut, Plan
 from hybrid_router.routing.estimate import text_tokens
 from hybrid_router.routing.facts import Facts
@@ -36,6 +45,7 @@ class Attempt(Struct, kw_only=True):
         shown_tokens: of text, reasoning and arguments that came so far, estimated.
         diverged_at_char: where a replay said something else than the client had been given.
         neurons: what it is counted with, told or estimated; None: it is not counted.
+        remarks: what a gateway on the way said of it, by name.
     """
 
     backend: str
@@ -62,6 +72,7 @@ class Attempt(Struct, kw_only=True):
     end_char: int | None = None
     diverged_at_char: int | None = None
     neurons: float | None = None
+    remarks: dict[str, str] = field(default_factory=dict)
 
     @property
     def step(self) -> str:
@@ -86,6 +97,8 @@ class Attempt(Struct, kw_only=True):
                 self.finished_count += 1
             elif isinstance(event, Usage):
                 self.usage = event
+            elif isinstance(event, Remark):
+                self.remarks[event.name] = event.text
 
 
 class Record(Struct, kw_only=True):
