@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from hybrid_router.config import timeouts
 from hybrid_router.config.backend_schema import LocalBackend, Waits
 from hybrid_router.config.cloud_schema import BackendConfig, OpenAIBackend, WorkersAIBackend
+from hybrid_router.config.fronts import check_front
 from hybrid_router.config.gateways import check_gateway
 from hybrid_router.config.languages import LANGUAGES
 from hybrid_router.config.listen import is_loopback, parse_listen
@@ -34,6 +35,7 @@ def check(config: Config, problems: Problems) -> None:
         check_adapters(alias, ("aliases", name), config.backends, problems)
     for path, rule in problems.numbered(("rules",), config.rules):
         _check_rule(config, rule, path, problems)
+    check_front(config, problems)
     rules = problems.numbered(("rules",), config.rules)
     _check_unique((((*path, "name"), rule.name) for path, rule in rules), problems)
 

@@ -12,6 +12,10 @@ Name: TypeAlias = Annotated[
     str,
     Pattern(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}", "ASCII letters, digits and . _ : @ / - (128 at most)"),
 ]
+AliasName: TypeAlias = Annotated[
+    str,
+    Pattern(r"[A-Za-z0-9@][A-Za-z0-9._:@/-]{0,127}", "ASCII letters, digits and . _ : @ / - (128 at most)"),
+]
 BackendName: TypeAlias = Annotated[
     str,
     Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "ASCII letters, digits and . _ - (64 at most)"),

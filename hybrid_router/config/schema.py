@@ -14,7 +14,9 @@ from msgspec import Struct, field
 
 from hybrid_router.config.backend_schema import Timeouts, Waits
 from hybrid_router.config.cloud_schema import BackendConfig
+from hybrid_router.config.front_schema import Dialects, FrontGateway
 from hybrid_router.config.kinds import (
+    AliasName,
     BackendName,
     Duration,
     Finding,
@@ -320,7 +322,9 @@ class Residency(Struct, frozen=True, kw_only=True):
     """What local models may take together. What does not fit makes room for each other, or is refused."""
 
     ram: Annotated[str, _AMOUNT, Doc("Of the memory that this process may use.")] = "90%"
-    vram: Annotated[str, _AMOUNT, Doc("Of the GPUs' memory, which is counted with `nvidia-ml-py` only.")] = "90%"
+    vram: Annotated[str, _AMOUNT, Doc("Of the GPUs' memory, which is counted with `nvidia-ml-py` only.")] = (
+        "90%"
+    )
     swap_wait: Annotated[
         Duration, Doc("So long calls for resident models go before one for a model that they keep out.")
     ] = 10.0
@@ -334,7 +338,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """All of router.yaml."""
 
     backends: Annotated[dict[BackendName, BackendConfig], NonEmpty(), Doc("Who can run calls, by name.")]
-    aliases: Annotated[dict[Name, Alias], NonEmpty(), Doc("Names clients may use as `model`.")]
+    aliases: Annotated[dict[AliasName, Alias], NonEmpty(), Doc("Names clients may use as `model`.")]
     server: Annotated[Server, Doc("The listening side.")] = Server()
     manifest: Annotated[str, NonEmpty(), Doc("The list of model files, relative to this file.")] = (
         "models/manifest.yaml"
@@ -343,6 +347,10 @@ class Config(Struct, frozen=True, kw_only=True):
         DEFAULT_TIMEOUTS
     )
     rules: Annotated[tuple[Rule, ...], Doc("The policy.")] = ()
+    dialects: Annotated[Dialects, Doc("What clients may speak besides OpenAI's API.")] = Dialects()
+    gateways: Annotated[dict[BackendName, FrontGateway], Doc("AI Gateways that this router is, by name.")] = (
+        field(default_factory=dict)
+    )
     log: Annotated[Log, Doc("Logging.")] = Log()
     residency: Annotated[Residency, Doc("What local models may take of memory.")] = Residency()
     store: Annotated[Store, Doc("What is remembered across restarts.")] = Store()

@@ -246,8 +246,8 @@ def test_nothing_but_what_is_needed() -> None:
         "1:1: needs `backends`: a mapping",
     ]
     assert problems("[]") == [
-        "1:1: wants a mapping of backends, aliases, server, manifest, timeouts, rules, log, residency, "
-        "store, watch, not a list"
+        "1:1: wants a mapping of backends, aliases, server, manifest, timeouts, rules, "
+        "dialects, gateways, log, residency, store, watch, not a list"
     ]
 
 
