@@ -132,7 +132,7 @@ async def _or_goodbye(request: web.Request, record: Record, ended: Ended, wait: 
         return await wait
     except asyncio.CancelledError:
         if _may_be_told(request):
-            response = responses.failure(BackendUnavailable(_STOPPING), record)
+            response = responses.failure(BackendUnavailable(_STOPPING), request[EXCHANGE])
             with suppress(ConnectionError):
                 await response.prepare(request)
                 await response.write_eof()

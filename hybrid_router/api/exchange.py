@@ -5,6 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from hybrid_router.api.answers import OnCall, OnRefusal
+from hybrid_router.api.failures import Document
+from hybrid_router.api.openai import error as openai
 from hybrid_router.dispatch.record import Record
 
 
@@ -18,12 +20,13 @@ class Lifecycle:
 
 
 class Exchange:
-    """One request and its response."""
+    """One request and its response; `failure` writes its errors."""
 
-    __slots__ = ("origin", "principal", "record", "request_id", "started_s", "told")
+    __slots__ = ("failure", "origin", "principal", "record", "request_id", "started_s", "told")
 
-    def __init__(self, request_id: str, started_s: float) -> None:
+    def __init__(self, request_id: str, started_s: float, failure: Document = openai.document) -> None:
         self.request_id = request_id
+        self.failure = failure
         self.started_s = started_s
         self.principal = "local"
         self.record: Record | None = None  # once a call is decided

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 from hybrid_router.api import lost, responses
 from hybrid_router.api.address import host_name
 from hybrid_router.api.exchange import EXCHANGE, ON_REFUSAL, Exchange
+from hybrid_router.api.failures import document_of
 from hybrid_router.api.generation import Current
 from hybrid_router.api.keyring import Keyring
 from hybrid_router.api.refused import printable, refused
@@ -102,7 +103,9 @@ def middleware(current: Current) -> Middleware:
 
     @web.middleware
     async def guarded(request: web.Request, handler: Respond) -> web.StreamResponse:
-        exchange = request[EXCHANGE] = Exchange(supply.new("req_"), asyncio.get_running_loop().time())
+        exchange = request[EXCHANGE] = Exchange(
+            supply.new("req_"), asyncio.get_running_loop().time(), document_of(request.path)
+        )
         try:
             current.generation.admit(request, exchange)
             if _is_preflight(request, exchange):
@@ -114,7 +117,7 @@ def middleware(current: Current) -> Middleware:
         except RouterError as error:
             if not exchange.told:
                 request.app[ON_REFUSAL](refused(request, error))
-            response = responses.failure(error, exchange.record)
+            response = responses.failure(error, exchange)
             if isinstance(error, MethodNotAllowed):
                 response.headers["allow"] = error.detail
             return response

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE
+from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, Exchange
 from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.openai import error as openai_error
 from hybrid_router.core.errors import RouterError
@@ -16,7 +16,8 @@ from hybrid_router.dispatch.record import Record
 JSON = "application/json"
 _EXPOSED = (
     "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-router-backend, "
-    "x-router-model, x-router-attempts, x-router-decision, x-router-ignored, x-router-neurons-left"
+    "x-router-model, x-router-attempts, x-router-decision, x-router-ignored, x-router-neurons-left, "
+    "cf-ai-req-id, cf-aig-cache-status, cf-aig-step, cf-aig-log-id, cf-aig-event-id"
 )
 _LONGEST_IGNORED = 1024
 
@@ -26,11 +27,11 @@ def document(body: bytes, status: int = 200, content_type: str = JSON) -> web.Re
     return web.Response(body=body, status=status, headers={"content-type": content_type})
 
 
-def failure(error: RouterError, record: Record | None = None) -> web.Response:
+def failure(error: RouterError, exchange: Exchange) -> web.Response:
     """An error that is told before anything else was."""
-    response = document(openai_error.document(error), error.status)
+    response = document(exchange.failure(error), error.status)
     response.headers.update(openai_error.headers(error))
-    if record is not None:
+    if (record := exchange.record) is not None:
         response.headers["x-router-attempts"] = str(len(record.attempts))
         response.headers["x-router-decision"] = record.id
     return response
@@ -41,7 +42,7 @@ def preflight() -> web.Response:
     return web.Response(
         status=204,
         headers={
-            "access-control-allow-methods": "GET, POST",
+            "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
             "access-control-allow-headers": "authorization, *",
             "access-control-allow-private-network": "true",
             "access-control-max-age": "600",

@@ -17,14 +17,14 @@ class Route(NamedTuple):
     """One address.
 
     `auth` is `public`, or `key`: a key is needed once router.yaml has any.  `body` is what it reads:
-    `json` up to body_limit, `form` up to upload_limit, or `none`.  GET routes answer HEAD too.
+    `json` up to body_limit, `form` or `any` bytes up to upload_limit, or `none`.  GET routes answer HEAD too.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     respond: Respond
     auth: Literal["public", "key"]
-    body: Literal["none", "json", "form"]
+    body: Literal["none", "json", "form", "any"]
 
 
 ROUTES: tuple[Route, ...] = (

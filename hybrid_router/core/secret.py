@@ -1,6 +1,21 @@
-"""A value that never shows itself: not in logs, errors, tracebacks or `repr`."""
+"""What never shows itself: not in logs, errors, tracebacks or `repr`."""
 
 from __future__ import annotations
+
+# Headers that carry a key of somebody: never kept, shown or matched by a rule.
+SECRET_HEADERS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "api-key",
+        "x-api-key",
+        "x-auth-email",
+        "x-auth-key",
+        "x-goog-api-key",
+        "cf-aig-authorization",
+    }
+)
 
 
 class Secret:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from hybrid_router.config.schema import Condition, Config
 from hybrid_router.core.asks import Ask
 from hybrid_router.core.call import Call, Feature, Message, Operation, RefusalPart, TextPart
+from hybrid_router.core.secret import SECRET_HEADERS
 from hybrid_router.routing.conditions import Predicate, compiled, guard, text_patterns
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.findings import kinds_of
@@ -21,7 +22,6 @@ from hybrid_router.routing.subject import Subject
 OfText: TypeAlias = Literal["text", "finds", "files", "language"]
 OF_TEXT: tuple[OfText, ...] = ("text", "finds", "files", "language")
 # They prove who asks.  No rule sees them; a header of this kind is not even named here.
-_SECRET = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
 _MOST_HEADERS = 128
 _LONGEST_NAME = 64  # as long as a rule can name one
 
@@ -93,7 +93,8 @@ def sought(config: Config) -> Sought:
     """What a configuration's rules look for."""
     conditions = [leaf for rule in config.rules for leaf in _every(rule.when, denied=False)]
     return Sought(
-        headers=frozenset(name.lower() for leaf, _ in conditions for name in leaf.header or ()) - _SECRET,
+        headers=frozenset(name.lower() for leaf, _ in conditions for name in leaf.header or ())
+        - SECRET_HEADERS,
         tests={
             digest(key, wanted, denied=denied): compiled(one(key, wanted), denied=denied)
             for leaf, denied in conditions
@@ -139,7 +140,7 @@ def features(call: Call, prompt_tokens: int, at_s: float, looks_for: Sought) -> 
     Args:
         at_s: when it came, Unix time.
     """
-    names = [name for name in call.headers if name not in _SECRET and len(name) <= _LONGEST_NAME]
+    names = [name for name in call.headers if name not in SECRET_HEADERS and len(name) <= _LONGEST_NAME]
     local = time.localtime(at_s)
     return Features(
         operation=call.operation,

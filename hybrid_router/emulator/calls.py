@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from hybrid_router.core.secret import SECRET_HEADERS
+
 Outcome: TypeAlias = Literal["running", "answered", "refused", "client_left", "cut", "stopped"]
 
 KEPT_COUNT = 1000
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "x-auth-key", "cf-aig-authorization"})
 _SECRET_FIELDS = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token"})
 
 
@@ -118,4 +119,4 @@ def without_secrets(body: Any) -> Any:
 
 
 def _hidden(name: str, value: str) -> str:
-    return "***" if name.lower() in _SECRET_HEADERS else value
+    return "***" if name.lower() in SECRET_HEADERS else value

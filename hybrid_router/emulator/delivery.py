@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from hybrid_router.api.workers_ai.refusal import Refusal, body_of
 from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.fault import Fault
-from hybrid_router.emulator.refusal import Refusal, body_of
 from hybrid_router.emulator.settings import Settings
 
 _MALFORMED = b'data: {"response":"unfin\n\n'

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.emulator.refusal import TABLE
+from hybrid_router.api.workers_ai.refusal import TABLE
 
 Seconds = Annotated[float, Meta(ge=0, le=600)]
 Events = Annotated[int, Meta(ge=0)]

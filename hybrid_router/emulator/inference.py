@@ -11,21 +11,22 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from hybrid_router.api.workers_ai import text_input as ask
+from hybrid_router.api.workers_ai.refusal import Refusal, wrapped
+from hybrid_router.api.workers_ai.text_documents import Answer, Stamp, document
+from hybrid_router.api.workers_ai.text_input import Form
+from hybrid_router.api.workers_ai.text_streams import ChatStream, ClassicStream, Stream, with_numbers
 from hybrid_router.catalogue.workers_ai import Model, token_neurons
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendBusy, BackendTimeout, CallRefused, RouterError
 from hybrid_router.core.event import Batch, Usage
 from hybrid_router.core.step import Step, Timeouts
-from hybrid_router.emulator import ask, tokens
-from hybrid_router.emulator.ask import Form
+from hybrid_router.emulator import tokens
 from hybrid_router.emulator.calls import SeenCall, without_secrets
 from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.fault import Fault
-from hybrid_router.emulator.forms import Answer, Stamp, document
-from hybrid_router.emulator.refusal import Refusal, wrapped
 from hybrid_router.emulator.settings import Account
-from hybrid_router.emulator.streams import ChatStream, ClassicStream, Stream, with_numbers
 
 
 class Asked(Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from hybrid_router.api.workers_ai.refusal import Refusal, wrapped
 from hybrid_router.catalogue.workers_ai import Catalogue, Model
-from hybrid_router.emulator.refusal import Refusal, wrapped
 
 _KEPT_AFTER_DEPRECATION = timedelta(days=92)
 _FLAGS = {

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 from jsonschema.protocols import Validator
 
+from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.catalogue.workers_ai import Catalogue, Model
-from hybrid_router.emulator.refusal import Refusal
 
 _LONGEST_MESSAGE = 1000
 _JSON_NAMES = (

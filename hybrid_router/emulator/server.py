@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from hybrid_router.api.workers_ai.refusal import Refusal, refused, wrapped
 from hybrid_router.emulator import control, listing
 from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.fault import Fault, FaultInvalid, from_header
 from hybrid_router.emulator.inference import answer
-from hybrid_router.emulator.refusal import Refusal, refused, wrapped
 from hybrid_router.emulator.settings import Account, Settings
 
 BASE = "/client/v4"

@@ -166,7 +166,12 @@ def with_rule(rule: str) -> str:
             "→lokal,",
             "backends.local.type: 'lokal' is no type of backend; did you mean local?",
         ),
-        ("type: local, ", "", "→{model", "backends.local: needs `type`: one of local, workers_ai, openai, anthropic, huggingface, replicate"),
+        (
+            "type: local, ",
+            "",
+            "→{model",
+            "backends.local: needs `type`: one of local, workers_ai, openai, anthropic, huggingface, replicate",
+        ),
         (
             "token: {env: TOKEN}",
             "token: {}",

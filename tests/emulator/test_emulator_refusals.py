@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 from emulated import BY_INPUT, CHAT, CLASSIC, TOOL, HandClock, emulated, first_code, said
 
+from hybrid_router.api.workers_ai.refusal import TABLE
 from hybrid_router.catalogue.workers_ai import load, token_neurons
-from hybrid_router.emulator.refusal import TABLE
 
 HELLO = {"prompt": "hello"}
 PAID_ONLY = "@cf/zai-org/glm-5.2"

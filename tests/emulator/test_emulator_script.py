@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from hybrid_router.api.workers_ai.text_documents import Answer
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.emulator import example, tokens
-from hybrid_router.emulator.forms import Answer
 from hybrid_router.emulator.script import REASONING, Script, expected
 
 STEP = Step(

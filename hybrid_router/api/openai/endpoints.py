@@ -23,11 +23,11 @@ from hybrid_router.api.openai import (
 )
 from hybrid_router.api.openai.chunks import ChatChunks, CompletionChunks
 from hybrid_router.core import ids
+from hybrid_router.core.secret import SECRET_HEADERS
 
 T = TypeVar("T")
 
 # They prove who asks; rules, backends and logs have no use for them.
-_SECRET = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -105,7 +105,7 @@ def headers(request: web.Request) -> dict[str, str]:
     lower: dict[str, str] = {}
     for name, value in request.headers.items():
         key = name.lower()
-        if key not in _SECRET:
+        if key not in SECRET_HEADERS:
             clean = (
                 value
                 if value.isascii()

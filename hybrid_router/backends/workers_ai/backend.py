@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from types import MappingProxyType
 
 from hybrid_router.backends.discretion import prompt_of, without_prompt
 from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
+from hybrid_router.backends.workers_ai.tasks.table import TASKS, operations
+from hybrid_router.backends.workers_ai.tasks.task import Asked, Task
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.backends.workers_ai.usage import total
 from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.families import Family, family
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.core.backend import GENERATES, Load
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch, Usage
+from hybrid_router.core.event import Batch, Usage, says_something
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
 
@@ -64,13 +68,15 @@ class WorkersAI:
         return f"<WorkersAI {self._name}>"
 
     def operations(self, model: str) -> frozenset[Operation]:
-        """Text generation alone is spoken with it."""
-        return GENERATES
+        """What its family does; one that the catalogue does not know is taken to write text."""
+        known = self._models.get(model)
+        return GENERATES if known is None else operations(family(known))
 
     def features(self, model: str) -> frozenset[Feature]:
         """What the catalogue says; JSON mode works on most, listed or not."""
         known = self._models.get(model)
-        goes_on = frozenset({Feature.PREFILL} if model in self._prefills else ())
+        beyond = frozenset[Feature]() if known is None else _beyond_text(model, family(known))
+        goes_on = beyond | frozenset({Feature.PREFILL} if model in self._prefills else ())
         if known is None:
             return _EVERYTHING | goes_on
         able = {Feature.TOOLS: known.function_calling, Feature.IMAGES: known.vision, Feature.SCHEMA: True}
@@ -102,6 +108,12 @@ class WorkersAI:
 
         Several choices are asked for one after the other, since Workers AI gives one at a time.
         """
+        task = self._task(call, step.model)
+        if task is not None:
+            async with aclosing(self._done(task, call, step)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
         config = self._config
         asked = requests(call, self._model(step.model), config.chat_endpoint, config.default_max_tokens)
         told: list[Usage | None] = []
@@ -121,6 +133,32 @@ class WorkersAI:
         else:
             if usage := total(told):
                 yield [prefill.moved(usage, call)]
+            return
+        finally:
+            self._running[step.model] -= 1
+        raise failure
+
+    def _task(self, call: Call, model: str) -> Task | None:
+        """Who does what is not written as text."""
+        known = self._models.get(model)
+        return None if known is None else TASKS.get((family(known), call.operation))
+
+    async def _done(self, task: Task, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        """Have a task done, and its failures named as those of text are."""
+        known = self._models[step.model]
+        asked = Asked(call=call, model=step.model, family=family(known), known=known, models=self._models)
+        begun = False
+        self._running[step.model] += 1
+        try:
+            send = partial(self._upstream.errand, connect_s=step.timeouts.connect_s)
+            async with aclosing(task.run(asked, send)) as batches:
+                async for batch in batches:
+                    begun = begun or says_something(batch)
+                    yield batch
+        except RouterError as error:
+            failure = after_first(error) if begun else error
+            failure.detail = without_prompt(failure.detail, prompt_of(call))
+        else:
             return
         finally:
             self._running[step.model] -= 1
@@ -151,3 +189,9 @@ def _begun(call: Call) -> str:
     if call.operation is not Operation.CHAT:
         return ""
     return call.messages[-1].text if call.goes_on else call.written
+
+
+def _beyond_text(model: str, known: Family) -> frozenset[Feature]:
+    """What a model's tasks can do beyond the plain ones."""
+    tasks = [task for (each, _), task in TASKS.items() if each is known]
+    return frozenset[Feature]().union(*(task.features(known, model) for task in tasks))

@@ -11,6 +11,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from hybrid_router.backends.errand import Errand, Line, Reader
 from hybrid_router.backends.http import Http, redactor
 from hybrid_router.backends.workers_ai import wire
 from hybrid_router.backends.workers_ai.answer import Answer, Broken
@@ -33,12 +34,20 @@ _OK = 200
 class Upstream:
     """The account's side of the API."""
 
+    label = "Workers AI"
+
     def __init__(self, base_url: str, account_id: str, token: Secret) -> None:
         self._root = f"{base_url.rstrip('/')}/accounts/{quote(account_id, safe='')}/ai/"
         self._token = token
         self._is_sendable = token.reveal().isascii() and token.reveal().isprintable()
         self._redact = redactor(token.reveal(), account_id)
         self._http = Http("Workers AI", self._redact, tls=base_url.startswith("https:"))
+        self._line = Line(self._http, self._root, self)
+
+    def errand(self, errand: Errand, reader: Reader, connect_s: float) -> AsyncGenerator[Batch]:
+        """Send one request below `/ai/` and read its reply; see `backends.errand.Line.run`."""
+        self._check_token()
+        return self._line.run(errand, reader, connect_s)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -73,10 +82,7 @@ class Upstream:
 
     async def _post(self, request: Request, step: Step, *, stream: bool) -> aiohttp.ClientResponse:
         """The reply, if it is one; the caller closes it."""
-        if not self._is_sendable:
-            raise BackendMisconfigured(
-                "the Workers AI token holds characters that no header may: check its source"
-            )
+        self._check_token()
         url = URL(self._root + request.path, encoded=True)
         body = request.body(stream=stream)
         session = {} if request.session is None else {SESSION_HEADER: request.session}
@@ -87,6 +93,16 @@ class Upstream:
             raise await self._refused(reply)
         finally:
             reply.close()
+
+    def _check_token(self) -> None:
+        if not self._is_sendable:
+            raise BackendMisconfigured(
+                "the Workers AI token holds characters that no header may: check its source"
+            )
+
+    def headers(self) -> Mapping[str, str]:
+        """Credentials.  See `backends.errand.Words`."""
+        return {"Authorization": f"Bearer {self._token.reveal()}"}
 
     def _headers(self) -> dict[str, str]:
         """`identity`: a compressed stream would wait for its compressor."""
@@ -103,9 +119,10 @@ class Upstream:
             body = await self._http.read_whole(reply, ERROR_LIMIT_BYTES)
         except BackendError:
             body = b""
-        return self._reported(reply.status, reply.headers, body)
+        return self.refusal(reply.status, reply.headers, body)
 
-    def _reported(self, status: int, headers: Mapping[str, str], body: bytes) -> RouterError:
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> RouterError:
+        """What a reply that is an error means."""
         return refusal(status, headers, body, now=datetime.now(UTC), redact=self._redact)
 
     async def _whole(self, reply: aiohttp.ClientResponse) -> bytes:
@@ -152,7 +169,7 @@ class Upstream:
         if broken is None:
             return
         if broken.reported:
-            raise self._reported(_OK, CIMultiDict(), broken.reported)
+            raise self.refusal(_OK, CIMultiDict(), broken.reported)
         raise BackendError(f"Workers AI {self._redact(broken.why)}", detail=self._redact(broken.detail))
 
 

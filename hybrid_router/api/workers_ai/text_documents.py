@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from hybrid_router.api.workers_ai.text_input import Form
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
-from hybrid_router.emulator.ask import Form
 
 
 class Tool(Struct):

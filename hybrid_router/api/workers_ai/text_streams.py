@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
+from hybrid_router.api.workers_ai.text_documents import Answer, Choice, Stamp, classic_tools, usage_of
 from hybrid_router.core.event import Event, Finish, Reasoning, Text, ToolFragment, Usage
-from hybrid_router.emulator.forms import Answer, Choice, Stamp, classic_tools, usage_of
 
 Document = dict[str, Any]
 _PADDING = "abcdefghijklmnopqrstuvwxyz0123456789"

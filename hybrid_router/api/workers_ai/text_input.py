@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeAlias, cast
 import msgspec
 from msgspec.structs import replace
 
+from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Model
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call, FunctionCall, Message, Operation, Part, Sampling, TextPart, ToolCall
-from hybrid_router.emulator.refusal import Refusal
 
 # The shapes of an answer: `{"response"}`, `chat.completion`, `text_completion`, and `response`.
 Form: TypeAlias = Literal["classic", "chat", "completion", "responses"]

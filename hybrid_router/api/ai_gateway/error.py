@@ -1,0 +1,49 @@
+"""Errors of the router as AI Gateway writes them: `error` is a list there.
+
+Source: published captures of the gateway host.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hybrid_router.core.errors import (
+    BackendBusy,
+    ModelNotFound,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    RouterError,
+)
+
+# From the special to the general: the first that fits counts.
+_CODES: tuple[tuple[type[RouterError], int], ...] = (
+    (NotAuthenticated, 2009),
+    (NotPermitted, 2009),
+    (ModelNotFound, 2005),
+    (NotFound, 2008),
+    (BackendBusy, 2003),
+)
+_OTHERS = 2005
+
+
+def code(error: RouterError) -> int:
+    """The nearest of the gateway's codes."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), _OTHERS)
+
+
+def document(error: RouterError) -> bytes:
+    """The body of a failed reply."""
+    number = code(error)
+    return msgspec.json.encode(
+        {
+            "success": False,
+            "result": [],
+            "messages": [],
+            "error": [{"code": number, "message": error.message}],
+            "name": "AiGatewayError",
+            "httpCode": error.status,
+            "internalCode": number,
+            "message": error.message,
+        }
+    )
