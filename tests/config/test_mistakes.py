@@ -170,7 +170,8 @@ def with_rule(rule: str) -> str:
             "type: local, ",
             "",
             "→{model",
-            "backends.local: needs `type`: one of local, workers_ai, openai, anthropic, huggingface, replicate",
+            "backends.local: needs `type`: one of local, workers_ai, openai, anthropic, "
+            "huggingface, replicate",
         ),
         (
             "token: {env: TOKEN}",
