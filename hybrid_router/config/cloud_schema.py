@@ -103,6 +103,16 @@ class Gateway(Struct, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
 
 
+class SpeechTranslation(Struct, frozen=True, kw_only=True):
+    """Who helps a model that only writes down what it hears to say it in English."""
+
+    identify: Annotated[
+        ModelName | None,
+        Doc("A model that chats, asked which language a text is in where nobody else can tell."),
+    ] = None
+    translate: Annotated[ModelName, Doc("The model that translates.")] = "@cf/meta/m2m100-1.2b"
+
+
 class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_field="type"):
     """Cloudflare Workers AI over REST."""
 
@@ -133,6 +143,16 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
         tuple[ModelName, ...],
         Doc("Models known to go on from an answer's beginning, sent as the assistant's last message."),
     ] = ()
+    speakers: Annotated[
+        dict[str, str],
+        Doc(
+            "A client's word for a voice → the model's speaker. A word that neither this nor the model"
+            " knows is the model's default."
+        ),
+    ] = field(default_factory=dict)
+    speech_translation: Annotated[
+        SpeechTranslation, Doc("Which models make English of speech that another model wrote down.")
+    ] = SpeechTranslation()
     neurons: Annotated[Neurons, Doc("What may be used in a day.")] = Neurons()
     gateway: Annotated[Gateway | None, Doc("Send calls through an AI Gateway.")] = None
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()

@@ -146,7 +146,14 @@ class WorkersAI:
     async def _done(self, task: Task, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Have a task done, and its failures named as those of text are."""
         known = self._models[step.model]
-        asked = Asked(call=call, model=step.model, family=family(known), known=known, models=self._models)
+        asked = Asked(
+            call=call,
+            model=step.model,
+            family=family(known),
+            known=known,
+            config=self._config,
+            models=self._models,
+        )
         begun = False
         self._running[step.model] += 1
         try:

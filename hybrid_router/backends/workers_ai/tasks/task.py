@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from hybrid_router.backends.errand import Errand, Reader
 from hybrid_router.catalogue.families import Family
 from hybrid_router.catalogue.workers_ai import Model
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.event import Batch
 
@@ -28,12 +29,14 @@ class Asked(Struct, frozen=True, kw_only=True):
         family: its wire form.
         known: what the catalogue says of it, if anything.
         models: all of the catalogue, for tasks that take several models.
+        config: the backend's part of router.yaml.
     """
 
     call: Call
     model: str
     family: Family
     known: Model | None
+    config: WorkersAIBackend
     models: Mapping[str, Model] = field(default_factory=dict)
 
 
