@@ -1,0 +1,84 @@
+"""Fields of a native input: typed values, and files that came inside JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from hybrid_router.api.workers_ai.form import Given
+from hybrid_router.core.errors import CallRefused
+from hybrid_router.core.upload import Upload, upload_of
+
+Fields = TypeVar("Fields", bound=Struct)
+
+_PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`\Z")
+_DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
+_MOST_HEAD_CHARS = 256
+
+
+def read(given: Given, kind: type[Fields], *, strict: bool = True) -> tuple[Fields, dict[str, Any]]:
+    """The body as `kind`, and the fields that `kind` does not have.  Not `strict`: all came as text.
+
+    Raises:
+        CallRefused: a field is missing or of the wrong type; `param` is its path.
+    """
+    body = given.body if given.body is not None else {}
+    known = kind.__struct_encode_fields__
+    extra = {name: value for name, value in body.items() if name not in known}
+    try:
+        return msgspec.convert(body, kind, strict=strict), extra
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error)) from error
+
+
+def _misfit(text: str) -> CallRefused:
+    """What is wrong, with the place in the words of this API: `/image/3`."""
+    found = _PLACE.search(text)
+    path = "" if found is None else re.sub(r"\[(\d+)\]", r".\1", found["path"])
+    place = path.replace(".", "/") or "/"
+    return CallRefused(f"{_PLACE.sub('', text)} at '{place}'", param=place)
+
+
+def integers(values: list[int], field: str, media_type: str = "") -> Upload:
+    """A file as a list of its bytes.
+
+    Raises:
+        CallRefused: it is empty, or a number is not from 0 to 255.
+    """
+    try:
+        return _kept(bytes(values), field, media_type)
+    except ValueError:
+        raise CallRefused(f"the numbers of '/{field}' are bytes, from 0 to 255", param=f"/{field}") from None
+
+
+def text(value: str, field: str, media_type: str = "") -> Upload:
+    """A file as base64 or as a `data:` URL.
+
+    Raises:
+        CallRefused: it is neither, or empty.
+    """
+    head = _DATA_URL.match(value, 0, min(len(value), _MOST_HEAD_CHARS))
+    try:
+        content = base64.b64decode(value if head is None else value[head.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise CallRefused(f"'/{field}' is not base64", param=f"/{field}") from None
+    told = head["type"] if head is not None else None
+    return _kept(content, field, told or media_type)
+
+
+def enclosed(value: str | list[int], field: str, media_type: str = "") -> Upload:
+    """A file as any of these."""
+    if isinstance(value, str):
+        return text(value, field, media_type)
+    return integers(value, field, media_type)
+
+
+def _kept(content: bytes, field: str, media_type: str) -> Upload:
+    if not content:
+        raise CallRefused(f"the file of '/{field}' is empty", param=f"/{field}")
+    return upload_of(content, media_type=media_type)
