@@ -11,26 +11,13 @@ from collections.abc import Callable
 import msgspec
 from msgspec import UNSET
 
+from hybrid_router.backends.chunks import REASONS, Choice, ToolPiece
+from hybrid_router.backends.tally import Tally
+from hybrid_router.backends.tool_calls import ToolCalls
 from hybrid_router.backends.workers_ai import wire
 from hybrid_router.backends.workers_ai.prefill import Echo
-from hybrid_router.backends.workers_ai.tools import ToolCalls
-from hybrid_router.backends.workers_ai.usage import Tally
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, Usage
 from hybrid_router.core.stops import StopFilter
-
-_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
 
 
 class Broken(Exception):
@@ -140,7 +127,7 @@ class Answer:
         elif document.response is not UNSET or document.tool_calls:
             self._response(document, batch)
 
-    def _choice(self, choice: wire.Choice, batch: Batch) -> None:
+    def _choice(self, choice: Choice, batch: Batch) -> None:
         delta = choice.delta or choice.message
         if delta is not None:
             if reasoning := delta.reasoning_content or delta.reasoning:
@@ -183,7 +170,7 @@ class Answer:
         if not self.finished:
             batch.append(Reasoning(text, self._index))
 
-    def _calls(self, pieces: list[wire.ToolPiece] | None, batch: Batch) -> None:
+    def _calls(self, pieces: list[ToolPiece] | None, batch: Batch) -> None:
         if not pieces or self.finished:
             return
         if self._release(batch):
@@ -246,7 +233,7 @@ def _reason(told: str) -> FinishReason:
     Raises:
         Broken: the model failed, or the word is none we know: then nobody can say the answer is whole.
     """
-    reason = _REASONS.get(told)
+    reason = REASONS.get(told)
     if reason is None:
         raise Broken(f"ended its answer with {told[:40]!r}")
     return reason

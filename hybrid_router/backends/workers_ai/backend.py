@@ -13,13 +13,13 @@ from functools import partial
 from types import MappingProxyType
 
 from hybrid_router.backends.discretion import prompt_of, without_prompt
+from hybrid_router.backends.tally import total
 from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
 from hybrid_router.backends.workers_ai.tasks.table import TASKS, operations
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Task
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
-from hybrid_router.backends.workers_ai.usage import total
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.families import Family, family
 from hybrid_router.config.cloud_schema import WorkersAIBackend

@@ -12,57 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-Scalar = str | int | float | bool | None
-
-
-class FunctionPiece(Struct, gc=False):
-    """Part of a function call; `arguments` is text, or an object on classic models."""
-
-    name: str | None = None
-    arguments: str | dict[str, Any] | list[Any] | None = None
-
-
-class ToolPiece(Struct, gc=False):
-    """Part of a tool call, or a whole one: `{name, arguments}` on classic models."""
-
-    index: int | None = None
-    id: str | None = None
-    function: FunctionPiece | None = None
-    name: str | None = None
-    arguments: str | dict[str, Any] | list[Any] | None = None
-
-
-class Delta(Struct, gc=False):
-    """What a chunk adds to a message, or a whole message.  Reasoning goes by two names."""
-
-    content: Scalar = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[ToolPiece] | None = None
-
-
-class Choice(Struct, gc=False):
-    """One choice; `text` on completions."""
-
-    delta: Delta | None = None
-    message: Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class PromptDetails(Struct, gc=False):
-    """How the prompt's tokens were counted."""
-
-    cached_tokens: int | None = None
-
-
-class Counts(Struct, gc=False):
-    """Usage, of a chunk or of the whole answer."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: PromptDetails | None = None
-    neurons: float | None = None
+from hybrid_router.backends.chunks import Choice, Counts, Scalar, ToolPiece
 
 
 class Document(Struct, gc=False):

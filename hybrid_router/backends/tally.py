@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hybrid_router.backends.workers_ai.wire import Counts
+from hybrid_router.backends.chunks import Counts
 from hybrid_router.core.event import Usage
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.workers_ai.wire import ToolPiece
+from hybrid_router.backends.chunks import ToolPiece
 from hybrid_router.core import ids
 from hybrid_router.core.event import ToolFragment
 
