@@ -9,9 +9,9 @@ import re2
 
 from hybrid_router.config.schema import Above, Condition
 from hybrid_router.core.call import Call, Feature, Operation
+from hybrid_router.core.language import detector
 from hybrid_router.routing import file_names
 from hybrid_router.routing.findings import finder, kinds_of
-from hybrid_router.routing.language import detector
 from hybrid_router.routing.subject import Subject
 
 Predicate: TypeAlias = Callable[[Subject], bool]

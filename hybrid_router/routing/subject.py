@@ -8,10 +8,10 @@ from typing import Any
 from msgspec.structs import asdict
 
 from hybrid_router.core.call import Call, Message, RefusalPart
+from hybrid_router.core.language import Detector, said_by_the_user
 from hybrid_router.routing.estimate import prompt_tokens
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.findings import Finder, readable
-from hybrid_router.routing.language import Detector, said_by_the_user
 
 
 class Subject:

@@ -21,6 +21,7 @@ _READ_CHARS = 2_000
 _READ_BYTES = 2_000
 _FEWEST_LETTERS_BYTES = 20
 _LEAST_LIKELIHOOD = 0.25
+_HALF = 0.5
 
 
 class Detector:
@@ -40,6 +41,12 @@ class Detector:
             return frozenset()
         ranked = self._identifier.rank(read.encode("utf-8", "replace")[:_READ_BYTES])
         return frozenset(name for name, likelihood in ranked if likelihood >= _LEAST_LIKELIHOOD)
+
+    def likeliest(self, text: str) -> tuple[str, float] | None:
+        """The one that `text` is likelier written in than in all others together, and how likely; however
+        short it is.  None: there is none."""
+        name, likelihood = self._identifier.classify(text.encode("utf-8", "replace")[:_READ_BYTES])
+        return (str(name), float(likelihood)) if likelihood > _HALF else None
 
 
 @functools.cache

@@ -9,9 +9,9 @@ from hybrid_router.config.load import loads
 from hybrid_router.config.problems import ConfigErrors
 from hybrid_router.config.schema import Condition
 from hybrid_router.core.call import Call, Message, Operation
+from hybrid_router.core.language import COMMON, detector, said_by_the_user
 from hybrid_router.routing.conditions import compiled
 from hybrid_router.routing.facts import Facts
-from hybrid_router.routing.language import COMMON, detector, said_by_the_user
 from hybrid_router.routing.subject import Subject
 
 GERMAN = "Bitte fasse mir diesen Vertrag in drei Sätzen zusammen."
@@ -125,3 +125,13 @@ def test_an_unknown_language_is_a_mistake_in_the_file() -> None:
             "aliases: {a: {try: l/m}}\n"
             "rules: [{name: stay, when: {language: xx}, local_only: true}]\n"
         )
+
+
+@pytest.mark.parametrize(("text", "language"), [("Wie geht es dir?", "de"), ("你好", "zh"), ("Hello", None)])
+def test_a_short_text_has_a_language_only_if_one_is_likelier_than_all_others(
+    text: str, language: str | None
+) -> None:
+    """Who needs one language gets one that is more likely than not, or none."""
+    told = TOLD.likeliest(text)
+
+    assert (told[0] if told else None) == language
