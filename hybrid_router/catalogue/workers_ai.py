@@ -35,6 +35,7 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
         native_result: what `result` holds after `/ai/run`, in the words of the contract.
         input_schema, output_schema: keys of `Catalogue.schemas`.
         aliased_to: the model that answers in this one's place.
+        successor: of a model that is gone: which one does its work, by our own judgement.
         properties: further rows of `/ai/models/search`, as published.
     """
 
@@ -60,9 +61,15 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requires_workers_paid: bool = False
     deprecated_on: str | None = None
     aliased_to: str | None = None
+    successor: str | None = None
     input_schema: str | None = None
     output_schema: str | None = None
     properties: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> bool:
+        """Whether calls of it fail, now or soon."""
+        return self.status in {"deprecated", "withdrawn_date_unknown"}
 
     def neurons_per_million(self, unit: str) -> float:
         """The price of a million tokens, `input`, `cached input` or `output`; 0 if none is listed."""
@@ -75,6 +82,7 @@ class Catalogue(Struct, frozen=True, kw_only=True):
 
     Attributes:
         dated: day of the newest source, ISO.
+        successors_dated: day on which successors of models that are gone were named.
         tasks: task → its id in the real catalogue, where known.
         rate_limits_per_minute: task → calls an account may make a minute.
         rate_limit_overrides_per_minute: model → the same, where it differs from its task's.
@@ -92,6 +100,7 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     paid_model_per_minute: int
     models: tuple[Model, ...]
     schemas: dict[str, Any]
+    successors_dated: str = ""
 
     def by_id(self) -> dict[str, Model]:
         """Model id → model, in the table's order."""
@@ -111,6 +120,11 @@ class Catalogue(Struct, frozen=True, kw_only=True):
             return self.paid_model_per_minute
         own = self.rate_limit_overrides_per_minute.get(model.id)
         return own if own is not None else self.rate_limits_per_minute.get(model.task)
+
+    def counted_as(self, model: Model) -> str:
+        """What that limit counts: the model where it has its own, else its task."""
+        own = model.requires_workers_paid or model.id in self.rate_limit_overrides_per_minute
+        return model.id if own else model.task
 
 
 def token_neurons(model: Model, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
