@@ -1,0 +1,1 @@
+"""What an AI Gateway decides, pure: controls, cache, rate, retries, steps, log.  The caller has the clock."""

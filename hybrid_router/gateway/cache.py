@@ -1,0 +1,99 @@
+"""Whole answers, kept for whoever asked first: the same question of the same principal, for a while."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+MOST_BYTES = 256 * 2**20
+MOST_ANSWER_BYTES = 25 * 2**20
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """An answer.
+
+    Attributes:
+        until_s: on the caller's clock.
+        model, tokens_in, tokens_out: for the log.
+    """
+
+    principal: str
+    content: bytes
+    media_type: str
+    until_s: float
+    model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+def key(principal: str, provider: str, endpoint: str, query: Any, custom: str | None = None) -> bytes:
+    """What an answer is found by: whoever asks, whom, and what, or a word of the caller's own for what.
+
+    The order of a query's properties does not matter.  Principals never meet, nor do providers.
+    """
+    asked = [endpoint, query] if custom is None else custom
+    parts = [principal, provider, "asked" if custom is None else "named", asked]
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).digest()
+
+
+class Cache:
+    """The answers of one gateway.  When it is full, whoever has most in it loses what is oldest."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES, most_answer_bytes: int = MOST_ANSWER_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._most_answer_bytes = min(most_answer_bytes, most_bytes)
+        self._kept: dict[bytes, Kept] = {}  # the one that was found longest ago first
+        self._taken_bytes: Counter[str] = Counter()  # by principal
+
+    @property
+    def taken_bytes(self) -> int:
+        """What all answers take."""
+        return self._taken_bytes.total()
+
+    def find(self, name: bytes, now_s: float) -> Kept | None:
+        """An answer whose time is not over."""
+        found = self._kept.get(name)
+        if found is None:
+            return None
+        if found.until_s <= now_s:
+            self._drop(name)
+            return None
+        self._kept[name] = self._kept.pop(name)
+        return found
+
+    def put(self, name: bytes, answer: Kept) -> bool:
+        """Keep an answer; False: it is too large."""
+        size_bytes = len(answer.content)
+        if size_bytes > self._most_answer_bytes:
+            return False
+        if name in self._kept:
+            self._drop(name)
+        while self.taken_bytes + size_bytes > self._most_bytes:
+            self._drop(self._longest_ago_of_largest())
+        self._kept[name] = answer
+        self._taken_bytes[answer.principal] += size_bytes
+        return True
+
+    def sweep(self, now_s: float) -> None:
+        """Forget those whose time is over."""
+        for name in [name for name, kept in self._kept.items() if kept.until_s <= now_s]:
+            self._drop(name)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        self._taken_bytes.clear()
+
+    def _longest_ago_of_largest(self) -> bytes:
+        principal, _ = self._taken_bytes.most_common(1)[0]
+        return next(name for name, kept in self._kept.items() if kept.principal == principal)
+
+    def _drop(self, name: bytes) -> None:
+        dropped = self._kept.pop(name)
+        self._taken_bytes[dropped.principal] -= len(dropped.content)
+        if not self._taken_bytes[dropped.principal]:
+            del self._taken_bytes[dropped.principal]

@@ -1,0 +1,138 @@
+"""Filters of a gateway's log, as the address of its list brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from hybrid_router.core.errors import CallRefused
+
+_KEYS = frozenset(
+    {"id", "created_at", "request_content_type", "response_content_type", "request_type", "success", "cached",
+     "provider", "model", "model_type", "cost", "tokens", "tokens_in", "tokens_out", "duration", "feedback",
+     "event_id", "metadata.key", "metadata.value", "status_code", "step", "path"}
+)  # fmt: skip
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """One condition: the value is one of these (`eq`), none of them (`neq`), holds, or is beyond one."""
+
+    key: str
+    operator: Literal["eq", "neq", "contains", "lt", "gt"]
+    value: list[str | int | float | bool | None]
+
+    def __post_init__(self) -> None:
+        if self.key not in _KEYS:
+            raise ValueError(f"no filter of {self.key!r}; one of {', '.join(sorted(_KEYS))}")
+
+    def holds(self, entry: Any) -> bool:
+        """Whether an entry is meant."""
+        values = _values(entry, self.key)
+        if self.operator == "neq":
+            return not any(_same(one, wanted) for one in values for wanted in self.value)
+        return any(self._fits(one, wanted) for one in values for wanted in self.value)
+
+    def _fits(self, one: Any, wanted: Any) -> bool:
+        match self.operator:
+            case "contains":
+                return str(wanted).lower() in _text(one).lower()
+            case "lt":
+                return _beyond(wanted, one)
+            case "gt":
+                return _beyond(one, wanted)
+        return _same(one, wanted)
+
+
+def value_of(entry: Any, name: str) -> Any:
+    """An entry's value of a key that has one."""
+    return entry.total_tokens if name == "tokens" else getattr(entry, name)
+
+
+def _values(entry: Any, name: str) -> list[Any]:
+    if name == "metadata.key":
+        return list(entry.metadata)
+    if name == "metadata.value":
+        return list(entry.metadata.values())
+    return [value_of(entry, name)]
+
+
+def _text(value: Any) -> str:
+    """As an address would write it."""
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _same(one: Any, wanted: Any) -> bool:
+    """Addresses know text alone: `true` is true, and `200` is 200."""
+    number, other = _number(one), _number(wanted)
+    if number is not None and other is not None:
+        return number == other
+    return _text(one) == _text(wanted)
+
+
+def _beyond(one: Any, bound: Any) -> bool:
+    """Whether `one` is more: as numbers, or as text, which is how dates compare."""
+    number, other = _number(one), _number(bound)
+    if number is not None and other is not None:
+        return number > other
+    return isinstance(one, str) and isinstance(bound, str) and one > bound
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def filters(query: Sequence[tuple[str, str]]) -> tuple[Filter, ...]:
+    """Filters of an address's query: as JSON, or a key, an operator and a value by the names of their own.
+
+    The official packages write the second; of several filters the first of each belong together.
+
+    Raises:
+        CallRefused: one is no filter.
+    """
+    found: dict[str, list[str]] = {"key": [], "operator": [], "value": []}
+    written: list[Any] = []
+    for name, value in query:
+        field = name.replace("[", ".").replace("]", "").rstrip(".").removeprefix("filters.")
+        if name == "filters":
+            written += _json(value)
+        elif name.startswith("filters") and (plain := field.strip("0123456789.")) in found:
+            found[plain].append(value)
+    return tuple(_filter(one) for one in [*written, *_joined(**found)])
+
+
+def _joined(key: list[str], operator: list[str], value: list[str]) -> list[dict[str, Any]]:
+    if len(key) != len(operator) or len(value) < len(key):
+        raise CallRefused("filters: each needs key, operator and value", param="filters")
+    if len(key) == 1:  # its values are one list
+        return [{"key": key[0], "operator": operator[0], "value": value}]
+    if len(value) != len(key):
+        raise CallRefused("filters: several of them have one value each", param="filters")
+    return [
+        {"key": name, "operator": how, "value": [what]}
+        for name, how, what in zip(key, operator, value, strict=True)
+    ]
+
+
+def _json(value: str) -> list[Any]:
+    try:
+        told = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        raise CallRefused("filters: not JSON", param="filters") from None
+    return told if isinstance(told, list) else [told]
+
+
+def _filter(written: Any) -> Filter:
+    if isinstance(written, dict) and not isinstance(written.get("value"), list):
+        written = {**written, "value": [written.get("value")]}
+    try:
+        return msgspec.convert(written, Filter)
+    except msgspec.ValidationError as error:
+        raise CallRefused(f"filters: {error}", param="filters") from None

@@ -1,0 +1,90 @@
+"""The universal endpoint's body: steps, of which the first that works answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from hybrid_router.core.errors import CallRefused
+from hybrid_router.gateway.controls import (
+    Controls,
+    StepConfig,
+    first_of,
+    from_config,
+    from_headers,
+)
+
+MOST_STEPS = 20
+
+
+class GatewayStep(Struct, frozen=True, kw_only=True):
+    """Whom to ask what.
+
+    Attributes:
+        endpoint: the provider's path.
+        query: the body for it.
+        controls: what the step wishes for itself.
+        headers: those for the provider; empty unless they are to be sent on.
+    """
+
+    provider: str
+    endpoint: str = ""
+    query: Any = None
+    controls: Controls = Controls()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Written(Struct, frozen=True):
+    provider: str
+    endpoint: str = ""
+    headers: dict[str, Any] = field(default_factory=dict)
+    query: Any = None
+    config: StepConfig | None = None
+
+
+_MANY = msgspec.json.Decoder(list[_Written])
+_ONE = msgspec.json.Decoder(_Written)
+
+
+def read(body: bytes, *, keeps_headers: bool) -> tuple[GatewayStep, ...]:
+    """The steps, in order; a lone object is a list of one.
+
+    Args:
+        keeps_headers: they are sent on, keys included; otherwise nothing of them is kept but the controls.
+
+    Raises:
+        CallRefused: the body is no such list, or a control is none.
+    """
+    try:
+        written = [_ONE.decode(body)] if body.lstrip()[:1] == b"{" else _MANY.decode(body)
+    except msgspec.ValidationError as error:
+        raise CallRefused(f"expected a list of steps with provider, endpoint and query: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise CallRefused("the body is not JSON") from None
+    if not 0 < len(written) <= MOST_STEPS:
+        raise CallRefused(f"expected 1 to {MOST_STEPS} steps")
+    return tuple(_step(one, keeps_headers=keeps_headers) for one in written)
+
+
+def _step(written: _Written, *, keeps_headers: bool) -> GatewayStep:
+    texts = {name: _text(value) for name, value in written.headers.items()}
+    own = {
+        name: value
+        for name, value in texts.items()
+        if name.lower().startswith(("cf-aig-", "cf-cache-", "cf-skip-"))
+    }
+    return GatewayStep(
+        provider=written.provider.strip().lower(),
+        endpoint=written.endpoint.strip().strip("/"),
+        query=written.query,
+        controls=first_of(from_config(written.config), from_headers(own)),
+        headers={name: value for name, value in texts.items() if name not in own} if keeps_headers else {},
+    )
+
+
+def _text(value: Any) -> str:
+    """A header as text: JSON may bring numbers, flags and objects, as `cf-aig-metadata` is one."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
