@@ -20,7 +20,7 @@ from hybrid_router.api.event_stream import EVENTS_TYPE, ClientStalled, EventStre
 from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, ON_CALL
 from hybrid_router.api.generation import CURRENT, Generation
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import BackendUnavailable, RouterError, StreamBroken
+from hybrid_router.core.errors import BackendTimeout, BackendUnavailable, RouterError, StreamBroken
 from hybrid_router.core.event import Batch
 from hybrid_router.dispatch.record import Record
 
@@ -51,11 +51,13 @@ async def plain(
     call: Call,
     encode: Callable[[Batch], bytes],
     content_type: str = responses.JSON,
+    *,
+    within_s: float | None = None,
 ) -> web.StreamResponse:
-    """Answer with one document."""
+    """Answer with one document; `within_s`: it must be there by then."""
     with _Told(request, call) as (generation, record, ended):
         async with aclosing(generation.answers.run(call, record)) as batches:
-            events = await _or_goodbye(request, record, ended, _all(batches))
+            events = await _or_goodbye(request, record, ended, _all(batches), within_s)
         response = responses.document(encode(events), content_type=content_type)
         response.headers.update(responses.decision_headers(record))
         ended.status, ended.error = 200, None
@@ -68,16 +70,19 @@ async def stream(
     chunks: Chunks,
     in_band: Callable[[RouterError], bytes] | None,
     content_type: str = EVENTS_TYPE,
+    *,
+    within_s: float | None = None,
 ) -> web.StreamResponse:
     """Answer with one event after the other.
 
     Args:
         in_band: an error as an event; None: the form has no room for one, so the connection is cut, and the
             client sees that the answer is not whole.
+        within_s: the first event must be there by then.
     """
     with _Told(request, call) as (generation, record, ended):
         async with aclosing(generation.answers.run(call, record)) as batches:
-            first = await _or_goodbye(request, record, ended, anext(batches, None))
+            first = await _or_goodbye(request, record, ended, anext(batches, None), within_s)
             if first is None:
                 raise StreamBroken("the answer ended before it began")
             stall_s = generation.server.client_stall
@@ -126,10 +131,15 @@ async def _all(batches: AsyncGenerator[Batch]) -> Batch:
     return [event async for batch in batches for event in batch]
 
 
-async def _or_goodbye(request: web.Request, record: Record, ended: Ended, wait: Awaitable[T]) -> T:
+async def _or_goodbye(
+    request: web.Request, record: Record, ended: Ended, wait: Awaitable[T], within_s: float | None
+) -> T:
     """Wait while nothing was sent; a client whose call is cut by our own end is told by a status."""
     try:
-        return await wait
+        async with asyncio.timeout(within_s):
+            return await wait
+    except TimeoutError:
+        raise BackendTimeout("nothing came within the time that was asked for") from None
     except asyncio.CancelledError:
         if _may_be_told(request):
             response = responses.failure(BackendUnavailable(_STOPPING), request[EXCHANGE])

@@ -20,13 +20,14 @@ class Lifecycle:
 
 
 class Exchange:
-    """One request and its response; `failure` writes its errors."""
+    """One request and its response; `failure` writes its errors, `headers` go with whatever is sent."""
 
-    __slots__ = ("failure", "origin", "principal", "record", "request_id", "started_s", "told")
+    __slots__ = ("failure", "headers", "origin", "principal", "record", "request_id", "started_s", "told")
 
     def __init__(self, request_id: str, started_s: float, failure: Document = openai.document) -> None:
         self.request_id = request_id
         self.failure = failure
+        self.headers: dict[str, str] = {}
         self.started_s = started_s
         self.principal = "local"
         self.record: Record | None = None  # once a call is decided

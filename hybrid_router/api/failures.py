@@ -20,8 +20,13 @@ ACCOUNT = "[0-9a-fA-F]{32}"
 _GATEWAY = re.compile(rf"/v1/{ACCOUNT}/", re.ASCII)
 
 
+def is_gateway(path: str) -> bool:
+    """Whether an address is of an AI Gateway, where a key may come in `cf-aig-authorization`."""
+    return _GATEWAY.match(path) is not None
+
+
 def document_of(path: str) -> Document:
     """How errors at an address are written."""
     if path.startswith(WORKERS_AI):
         return workers_ai.document
-    return ai_gateway.document if _GATEWAY.match(path) else openai.document
+    return ai_gateway.document if is_gateway(path) else openai.document

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from aiohttp import web
+from msgspec import Struct, field
 
 from hybrid_router.api.answers import Answers
 from hybrid_router.api.exchange import Exchange
+from hybrid_router.config.front_schema import Dialects, FrontGateway
 from hybrid_router.config.schema import Server
 
 Admit: TypeAlias = Callable[[web.Request, Exchange], None]
+
+
+class Fronts(Struct, frozen=True, kw_only=True):
+    """What else than OpenAI's API is spoken: `dialects` and `gateways` of router.yaml."""
+
+    dialects: Dialects = Dialects()
+    gateways: Mapping[str, FrontGateway] = field(default_factory=dict)
 
 
 class Generation:
@@ -21,15 +30,17 @@ class Generation:
     Attributes:
         answers: who answers calls.
         server: the `server` section of router.yaml.
+        fronts: its `dialects` and `gateways`.
         admit: lets a request pass, or raises why not.
         in_flight_count: calls that were decided here and have not ended.
     """
 
-    __slots__ = ("_emptied", "admit", "answers", "in_flight_count", "server")
+    __slots__ = ("_emptied", "admit", "answers", "fronts", "in_flight_count", "server")
 
-    def __init__(self, answers: Answers, server: Server, admit: Admit) -> None:
+    def __init__(self, answers: Answers, server: Server, admit: Admit, fronts: Fronts | None = None) -> None:
         self.answers = answers
         self.server = server
+        self.fronts = fronts or Fronts()
         self.admit = admit
         self.in_flight_count = 0
         self._emptied: asyncio.Event | None = None

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Middleware
 from hybrid_router.api import lost, responses
 from hybrid_router.api.address import host_name
 from hybrid_router.api.exchange import EXCHANGE, ON_REFUSAL, Exchange
-from hybrid_router.api.failures import document_of
+from hybrid_router.api.failures import document_of, is_gateway
 from hybrid_router.api.generation import Current
 from hybrid_router.api.keyring import Keyring
 from hybrid_router.api.refused import printable, refused
@@ -60,7 +60,7 @@ class Guard:
             and request.match_info.handler not in self._public
             and not _is_preflight(request, exchange)
         ):
-            principal = self._keyring.principal(request.headers)
+            principal = self._keyring.principal(request.headers, gateway=is_gateway(request.path))
             if principal is None:
                 raise NotAuthenticated("a valid key is needed: send Authorization: Bearer KEY")
             exchange.principal = principal

@@ -10,6 +10,10 @@ from multidict import CIMultiDictProxy
 
 from hybrid_router.config.schema import Key
 
+_GATEWAYS = "cf-aig-authorization"
+_USUAL = ("authorization", "x-api-key", "api-key")
+_BEARERS = frozenset({_GATEWAYS, "authorization"})
+
 
 class Keyring:
     """The keys of router.yaml."""
@@ -20,9 +24,13 @@ class Keyring:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def principal(self, headers: CIMultiDictProxy[str]) -> str | None:
-        """Whose key the request carries; None if it carries none of ours, or an unclear one."""
-        presented = _presented(headers)
+    def principal(self, headers: CIMultiDictProxy[str], *, gateway: bool = False) -> str | None:
+        """Whose key the request carries; None if it carries none of ours, or an unclear one.
+
+        Args:
+            gateway: a key in `cf-aig-authorization` comes first: then the others are those of providers.
+        """
+        presented = _presented(headers, (_GATEWAYS, *_USUAL) if gateway else _USUAL)
         if presented is None:
             return None
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
@@ -33,14 +41,18 @@ class Keyring:
         return found
 
 
-def _presented(headers: CIMultiDictProxy[str]) -> str | None:
-    """The one key that a request carries.  `Authorization` decides if it is there at all."""
-    authorization = headers.getall("Authorization", ())
-    if authorization:
-        scheme, _, token = authorization[0].partition(" ")
-        return token.strip() if len(authorization) == 1 and scheme.lower() == "bearer" else None
-    for name in ("x-api-key", "api-key"):
+def _presented(headers: CIMultiDictProxy[str], names: Iterable[str]) -> str | None:
+    """The one key that a request carries: the first of these headers decides if it is there at all."""
+    for name in names:
         values = headers.getall(name, ())
         if values:
-            return values[0] if len(values) == 1 else None
+            return _bare(name, values[0]) if len(values) == 1 else None
     return None
+
+
+def _bare(name: str, value: str) -> str | None:
+    """The key itself."""
+    if name not in _BEARERS:
+        return value
+    scheme, _, token = value.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

@@ -82,6 +82,7 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
         headers["x-request-id"] = exchange.request_id
         elapsed_s = asyncio.get_running_loop().time() - exchange.started_s
         headers["openai-processing-ms"] = str(round(elapsed_s * 1000))
+        headers.update(exchange.headers)
         if exchange.origin is not None:
             headers["access-control-allow-origin"] = exchange.origin
             headers["access-control-expose-headers"] = _EXPOSED

@@ -10,7 +10,7 @@ from hybrid_router.api import body, metrics, multipart, responses
 from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
 from hybrid_router.api.gallery import GALLERY, Gallery
-from hybrid_router.api.generation import CURRENT, Current, Generation
+from hybrid_router.api.generation import CURRENT, Current, Fronts, Generation
 from hybrid_router.api.guard import Guard, middleware
 from hybrid_router.api.multipart import SHELF, Shelf
 from hybrid_router.api.routes import ROUTES
@@ -22,11 +22,14 @@ def create_application(
     server: Server,
     version: str,
     *,
+    fronts: Fronts | None = None,
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
 ) -> web.Application:
     """Everything that speaks HTTP, ready for a `Listener`, with one configuration; see `application_for`."""
-    return application_for(generation(answers, server), version, on_call=on_call, on_refusal=on_refusal)
+    return application_for(
+        generation(answers, server, fronts), version, on_call=on_call, on_refusal=on_refusal
+    )
 
 
 def application_for(
@@ -66,7 +69,7 @@ def application_for(
     return application
 
 
-def generation(answers: Answers, server: Server) -> Generation:
+def generation(answers: Answers, server: Server, fronts: Fronts | None = None) -> Generation:
     """One configuration as requests meet it."""
     public = frozenset(route.respond for route in ROUTES if route.auth == "public")
-    return Generation(answers, server, Guard(server, public).admit)
+    return Generation(answers, server, Guard(server, public).admit, fronts)

@@ -7,7 +7,7 @@ import time
 
 from msgspec import Struct, field
 
-from hybrid_router.api.generation import Current, Generation
+from hybrid_router.api.generation import Current, Fronts, Generation
 from hybrid_router.api.server import generation
 from hybrid_router.app.backends import Backends, close
 from hybrid_router.config.schema import Loaded
@@ -35,7 +35,11 @@ class Live(Struct, kw_only=True, eq=False):
             loaded=loaded,
             backends=backends,
             service=service,
-            generation=generation(service, loaded.config.server),
+            generation=generation(
+                service,
+                loaded.config.server,
+                Fronts(dialects=loaded.config.dialects, gateways=loaded.config.gateways),
+            ),
         )
 
 
