@@ -1,0 +1,108 @@
+"""What is sent to `/ai/run`, with files that are read while they are sent and never copied whole."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeAlias
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Struct
+
+from hybrid_router.backends.errand import Errand
+from hybrid_router.core import ids
+from hybrid_router.core.upload import Upload
+
+PIECE_BYTES = 3 * 2**16  # of whole triplets, so that pieces of base64 join
+_TRIPLET, _QUARTET = 3, 4
+
+
+class Raw(Struct, frozen=True):
+    """A file's bytes."""
+
+    upload: Upload
+
+    @property
+    def size_bytes(self) -> int:
+        return self.upload.size_bytes
+
+
+class Base64(Struct, frozen=True):
+    """The same as base64."""
+
+    upload: Upload
+
+    @property
+    def size_bytes(self) -> int:
+        return -(-self.upload.size_bytes // _TRIPLET) * _QUARTET
+
+
+Part: TypeAlias = bytes | Raw | Base64
+
+
+def path(model: str) -> str:
+    """Where a model runs."""
+    return f"run/{quote(model, safe='@/')}"
+
+
+def document(model: str, fields: Mapping[str, Any]) -> Errand:
+    """A request in JSON."""
+    return Errand(path=path(model), body=msgspec.json.encode(fields))
+
+
+def document_with(model: str, fields: Mapping[str, Any], files: Mapping[str, Upload]) -> Errand:
+    """The same with files, in base64, as further fields."""
+    begun = msgspec.json.encode(fields)[:-1]
+    parts: list[Part] = [begun]
+    for name, upload in files.items():
+        comma = b"" if begun == b"{" and len(parts) == 1 else b","
+        parts += [comma + msgspec.json.encode(name) + b':"', Base64(upload), b'"']
+    return errand(model, [*parts, b"}"], "application/json")
+
+
+def raw(model: str, upload: Upload, media_type: str, query: Mapping[str, str] | None = None) -> Errand:
+    """A file alone; what else there is to say is in the query."""
+    return errand(model, [Raw(upload)], media_type, urlencode(query or {}))
+
+
+def form(model: str, fields: Mapping[str, str], files: Mapping[str, tuple[Upload, str]]) -> Errand:
+    """A multipart form.
+
+    Args:
+        files: by the field's name, each with its media type.
+    """
+    boundary = ids.new("form-")
+    parts: list[Part] = [_field(boundary, name) + b"\r\n" + value.encode() for name, value in fields.items()]
+    for name, (upload, media_type) in files.items():
+        more = f'; filename="{name}"\r\nContent-Type: {media_type}\r\n\r\n'
+        parts += [_field(boundary, name).removesuffix(b"\r\n") + more.encode(), Raw(upload)]
+    last = f"\r\n--{boundary}--\r\n".encode()
+    return errand(model, [*parts, last], f"multipart/form-data; boundary={boundary}")
+
+
+def errand(model: str, parts: list[Part], media_type: str, query: str = "") -> Errand:
+    """A request of parts that are joined on the way.  Its length is known, so it is not sent in chunks."""
+    size_bytes = sum(len(part) if isinstance(part, bytes) else part.size_bytes for part in parts)
+    return Errand(
+        path=path(model),
+        query=query,
+        body=lambda: _pieces(parts),
+        media_type=media_type,
+        headers={"Content-Length": str(size_bytes)},
+    )
+
+
+def _field(boundary: str, name: str) -> bytes:
+    return f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n'.encode()
+
+
+async def _pieces(parts: list[Part]) -> AsyncIterator[bytes]:
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+            continue
+        encode = base64.b64encode if isinstance(part, Base64) else bytes
+        with part.upload.mapped() as pages:
+            for start in range(0, len(pages), PIECE_BYTES):
+                yield encode(pages[start : start + PIECE_BYTES])
