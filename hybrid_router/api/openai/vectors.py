@@ -29,9 +29,9 @@ def embeddings(asked: EmbeddingRequest, events: Batch) -> bytes:
     """
     call = asked.call
     data = []
-    for vector in _each(call, events, Embedding):
+    for vector in each(call, events, Embedding):
         values = vector.values if asked.dimensions is None else _shortened(vector.values, asked.dimensions)
-        written = base64.b64encode(values).decode() if asked.base64 else _floats(values)
+        written = base64.b64encode(values).decode() if asked.base64 else floats(values)
         one: dict[str, Any] = {"object": "embedding", "index": vector.index, "embedding": written}
         data.append({**one, "truncated": True} if vector.truncated else one)
     return _document({"object": "list", "data": data, "model": call.alias}, events)
@@ -44,7 +44,7 @@ def ranking(asked: RerankRequest, events: Batch) -> bytes:
         StreamBroken: a score is missing, or is no number.
     """
     call = asked.call
-    scores = _each(call, events, Relevance)
+    scores = each(call, events, Relevance)
     if not all(math.isfinite(one.score) for one in scores):
         raise StreamBroken("the model gave a score that is no number")
     best = sorted(scores, key=lambda one: -one.score)[: asked.top_n]
@@ -60,8 +60,12 @@ def _result(one: Relevance) -> dict[str, Any]:
     return {**told, "truncated": True} if one.truncated else told
 
 
-def _each(call: Call, events: Batch, kind: type[T]) -> list[T]:
-    """The event of this kind of every prompt, in their order."""
+def each(call: Call, events: Batch, kind: type[T]) -> list[T]:
+    """The event of this kind of every prompt, in their order.
+
+    Raises:
+        StreamBroken: one is missing, or was not asked for.
+    """
     found = {event.index: event for event in events if isinstance(event, kind)}
     if any(not 0 <= index < call.choices_count for index in found):
         raise unasked()
@@ -70,7 +74,8 @@ def _each(call: Call, events: Batch, kind: type[T]) -> list[T]:
     return [found[index] for index in range(call.choices_count)]
 
 
-def _floats(values: bytes) -> tuple[float, ...]:
+def floats(values: bytes) -> tuple[float, ...]:
+    """A vector's numbers."""
     return struct.unpack(f"<{len(values) // _FLOAT_BYTES}f", values)
 
 
@@ -83,7 +88,7 @@ def _shortened(values: bytes, dimensions: int) -> bytes:
     width = len(values) // _FLOAT_BYTES
     if dimensions > width:
         raise CallRefused(f"dimensions: this model's vectors have {width}", param="dimensions")
-    kept = _floats(values[: dimensions * _FLOAT_BYTES])
+    kept = floats(values[: dimensions * _FLOAT_BYTES])
     length = math.sqrt(math.fsum(value * value for value in kept)) or 1.0
     return struct.pack(f"<{dimensions}f", *(value / length for value in kept))
 

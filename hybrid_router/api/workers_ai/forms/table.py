@@ -7,9 +7,12 @@ from types import MappingProxyType
 
 from hybrid_router.api.workers_ai.form import Form
 from hybrid_router.api.workers_ai.forms.chat import Chat
+from hybrid_router.api.workers_ai.forms.labels import PictureBoxes, PictureLabels, TextLabels
 from hybrid_router.api.workers_ai.forms.pictures import PictureBase64, PictureBytes, PictureForm
 from hybrid_router.api.workers_ai.forms.sound import SoundBase64, SoundBytes, SoundNova, Turn
 from hybrid_router.api.workers_ai.forms.speech import SpeechBase64, SpeechBytes
+from hybrid_router.api.workers_ai.forms.texts import Description, Summary, Translated, Translations
+from hybrid_router.api.workers_ai.forms.vectors import Ranking, Vectors, VectorsM3, VectorsQwen
 from hybrid_router.catalogue.families import Family
 
 FORMS: Mapping[Family, Form] = MappingProxyType({
@@ -18,6 +21,17 @@ FORMS: Mapping[Family, Form] = MappingProxyType({
     Family.EITHER: Chat(Family.EITHER),
     Family.BY_INPUT: Chat(Family.BY_INPUT),
     Family.GUARD: Chat(Family.GUARD),
+    Family.VECTORS: Vectors(),
+    Family.VECTORS_M3: VectorsM3(),
+    Family.VECTORS_QWEN: VectorsQwen(),
+    Family.RERANK: Ranking(),
+    Family.TEXT_LABELS: TextLabels(),
+    Family.TRANSLATION: Translated(),
+    Family.TRANSLATIONS: Translations(),
+    Family.SUMMARY: Summary(),
+    Family.IMAGE_LABELS: PictureLabels(),
+    Family.IMAGE_BOXES: PictureBoxes(),
+    Family.DESCRIPTION: Description(),
     Family.SOUND_BYTES: SoundBytes(),
     Family.SOUND_BASE64: SoundBase64(),
     Family.SOUND_NOVA: SoundNova(),
