@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from hybrid_router.api.multipart import Form
-from hybrid_router.api.openai import languages, malformed, sender
+from hybrid_router.api.openai import malformed, sender
 from hybrid_router.api.openai.fields import Fraction, ModelName
 from hybrid_router.api.openai.sender import Sender
+from hybrid_router.core import language_names as languages
 from hybrid_router.core.asks import Transcription
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter

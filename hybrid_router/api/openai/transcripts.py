@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.api import responses
-from hybrid_router.api.openai import languages
 from hybrid_router.api.openai.transcription_request import Format, Granularity, TranscriptionRequest
+from hybrid_router.core import language_names as languages
 from hybrid_router.core.asks import Transcription
 from hybrid_router.core.errors import StreamBroken
 from hybrid_router.core.event import Batch, Finish, Heard, Segment, Usage
