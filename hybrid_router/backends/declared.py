@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from hybrid_router.config.cloud_schema import CloudModel, DeclaredCloud
 from hybrid_router.core.backend import Load
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterError, StreamBroken
-from hybrid_router.core.event import Batch
+from hybrid_router.core.event import Batch, says_something
 from hybrid_router.core.step import Step
 
 _UNKNOWN = CloudModel()
@@ -33,7 +33,7 @@ class Declared(ABC):
 
     def __init__(self, name: str, config: DeclaredCloud) -> None:
         self._name = name
-        self._models = config.models
+        self._models: Mapping[str, CloudModel] = config.models
         self._running: Counter[str] = Counter()
 
     def __repr__(self) -> str:
@@ -73,7 +73,7 @@ class Declared(ABC):
         try:
             async with aclosing(self._answer(call, step)) as batches:
                 async for batch in batches:
-                    begun = True
+                    begun = begun or says_something(batch)
                     yield batch
         except RouterError as error:
             failure = after_first(error) if begun else error

@@ -29,13 +29,18 @@ FeatureName: TypeAlias = Literal[
 
 
 class Rate(Struct, frozen=True, kw_only=True):
-    """What a model costs, in neurons for a million tokens."""
+    """What a model costs, in neurons: for a million tokens, and for what is not counted in tokens."""
 
     input: Annotated[float, Bounds(at_least=0), Doc("Of the prompt.")]
     output: Annotated[float, Bounds(at_least=0), Doc("Of the answer.")]
     cached_input: Annotated[
         float | None, Bounds(at_least=0), Doc("Of what the prompt cache held. Default: as input.")
     ] = None
+    picture: Annotated[float, Bounds(at_least=0), Doc("For each picture that is made.")] = 0.0
+    minute: Annotated[float, Bounds(at_least=0), Doc("For a minute of sound, heard or made.")] = 0.0
+    thousand_characters: Annotated[
+        float, Bounds(at_least=0), Doc("For a thousand characters that are spoken.")
+    ] = 0.0
 
 
 class Neurons(Struct, frozen=True, kw_only=True):
@@ -143,6 +148,10 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
         tuple[ModelName, ...],
         Doc("Models known to go on from an answer's beginning, sent as the assistant's last message."),
     ] = ()
+    pooling: Annotated[
+        Literal["mean", "cls"],
+        Doc("How the bge models make one vector of a text. Vectors of the two do not compare."),
+    ] = "mean"
     speakers: Annotated[
         dict[str, str],
         Doc(
@@ -230,10 +239,38 @@ class HuggingFaceBackend(Struct, frozen=True, kw_only=True, tag="huggingface", t
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
+InputName: TypeAlias = Annotated[
+    str,
+    Pattern(
+        "prompt|messages|system|max_tokens|temperature|top_p|top_k|stop|seed|presence_penalty"
+        "|frequency_penalty|image|negative|width|height|steps|guidance|strength|format|audio|language|translate"
+        "|text|voice|speed",
+        "one of prompt, messages, system, max_tokens, temperature, top_p, top_k, stop, seed, presence_penalty, "
+        "frequency_penalty, image, negative, width, height, steps, guidance, strength, format, audio, "
+        "language, translate, text, voice, speed",
+    ),
+]
+
+
+class ReplicateModel(CloudModel, frozen=True, kw_only=True):
+    """A model of Replicate's, whose inputs are called as its author liked."""
+
+    input: Annotated[
+        dict[InputName, str],
+        Doc("What is given to it → how the model calls that, where it is not as usual; empty: never sent."),
+    ] = field(default_factory=dict)
+    fixed: Annotated[
+        dict[str, str],
+        Doc("Inputs that are the same for every call, by the model's names; JSON where it can be read so."),
+    ] = field(default_factory=dict)
+
+
 class ReplicateBackend(Struct, frozen=True, kw_only=True, tag="replicate", tag_field="type"):
     """Replicate: predictions that are made, waited for, streamed and cancelled."""
 
-    models: Annotated[CloudModels, NonEmpty(), Doc("Models as `owner/name`, or `owner/name:version`.")]
+    models: Annotated[
+        dict[ModelName, ReplicateModel], NonEmpty(), Doc("Models as `owner/name`, or `owner/name:version`.")
+    ]
     token: Annotated[SecretSource, _NOT_HERE, Doc("The API token.")]
     base_url: Annotated[str, _HTTP, Doc("Where the API is.")] = "https://api.replicate.com/v1"
     default_max_tokens: Annotated[

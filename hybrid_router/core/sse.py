@@ -118,3 +118,54 @@ class Decoder:
     def _check(self, size_bytes: int) -> None:
         if size_bytes > self._limit_bytes:
             raise EventTooLong(f"a line or event of more than {self._limit_bytes} bytes")
+
+
+class NamedDecoder:
+    """As `Decoder`, where `event` matters, too: (name, payload), the name empty if none is told.
+
+    A class of its own, since no other stream's events should pay for names that nobody reads.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._decoder = _Naming(limit_bytes)
+
+    def feed(self, chunk: bytes) -> list[tuple[str, bytes]]:
+        """The events that `chunk` completes.
+
+        Raises:
+            EventTooLong: the stream cannot be decoded any further.
+        """
+        return self._named(self._decoder.feed(chunk))
+
+    def end(self) -> list[tuple[str, bytes]]:
+        """A last event whose blank line was left out, if there is one."""
+        return self._named(self._decoder.end())
+
+    def _named(self, payloads: list[bytes]) -> list[tuple[str, bytes]]:
+        names, self._decoder.names = self._decoder.names, []
+        return list(zip(names, payloads, strict=True))
+
+
+class _Naming(Decoder):
+    """Notes the name of each event whose payload it gives."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.names: list[str] = []
+        self._name = ""  # of an unfinished event; the last one counts
+
+    def _plain(self, chunk: bytes) -> list[bytes] | None:
+        """Every line is looked at."""
+
+    def _take(self, line: bytes) -> None:
+        field, _, value = line.partition(b":")
+        if field == b"event":
+            self._name = value.removeprefix(b" ").decode("utf-8", "replace")
+        else:
+            super()._take(line)
+
+    def _dispatch(self) -> list[bytes]:
+        payloads = super()._dispatch()
+        self.names += [self._name] * len(payloads)
+        self._name = ""
+        return payloads
