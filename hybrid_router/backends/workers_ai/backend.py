@@ -17,7 +17,7 @@ from hybrid_router.backends.tally import total
 from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
-from hybrid_router.backends.workers_ai.tasks.table import TASKS, operations
+from hybrid_router.backends.workers_ai.tasks.table import TASKS, TEXT, operations
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Task
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.catalogue import workers_ai as catalogue
@@ -73,13 +73,17 @@ class WorkersAI:
         return GENERATES if known is None else operations(family(known))
 
     def features(self, model: str) -> frozenset[Feature]:
-        """What the catalogue says; JSON mode works on most, listed or not."""
+        """What the catalogue says; JSON mode works on most that write text, listed or not."""
         known = self._models.get(model)
         beyond = frozenset[Feature]() if known is None else _beyond_text(model, family(known))
         goes_on = beyond | frozenset({Feature.PREFILL} if model in self._prefills else ())
         if known is None:
             return _EVERYTHING | goes_on
-        able = {Feature.TOOLS: known.function_calling, Feature.IMAGES: known.vision, Feature.SCHEMA: True}
+        able = {
+            Feature.TOOLS: known.function_calling,
+            Feature.IMAGES: known.vision,
+            Feature.SCHEMA: family(known) in TEXT,
+        }
         return goes_on | frozenset(feature for feature, is_able in able.items() if is_able)
 
     def down(self, model: str) -> str | None:

@@ -8,13 +8,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from hybrid_router.backends.workers_ai.tasks import (
+    description,
+    labels,
+    relevance,
+    summary,
+    translation,
+    vectors,
+    verdicts,
+)
+from hybrid_router.backends.workers_ai.tasks.pieces import Pieces
 from hybrid_router.backends.workers_ai.tasks.task import Task
+from hybrid_router.backends.workers_ai.tasks.translation import Translator
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.backend import GENERATES
-from hybrid_router.core.call import Operation
+from hybrid_router.core.call import Feature, Operation
 
 TEXT = frozenset({Family.CLASSIC, Family.CHAT, Family.EITHER, Family.BY_INPUT, Family.GUARD, Family.DECISION})
-TASKS: Mapping[tuple[Family, Operation], Task] = MappingProxyType({})
+_VECTORS = Pieces(vectors.write, check=vectors.check)
+_RELEVANCE = Pieces(relevance.write)
+_IMAGE_LABELS = Pieces(labels.of_image, able=frozenset({Feature.IMAGES}))
+TASKS: Mapping[tuple[Family, Operation], Task] = MappingProxyType({
+    (Family.VECTORS, Operation.EMBED): _VECTORS,
+    (Family.VECTORS_M3, Operation.EMBED): _VECTORS,
+    (Family.VECTORS_QWEN, Operation.EMBED): _VECTORS,
+    (Family.RERANK, Operation.RERANK): _RELEVANCE,
+    (Family.VECTORS_M3, Operation.RERANK): _RELEVANCE,
+    (Family.IMAGE_LABELS, Operation.CLASSIFY): _IMAGE_LABELS,
+    (Family.IMAGE_BOXES, Operation.CLASSIFY): _IMAGE_LABELS,
+    (Family.TEXT_LABELS, Operation.CLASSIFY): Pieces(labels.of_text),
+    (Family.DESCRIPTION, Operation.CHAT): Pieces(description.write, able=frozenset({Feature.IMAGES})),
+    (Family.SUMMARY, Operation.CHAT): Pieces(summary.write),
+    (Family.TRANSLATION, Operation.TRANSLATE): Translator(
+        translation.M2M100.__contains__, translation.one_by_one
+    ),
+    (Family.TRANSLATIONS, Operation.TRANSLATE): Translator(
+        translation.ENGLISH.__eq__, translation.some_at_once
+    ),
+    (Family.GUARD, Operation.MODERATE): Pieces(verdicts.write),
+})  # fmt: skip
 
 
 def operations(family: Family) -> frozenset[Operation]:
