@@ -113,7 +113,8 @@ def brought(call: Call) -> frozenset[Feature]:
     """
     if call.operation is Operation.TRANSCRIBE:
         return call.features | {Feature.AUDIO}
-    if call.uploads or call.operation is Operation.CLASSIFY or not _FROM_PICTURES.isdisjoint(call.features):
+    pictured = call.operation is Operation.CLASSIFY and not call.prompts
+    if call.uploads or pictured or not _FROM_PICTURES.isdisjoint(call.features):
         return call.features | {Feature.IMAGES}
     return call.features
 

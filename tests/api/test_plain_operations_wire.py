@@ -152,6 +152,7 @@ MODEL = ("model", "", b"fast")
         ((MODEL, ("image", "", b"text")), "image"),
         ((MODEL, ("image", "a.png", b"1"), ("mask", "b.png", b"2")), "mask"),
         ((MODEL, ("image", "a.png", b"1"), ("top_k", "", b"0")), "top_k"),
+        ((MODEL, ("image", "a.png", b"1"), ("input", "", b"a joy")), "input"),
         ((("image", "a.png", b"1"),), "model"),
     ],
 )
@@ -179,6 +180,35 @@ async def test_json_without_an_image_is_refused(body: Any) -> None:
     reply, _ = await asked("/v1/classify", body, LABELS)
 
     assert (reply.status, reply.error["param"]) == (400, "image")
+
+
+async def test_a_text_is_classified() -> None:
+    """It comes in place of the picture."""
+    reply, answers = await asked("/v1/classify", {"model": "fast", "input": "a joy"}, LABELS)
+
+    [call] = answers.calls
+    assert (call.operation, call.prompts, call.uploads) == (Operation.CLASSIFY, ("a joy",), ())
+    assert [label["label"] for label in reply.json["labels"]] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("more", [{"input": " "}, {"input": "a joy", "image": PICTURE}])
+async def test_no_text_and_two_things_to_classify_are_refused(more: Any) -> None:
+    """One thing is classified, and it says something."""
+    reply, answers = await asked("/v1/classify", {"model": "fast", **more}, LABELS)
+
+    assert (reply.status, reply.error["param"]) == (400, "input")
+    assert answers.calls == []
+
+
+async def test_a_label_tells_where_in_the_picture_it_is() -> None:
+    """By its sides, in pixels; a label of the whole picture has none."""
+    script = [[Label("cat", 0.8, box=(1.0, 2.0, 30.0, 40.5)), Label("room", 0.1)], [Finish("stop")]]
+    reply, _ = await asked("/v1/classify", {"model": "fast", "image": PICTURE}, script)
+
+    assert reply.json["labels"] == [
+        {"label": "cat", "score": 0.8, "box": {"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40.5}},
+        {"label": "room", "score": 0.1},
+    ]
 
 
 async def test_translations_are_in_the_order_of_the_texts() -> None:

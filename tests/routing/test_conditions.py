@@ -113,6 +113,11 @@ def test_has_sees_pictures_and_sound_that_come_as_files(
     assert holds(Condition(has=("audio",)), **fields) == (brought == "audio")
 
 
+def test_a_text_to_classify_is_no_picture() -> None:
+    """A rule for pictures passes it over."""
+    assert not holds(Condition(has=("images",)), operation=Operation.CLASSIFY, prompts=("a joy",))
+
+
 @pytest.mark.parametrize(
     ("ask", "written"),
     [

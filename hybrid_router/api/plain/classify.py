@@ -1,8 +1,8 @@
-"""POST /v1/classify: what a picture shows."""
+"""POST /v1/classify: what a picture shows, or what kind of text one is."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, Unpack
+from typing import Annotated, Any, TypeAlias, Unpack
 
 import msgspec
 from aiohttp import web
@@ -22,13 +22,15 @@ from hybrid_router.core.upload import Upload
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
 _DEFAULT_COUNT = 5
 _PREFIX = "classify-"
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class ClassifyBody(Struct, frozen=True, kw_only=True):
-    """The fields; in a form `image` is a file, in JSON a data: URL."""
+    """The fields; in a form `image` is a file, in JSON a data: URL.  `input` is a text, in its place."""
 
     model: ModelName
     image: str | None = None
+    input: str | None = None
     top_k: Count = _DEFAULT_COUNT
 
 
@@ -54,7 +56,7 @@ async def classify(request: web.Request) -> web.StreamResponse:
     raw = await body.read(request)
     asked = endpoints.decoded(request, raw, decode, _PREFIX, request.path)
     if asked.image is None:
-        raise CallRefused("image: this field is required, as a data: URL", param="image")
+        return await calls.plain(request, asked.call, lambda events: document(asked.call, events))
     with data_urls.uploads(request, [(asked.image, "image")]) as uploads:
         return await _answered(request, asked, uploads[0])
 
@@ -70,7 +72,12 @@ def decode(body: bytes, **asker: Unpack[Sender]) -> ClassifyRequest:
     Raises:
         CallRefused: for anything that is wrong with it.
     """
-    return _request(_JSON, body, asker)
+    asked = _request(_JSON, body, asker)
+    if asked.image is None and not asked.call.prompts:
+        raise CallRefused("image: this field is required, as a data: URL; or input, a text", param="image")
+    if asked.image is not None and asked.call.prompts:
+        raise CallRefused("image, input: send one of them", param="input")
+    return asked
 
 
 def decode_form(body: bytes, **asker: Unpack[Sender]) -> ClassifyRequest:
@@ -82,14 +89,19 @@ def decode_form(body: bytes, **asker: Unpack[Sender]) -> ClassifyRequest:
     asked = _request(_FORM, body, asker)
     if asked.image is not None:
         raise CallRefused("image: in a form it is a file; with curl: -F image=@cat.jpg", param="image")
+    if asked.call.prompts:
+        raise CallRefused("input: a text is classified if it is sent as JSON", param="input")
     return asked
 
 
 def _request(decoder: msgspec.json.Decoder[ClassifyBody], body: bytes, asker: Sender) -> ClassifyRequest:
     asked, extra = malformed.read(decoder, _KNOWN, body)
+    if asked.input is not None and not asked.input.strip():
+        raise CallRefused("input: the text is empty", param="input")
     call = Call(
         operation=Operation.CLASSIFY,
         alias=asked.model,
+        prompts=() if asked.input is None else (asked.input,),
         ask=Classification(top_k=asked.top_k),
         **sender.fields(asker, extra),
     )
@@ -97,14 +109,21 @@ def _request(decoder: msgspec.json.Decoder[ClassifyBody], body: bytes, asker: Se
 
 
 def document(call: Call, events: Batch) -> bytes:
-    """The labels, the likeliest first.
+    """The labels, the likeliest first; a label of a part of a picture with its place, in pixels.
 
     Raises:
         StreamBroken: the answer is not whole.
     """
     if not any(isinstance(event, Finish) for event in events):
         raise StreamBroken("the answer ended without a finish reason")
-    labels = [{"label": event.label, "score": event.score} for event in events if isinstance(event, Label)]
+    labels = [_label(event) for event in events if isinstance(event, Label)]
     return msgspec.json.encode(
         {"id": call.id, "object": "classification", "model": call.alias, "labels": labels}
     )
+
+
+def _label(event: Label) -> dict[str, Any]:
+    told: dict[str, Any] = {"label": event.label, "score": event.score}
+    if event.box is None:
+        return told
+    return {**told, "box": dict(zip(_SIDES, event.box, strict=True))}
