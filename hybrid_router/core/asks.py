@@ -60,7 +60,7 @@ class Painting(Struct, frozen=True, kw_only=True, tag="painting", array_like=Tru
 
 
 class Classification(Struct, frozen=True, kw_only=True, tag="classification", array_like=True):
-    """What `uploads[0]`, an image, shows, or what `prompts[0]`, a text, says: the `top_k` likeliest labels."""
+    """What `uploads[0]`, an image, shows, or `prompts[0]`, a text, says: the `top_k` likeliest labels."""
 
     top_k: int = 5
 
