@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias, Unpack
 import msgspec
 from msgspec import Meta, Struct
 
-from hybrid_router.api.openai import chat_request, languages, reply
+from hybrid_router.api.openai import chat_request, reply
 from hybrid_router.api.openai import sender as senders
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai.form import Given, Reply
@@ -16,6 +16,7 @@ from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
 from hybrid_router.api.workers_ai.forms.pointer import pointed
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Translation
+from hybrid_router.core import language_names
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.core.event import Batch
@@ -51,7 +52,7 @@ class Translated(Plain):
     def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Translation)
-        source, target = languages.code(asked.source_lang), languages.code(asked.target_lang)
+        source, target = language_names.code(asked.source_lang), language_names.code(asked.target_lang)
         return _translation(given.model, (asked.text,), target, source, senders.fields(sender, extra))
 
     def reply(self, given: Given, call: Call, events: Batch) -> Reply:

@@ -1,4 +1,4 @@
-"""The catalogue as the API lists it: model search and model schemas."""
+"""The catalogue as the API lists it: model search and model schemas.  Pure."""
 
 from __future__ import annotations
 
