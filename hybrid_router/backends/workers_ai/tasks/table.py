@@ -17,8 +17,11 @@ from hybrid_router.backends.workers_ai.tasks import (
     vectors,
     verdicts,
 )
+from hybrid_router.backends.workers_ai.tasks.pictures import Paint
 from hybrid_router.backends.workers_ai.tasks.pieces import Pieces
+from hybrid_router.backends.workers_ai.tasks.speech import Speak
 from hybrid_router.backends.workers_ai.tasks.task import Task
+from hybrid_router.backends.workers_ai.tasks.transcription import Transcribe
 from hybrid_router.backends.workers_ai.tasks.translation import Translator
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.backend import GENERATES
@@ -46,6 +49,15 @@ TASKS: Mapping[tuple[Family, Operation], Task] = MappingProxyType({
         translation.ENGLISH.__eq__, translation.some_at_once
     ),
     (Family.GUARD, Operation.MODERATE): Pieces(verdicts.write),
+    (Family.SOUND_BYTES, Operation.TRANSCRIBE): Transcribe(),
+    (Family.SOUND_BASE64, Operation.TRANSCRIBE): Transcribe(),
+    (Family.SOUND_NOVA, Operation.TRANSCRIBE): Transcribe(),
+    (Family.SPEECH_BYTES, Operation.SPEAK): Speak(),
+    (Family.SPEECH_BASE64, Operation.SPEAK): Speak(),
+    (Family.PICTURE_PNG, Operation.IMAGE): Paint(),
+    (Family.PICTURE_JPEG, Operation.IMAGE): Paint(),
+    (Family.PICTURE_BASE64, Operation.IMAGE): Paint(),
+    (Family.PICTURE_FORM, Operation.IMAGE): Paint(),
 })  # fmt: skip
 
 
