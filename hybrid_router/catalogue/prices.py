@@ -99,17 +99,20 @@ def _pictures(one: Callable[[Work], float]) -> Callable[[Work], float]:
     return lambda work: work.pictures_count * one(work)
 
 
+SPOKEN, SOUND = "per 1k characters input", "per audio minute"
+PICTURE = "per picture"  # not one of Cloudflare's: for prices that are written by hand
 _INPUT, _CACHED = "per M input tokens", "per M cached input tokens"
 _NOTHING: tuple[Callable[[Work], float], float] = (lambda work: 0.0, 1.0)
 _COUNTS: Mapping[str, tuple[Callable[[Work], float], float]] = MappingProxyType({
     _INPUT: (lambda work: work.prompt_tokens - work.cached_tokens, _MILLION),
     _CACHED: (lambda work: work.cached_tokens, _MILLION),
     "per M output tokens": (lambda work: work.completion_tokens, _MILLION),
-    "per 1k characters input": (lambda work: work.characters_count, 1000),
-    "per audio minute": (lambda work: work.sound_s, 60),
+    SPOKEN: (lambda work: work.characters_count, 1000),
+    SOUND: (lambda work: work.sound_s, 60),
     "per audio minute input": (lambda work: 0.0 if work.live else work.sound_s, 60),
     "per audio minute (WebSocket)": (lambda work: work.sound_s, 60),
     "per audio minute input (WebSocket)": (lambda work: work.sound_s if work.live else 0.0, 60),
+    PICTURE: (lambda work: work.pictures_count, 1),
     "per M images": (lambda work: work.seen_count, _MILLION),
     "per 512x512 tile": (_pictures(lambda work: work.tiles_count), 1),
     "per step": (_pictures(lambda work: work.steps_count), 1),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
-from hybrid_router.core.call import Call
+from hybrid_router.catalogue import prices
+from hybrid_router.catalogue.prices import Work
+from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import (
     BackendBusy,
     BackendMisconfigured,
@@ -25,10 +28,19 @@ from hybrid_router.dispatch.clocks import Clock, machine_clock
 from hybrid_router.dispatch.metered import Metered
 from hybrid_router.dispatch.record import Attempt
 from hybrid_router.routing.day import Day, State
-from hybrid_router.routing.ledger import Allowance, Rate, cost, most, unfinished
+from hybrid_router.routing.ledger import Allowance, Rate, most_work, price, unfinished
 from hybrid_router.routing.moments import Moment
+from hybrid_router.routing.work import done
 
 _TIDY_S = 30.0  # after a call the note becomes exact, at most this often
+_SHORTER = "ask for a shorter answer (max_tokens)"
+_LESS: Mapping[Operation, str] = MappingProxyType({
+    Operation.CHAT: _SHORTER,
+    Operation.COMPLETE: _SHORTER,
+    Operation.IMAGE: "ask for fewer or smaller pictures (n, size)",
+    Operation.SPEAK: "send a shorter text",
+    Operation.TRANSCRIBE: "send a shorter recording",
+})  # fmt: skip
 _NOT_COMPUTED = (BackendUnreachable, BackendBusy, BackendMisconfigured, QuotaExhausted, CallRefused)
 
 
@@ -38,6 +50,7 @@ class _Held(Struct, frozen=True, kw_only=True):
     account: Account
     rate: Rate
     neurons: float
+    work: Work
     prompt_tokens: int
     row: Attempt
 
@@ -93,7 +106,7 @@ class Meter:
 
         Args:
             metered: by backend; those of one account share its day.
-            rates: what tokens cost, by `backend/model`.
+            rates: what models cost, by `backend/model`.
         """
         self._now_metered = metered
         self._metered |= metered
@@ -114,7 +127,7 @@ class Meter:
 
     @property
     def rates(self) -> Mapping[str, Rate]:
-        """What tokens cost, by `backend/model`."""
+        """What models cost, by `backend/model`; in dollars where nothing is metered."""
         return self._rates
 
     def allowances(self) -> dict[str, Allowance]:
@@ -149,13 +162,14 @@ class Meter:
         if metered is None:
             return
         account, now, rate = self._accounts[metered.account], self._now(), self._rates[step.name]
-        neurons = most(rate, call, prompt_tokens, metered.default_max_tokens)
+        work = most_work(rate, call, prompt_tokens, metered.default_max_tokens)
+        neurons = rate.neurons(price(rate, work))
         instead = account.day.reserve(metered.neurons, id(row), neurons, now, may_use_reserve=may_use_reserve)
         if instead is not None:
             left = instead.reserve_neurons if may_use_reserve else instead.neurons
-            raise _withheld(step.backend, neurons, left, instead, now)
+            raise _withheld(step.backend, call, neurons, left, instead, now=now)
         self._held[id(row)] = _Held(
-            account=account, rate=rate, neurons=neurons, prompt_tokens=prompt_tokens, row=row
+            account=account, rate=rate, neurons=neurons, work=work, prompt_tokens=prompt_tokens, row=row
         )
         try:
             await account.cover(metered.neurons)
@@ -195,20 +209,23 @@ def _used(held: _Held, call: Call, error: RouterError | None) -> float:
         told = row.usage.neurons
         if told is not None and math.isfinite(told) and told >= 0:
             return told
-        return cost(rate, row.usage.prompt_tokens, row.usage.completion_tokens, row.usage.cached_tokens)
+        return price(rate, done(held.work, row.usage))
     if row.first_event_s is None:
         if isinstance(error, _NOT_COMPUTED) and not isinstance(error, ContentRefused):
             return 0.0
         if call.response_format is not None:  # such an answer may come in one piece, so all of it may be done
             return held.neurons
-    return min(held.neurons, unfinished(rate, call, held.prompt_tokens, row.shown_tokens))
+    beyond = prices.neurons(rate.beyond, held.work)  # nobody says how far a picture was: it may be whole
+    return min(held.neurons, beyond + unfinished(rate, call, held.prompt_tokens, row.shown_tokens))
 
 
-def _withheld(backend: str, neurons: float, left: float, allowance: Allowance, now: Moment) -> QuotaExhausted:
+def _withheld(
+    backend: str, call: Call, neurons: float, left: float, allowance: Allowance, *, now: Moment
+) -> QuotaExhausted:
     """The error of a call that may not use what it needs."""
     wait_s = None if allowance.until is None else (allowance.until - now.wall).total_seconds()
     return QuotaExhausted(
         f"{backend} may use {left:,.0f} neurons now and this call may cost {neurons:,.0f} "
-        f"({allowance.because}): wait, or ask for a shorter answer (max_tokens)",
+        f"({allowance.because}): wait, or {_LESS.get(call.operation, 'ask for less at once')}",
         retry_after_s=wait_s,
     )

@@ -145,12 +145,13 @@ class Rehearsal:
         """Neurons, by what the model that answered counted."""
         if now == was:
             return _spent(decision)
-        if "/" not in now or now not in self._facts.rates:
+        rate = self._facts.rates.get(now)
+        if rate is None or rate.currency != "neurons":
             return 0.0
         usage = next((attempt.usage for attempt in reversed(decision.attempts) if attempt.usage), None)
         if usage is None:
             return None
-        return cost(self._facts.rates[now], usage.prompt_tokens, usage.completion_tokens)
+        return cost(rate, usage.prompt_tokens, usage.completion_tokens)
 
 
 def again(decision: Decision) -> Call:

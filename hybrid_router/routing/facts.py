@@ -27,7 +27,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         speeds: step → what was learned of it.
         cached: step → tokens of this conversation's beginning that it holds.
         allowances: backend → neurons that may be used now; a backend not named here is not counted.
-        rates: step → what its tokens cost.
+        rates: step → what its work costs.
         default_max_tokens: backend → tokens of an answer whose client names no limit.
         online: whether clouds can be reached.
         minute_of_day: local wall clock, 0 to 1439.

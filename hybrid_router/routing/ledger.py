@@ -1,27 +1,51 @@
-"""What calls cost in neurons, and what an account may still use today.  Pure."""
+"""What calls cost, and what neurons an account may still use today.  Pure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from typing import Literal
 
 from msgspec import Struct
 
+from hybrid_router.catalogue import prices
+from hybrid_router.catalogue.prices import Work
+from hybrid_router.catalogue.usual import Usual, usual
+from hybrid_router.catalogue.workers_ai import Price
 from hybrid_router.config import cloud_schema
-from hybrid_router.core.call import Call, Operation
-from hybrid_router.routing.estimate import ORDER_TOKENS, text_tokens
+from hybrid_router.core.call import Call
+from hybrid_router.routing.work import PROMPT_MARGIN, sent, the_most
 
 NEURON_USD = 0.000011  # Workers AI pricing, 2026-08-28: 0.011 USD for a thousand
-_PROMPT_MARGIN = 2.0  # prompts were never more than 1.7 times their estimate, see `routing.estimate`
 _SHOWN_MARGIN = 1.5  # the same for text that was written
 _ON_THE_WAY_TOKENS = 32  # written there before the end of a call that was cut was noticed
 
 
 class Rate(Struct, frozen=True, kw_only=True):
-    """What a model costs, in neurons for a million tokens."""
+    """What a model costs.
+
+    Attributes:
+        input, output, cached_input: for a million tokens.
+        currency: of these.  Dollars are never counted as an account's neurons.
+        beyond: what other units cost, in neurons.
+        usual: a picture as the model makes it by itself.
+        translates: it does nothing else.
+    """
 
     input: float
     output: float
     cached_input: float
+    currency: Literal["neurons", "usd"] = "neurons"
+    beyond: tuple[Price, ...] = ()
+    usual: Usual = usual("")
+    translates: bool = False
+
+    def neurons(self, amount: float) -> float:
+        """`amount` of its currency as neurons of an account: dollars are none."""
+        return amount if self.currency == "neurons" else 0.0
+
+    def usd(self, amount: float) -> float:
+        """`amount` of its currency in dollars."""
+        return amount if self.currency == "usd" else amount * NEURON_USD
 
 
 class Allowance(Struct, frozen=True, kw_only=True):
@@ -44,13 +68,24 @@ class Allowance(Struct, frozen=True, kw_only=True):
 
 
 def cost(rate: Rate, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0) -> float:
-    """Neurons that so many tokens cost; `cached_tokens` are part of `prompt_tokens`."""
+    """What so many tokens cost; `cached_tokens` are part of `prompt_tokens`."""
     spent = (prompt_tokens - cached_tokens) * rate.input + cached_tokens * rate.cached_input
     return (spent + completion_tokens * rate.output) / 1_000_000
 
 
+def price(rate: Rate, work: Work) -> float:
+    """What work costs, in the rate's currency."""
+    of_tokens = cost(rate, work.prompt_tokens, work.completion_tokens, work.cached_tokens)
+    return of_tokens + prices.neurons(rate.beyond, work)
+
+
+def most_work(rate: Rate, call: Call, prompt_tokens: int, default_max_tokens: int) -> Work:
+    """The most that a model may have to do for a call.  Estimates of tokens are doubled."""
+    return the_most(call, prompt_tokens, default_max_tokens, rate.usual, translates=rate.translates)
+
+
 def most(rate: Rate, call: Call, prompt_tokens: int, default_max_tokens: int) -> float:
-    """The most that a call may cost, in neurons: what planning compares and the meter reserves.
+    """The most that a call may cost, in the rate's currency: what planning compares and the meter reserves.
 
     Every choice sends its prompt again.  What is estimated is doubled.
 
@@ -58,20 +93,14 @@ def most(rate: Rate, call: Call, prompt_tokens: int, default_max_tokens: int) ->
         prompt_tokens: of all prompts, estimated.
         default_max_tokens: of a choice, where the client names no limit.
     """
-    told = call.sampling.max_tokens
-    answer_tokens = call.choices_count * (default_max_tokens if told is None else told)
-    return cost(rate, _PROMPT_MARGIN * _sent_tokens(call, prompt_tokens), answer_tokens)
+    return price(rate, most_work(rate, call, prompt_tokens, default_max_tokens))
 
 
 def unfinished(rate: Rate, call: Call, prompt_tokens: int, shown_tokens: int) -> float:
-    """The most that was used by a call that ended without its usage, in neurons; tokens are estimated."""
+    """The most that tokens cost of a call that ended without its usage; they are estimated."""
     written_tokens = _SHOWN_MARGIN * shown_tokens + _ON_THE_WAY_TOKENS
-    return cost(rate, _PROMPT_MARGIN * _sent_tokens(call, prompt_tokens), written_tokens)
-
-
-def _sent_tokens(call: Call, prompt_tokens: int) -> int:
-    orders = ORDER_TOKENS * len(call.prompts) if call.operation is Operation.TRANSLATE else 0
-    return call.n * (prompt_tokens + orders + text_tokens(call.written))
+    sent_tokens = sent(call, prompt_tokens, translates=rate.translates)
+    return cost(rate, PROMPT_MARGIN * sent_tokens, written_tokens)
 
 
 def daily_most(config: cloud_schema.Neurons) -> float:

@@ -59,7 +59,7 @@ def _late(step: Step, decided: Plan) -> str | None:
 def _dear(step: Step, facts: Facts, decided: Plan) -> str | None:
     """It may cost more than is left, or than the call may cost."""
     predicted = step.predicted
-    if predicted is None or not predicted.neurons:
+    if predicted is None or not (predicted.neurons or predicted.usd):
         return None
     cap_usd = decided.treatment.max_cost_usd
     if cap_usd is not None and predicted.usd > cap_usd:

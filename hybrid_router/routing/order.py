@@ -10,7 +10,7 @@ from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.step import Plan, Prediction, Step, Treatment
 from hybrid_router.routing import ledger
 from hybrid_router.routing.facts import Facts
-from hybrid_router.routing.ledger import NEURON_USD
+from hybrid_router.routing.ledger import Rate
 from hybrid_router.routing.speed import Speed, predicted
 
 _MOST_TOKENS = 4096  # of an answer that nobody limits
@@ -36,8 +36,8 @@ def _with_prediction(step: Step, call: Call, facts: Facts, decided: Plan) -> Ste
         if _late(expected, decided) and (speed.doubted or _overflows(call, context, decided)):
             expected = None
     if rate is not None:
-        neurons = ledger.most(rate, call, decided.prompt_tokens, most_tokens)
-        expected = _priced(expected or Prediction(), neurons)
+        amount = ledger.most(rate, call, decided.prompt_tokens, most_tokens)
+        expected = _priced(expected or Prediction(), rate, amount)
     return _copy(step, step.because, expected, context)
 
 
@@ -56,11 +56,13 @@ def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
 def _generates(step: Step, call: Call, facts: Facts) -> bool:
     """Whether the step answers with text that a model writes: a translation too, where it is asked as a chat.
 
-    Of those that translate none chats by itself, and none is paid by the token.
+    Of those that translate none chats by itself.
     """
     if call.operation is not Operation.TRANSLATE:
         return call.operation in GENERATES
-    return step.name in facts.rates or Operation.CHAT in facts.operations.get(step.name, ())
+    rate = facts.rates.get(step.name)
+    chats = Operation.CHAT in facts.operations.get(step.name, ())
+    return chats or (rate is not None and not rate.translates)
 
 
 def _expected(name: str, speed: Speed, facts: Facts, read_tokens: int, most_tokens: int) -> Prediction:
@@ -89,13 +91,13 @@ def _overflows(call: Call, context: int | None, decided: Plan) -> bool:
     return decided.prompt_tokens > _OVERFLOW * context * max(1, len(call.prompts))
 
 
-def _priced(expected: Prediction, neurons: float) -> Prediction:
+def _priced(expected: Prediction, rate: Rate, amount: float) -> Prediction:
     return Prediction(
         first_token_s=expected.first_token_s,
         first_token_p90_s=expected.first_token_p90_s,
         total_s=expected.total_s,
-        neurons=neurons,
-        usd=neurons * NEURON_USD,
+        neurons=rate.neurons(amount),
+        usd=rate.usd(amount),
     )
 
 

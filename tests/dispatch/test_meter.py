@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 from kept_notes import START, KeptNotes, SetClock
+from msgspec.structs import replace
 
+from hybrid_router.catalogue.workers_ai import Price
 from hybrid_router.config.cloud_schema import Neurons
+from hybrid_router.core.asks import Painting
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import (
     BackendBusy,
@@ -182,6 +185,32 @@ async def test_an_answer_that_comes_in_one_piece_may_have_been_written_whole() -
         taken = row()
         await one.meter.reserve(formed, CLOUD, taken, 50, may_use_reserve=False)
         assert one.meter.settle(formed, taken, BackendTimeout("silent")) == 200
+
+
+PER_PICTURE = Rate(
+    input=0, output=0, cached_input=0, beyond=(Price(unit="per picture", usd=0.0, neurons=30.0),)
+)
+
+
+async def test_pictures_are_reserved_and_settled_by_the_picture() -> None:
+    """None of an answer's default tokens: what is asked for, whether or not somebody tells what it used."""
+    async with trial() as one:
+        one.meter.configure(metered(), {"cf/m": PER_PICTURE})
+        asked = Call(id="c", operation=Operation.IMAGE, alias="a", prompts=("a cat",), n=3, ask=Painting())
+        for usage, error, used in [
+            (None, None, 90),
+            (Usage(prompt_tokens=0, completion_tokens=0), None, 90),
+            (Usage(prompt_tokens=0, completion_tokens=0, neurons=0.0), None, 0),
+            (None, BackendTimeout("silent"), 90),
+            (None, BackendBusy("no capacity"), 0),
+        ]:
+            before, taken = one.left(), row()
+            await one.meter.reserve(asked, CLOUD, taken, 5, may_use_reserve=False)
+            assert one.left() == before - 90
+            taken.usage = usage
+            assert one.meter.settle(asked, taken, error) == used
+        with pytest.raises(QuotaExhausted, match="or ask for fewer or smaller pictures"):
+            await one.meter.reserve(replace(asked, n=40), CLOUD, row(), 5, may_use_reserve=False)
 
 
 async def test_an_attempt_is_settled_once() -> None:

@@ -14,6 +14,7 @@ from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.step import Plan, Prediction, Step, Timeouts, Treatment
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.ledger import Rate, most
+from hybrid_router.routing.obstacles import obstacle
 from hybrid_router.routing.order import ordered, with_predictions
 from hybrid_router.routing.speed import Sample, Speed, learned
 
@@ -428,3 +429,18 @@ def test_predicting_invents_and_drops_no_step(
         told = one.predicted or Prediction()
         assert (told.neurons > 0) == (told.usd > 0) == (one.backend in priced)
         assert (one.predicted is None) == (one.backend not in known | priced)
+
+
+def test_a_price_in_dollars_caps_a_call_and_uses_no_neurons() -> None:
+    """A step of another cloud is told with its dollars, and left out where the call may not cost them."""
+    rate = Rate(input=2, output=8, cached_input=2, currency="usd")
+    facts = Facts(rates={"a/m": rate}, default_max_tokens={"a": 1_000_000})
+    capped = replace(DECIDED, treatment=replace(DECIDED.treatment, max_cost_usd=1.0))
+
+    (got,) = with_predictions([step("a")], asking(), facts, DECIDED)
+
+    assert got.predicted is not None
+    assert got.predicted.neurons == 0
+    assert got.predicted.usd == pytest.approx(8.0004)
+    assert "it may cost 8.0004 USD" in str(obstacle(got, asking(), facts, capped, frozenset()))
+    assert obstacle(got, asking(), facts, DECIDED, frozenset()) is None
