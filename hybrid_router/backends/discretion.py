@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hybrid_router.core.asks import Painting
 from hybrid_router.core.call import AudioPart, Call, FilePart, ImagePart, Message
 
 _BLOCK_CHARS = 8  # any quotation of 15 characters holds a whole block of this length
@@ -30,7 +31,9 @@ def prompt_of(call: Call) -> str:
     """What a call says, a line for each message or prompt, and for both ends of all that is no text."""
     prompts = [prompt for prompt in call.prompts if isinstance(prompt, str)]
     media = [end for message in call.messages for end in _media_ends(message)]
-    return "\n".join([*(message.text for message in call.messages), *prompts, *media])
+    if isinstance(call.ask, Painting):
+        prompts.append(call.ask.negative)
+    return "\n".join([*(message.text for message in call.messages), *prompts, call.query, *media])
 
 
 def _media_ends(message: Message) -> Iterator[str]:

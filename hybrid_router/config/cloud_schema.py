@@ -155,8 +155,8 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
     speakers: Annotated[
         dict[str, str],
         Doc(
-            "A client's word for a voice → the model's speaker. A word that neither this nor the model"
-            " knows is the model's default."
+            "A client's word for a voice → the model's speaker, or MeloTTS's language. OpenAI's voices that"
+            " are not named here are the model's default."
         ),
     ] = field(default_factory=dict)
     speech_translation: Annotated[

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from hybrid_router.api.gallery import media_type
 from hybrid_router.api.openai.image_request import ImageRequest
 from hybrid_router.api.openai.reply import unasked
 from hybrid_router.core.errors import StreamBroken
@@ -27,7 +28,7 @@ def document(asked: ImageRequest, created_s: int, events: Batch, address: Callab
     told: dict[str, Any] = {
         "created": created_s,
         "background": "opaque",
-        "output_format": asked.ask.format,
+        "output_format": _format(asked, pictures[0]),
         "data": [
             {"url": address(picture.content)} if asked.by_url else {"b64_json": _base64(picture)}
             for picture in pictures
@@ -100,7 +101,7 @@ class PictureChunks:
             "size": self._asked.size or "auto",
             "quality": "auto",
             "background": "opaque",
-            "output_format": self._asked.ask.format,
+            "output_format": _format(self._asked, picture),
         }
 
 
@@ -111,6 +112,12 @@ def _finished(asked: ImageRequest, events: Batch) -> list[Picture]:
     if len(found) < asked.call.n:
         raise StreamBroken("the answer lacks a picture")
     return [found[index] for index in range(asked.call.n)]
+
+
+def _format(asked: ImageRequest, picture: Picture) -> str:
+    """What it is, which may be something else than was asked for: no picture is converted here."""
+    kind, _, found = media_type(picture.content).partition("/")
+    return found if kind == "image" else asked.ask.format
 
 
 def _base64(picture: Picture) -> str:

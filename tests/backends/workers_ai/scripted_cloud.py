@@ -35,7 +35,7 @@ Reply = list[bytes | str]
 class Upstream:
     """Answers each request with the next of `replies` (the last one again and again).
 
-    `requests` holds what came: request line, headers by lower-case name, parsed body.
+    `requests` holds what came: request line, headers by lower-case name, body, parsed if it is JSON.
     """
 
     def __init__(self, replies: list[Reply]) -> None:
@@ -62,7 +62,8 @@ class Upstream:
         headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
         body = await reader.readexactly(int(headers["content-length"]))
         reply = self.replies[min(len(self.requests), len(self.replies) - 1)]
-        self.requests.append((line, headers, json.loads(body)))
+        is_json = headers.get("content-type") == "application/json"
+        self.requests.append((line, headers, json.loads(body) if is_json else body))
         for piece in reply:
             if piece == HOLD:
                 self.holding.set()
@@ -116,6 +117,16 @@ def plain(document: object, status: str = "200 OK", extra: str = "") -> Reply:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     fields = f"Content-Type: application/json\r\n{extra}Content-Length: {len(body)}"
     return [f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body]
+
+
+def file(content: bytes, content_type: str, size_bytes: int | None = None) -> Reply:
+    """A plain reply that is no JSON; `size_bytes` other than it has: it is cut off."""
+    length = len(content) if size_bytes is None else size_bytes
+    fields = f"Content-Type: {content_type}\r\nContent-Length: {length}"
+    return [
+        f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode() + content,
+        *([CLOSE] if length > len(content) else []),
+    ]
 
 
 def piece(content: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
