@@ -246,8 +246,8 @@ InputName: TypeAlias = Annotated[
         "|frequency_penalty|image|negative|width|height|steps|guidance|strength|format|audio|language|translate"
         "|text|voice|speed",
         "one of prompt, messages, system, max_tokens, temperature, top_p, top_k, stop, seed, "
-        "presence_penalty, frequency_penalty, image, negative, width, height, steps, guidance, strength, format, audio, "
-        "language, translate, text, voice, speed",
+        "presence_penalty, frequency_penalty, image, negative, width, height, steps, guidance, strength, "
+        "format, audio, language, translate, text, voice, speed",
     ),
 ]
 
