@@ -20,6 +20,7 @@ _MALFORMED = b'data: {"response":"unfin\n\n'
 _PAGE = "<!DOCTYPE html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
 # A reset forgets what the kernel has not handed over yet; on loopback this is long enough for that.
 _FLUSH_S = 0.02
+_PIECE_BYTES = 4096
 
 
 def _reset(request: web.Request) -> None:
@@ -66,16 +67,26 @@ class Delivery:
 
     async def document(self, document: Any) -> web.StreamResponse:
         """Send a plain reply."""
+        return await self.whole(_encoded(document), "application/json")
+
+    async def whole(self, content: bytes, media_type: str, *, in_pieces: bool = False) -> web.StreamResponse:
+        """Send a whole body of any type.
+
+        A fault acts in its middle; `error_after` puts a failed envelope in its place.  `in_pieces`: nobody
+        knows the length beforehand, as of sound that is sent while it is made.
+        """
         fault = self._fault
-        body = _encoded(body_of(_in_band(fault)) if fault.error_after is not None else document)
-        ending = fault.stall_after is not None or fault.cut_after is not None or fault.close_after is not None
-        sent = body[: len(body) // 2] if ending or fault.malformed_after is not None else body
-        promised = len(body) if fault.stall_after is not None or fault.cut_after is not None else len(sent)
-        await self._open("application/json", {"content-length": str(promised)})
+        if fault.error_after is not None:
+            content, media_type, in_pieces = _encoded(body_of(_in_band(fault))), "application/json", False
+        cut = fault.stall_after is not None or fault.cut_after is not None
+        halved = cut or fault.close_after is not None or fault.malformed_after is not None
+        sent = content[: len(content) // 2] if halved else content
+        promised = {} if in_pieces else {"content-length": str(len(content if cut else sent))}
+        await self._open(media_type, promised)
         if fault.pings:
             await self._hang()
             return self._response
-        await self._write(sent)
+        await self._pieces(sent, _PIECE_BYTES if in_pieces else len(sent))
         if fault.stall_after is not None:
             await self._hang()
         elif fault.cut_after is not None:
@@ -137,6 +148,11 @@ class Delivery:
         for place in range(len(chunk)):
             await self._response.write(chunk[place : place + 1])
             await asyncio.sleep(self._fault.drip_s)
+
+    async def _pieces(self, content: bytes, size_bytes: int) -> None:
+        """Send `content` in pieces of that size."""
+        for place in range(0, len(content), max(1, size_bytes)):
+            await self._write(content[place : place + size_bytes])
 
     async def _ping(self) -> None:
         """Comments until the client has enough of them."""

@@ -44,6 +44,29 @@ class SchemaCheck:
         if errors:
             raise Refusal(5006, f"Bad input: Error: {_sentence(errors)}"[:_LONGEST_MESSAGE])
 
+    def check_form(self, model: Model, fields: dict[str, str]) -> None:
+        """The same for a form, whose numbers are texts.
+
+        Raises:
+            Refusal: 5006, naming the failing path.
+        """
+        schema = self._catalogue.input_schema(model) or {}
+        known = schema.get("properties", {})
+        self.check(model, {name: _typed(value, known.get(name, {})) for name, value in fields.items()})
+
+
+def _typed(value: str, schema: Any) -> Any:
+    """A field as the number that it should be, if it reads as one."""
+    try:
+        match schema.get("type"):
+            case "integer":
+                return int(value)
+            case "number":
+                return float(value)
+    except ValueError:
+        return value
+    return value
+
 
 def _sentence(errors: Iterable[jsonschema.ValidationError]) -> str:
     """Every violation once: several missing properties are one sentence but as many errors."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from hybrid_router.api.workers_ai import listing
 from hybrid_router.api.workers_ai.refusal import Refusal, refused, wrapped
-from hybrid_router.emulator import control, listing
+from hybrid_router.emulator import account_routes, control
 from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.fault import Fault, FaultInvalid, from_header
-from hybrid_router.emulator.inference import answer
+from hybrid_router.emulator.reception import answer
 from hybrid_router.emulator.settings import Account, Settings
 
 BASE = "/client/v4"
@@ -56,11 +57,14 @@ def create_app(settings: Settings) -> web.Application:
             web.post(accounts + "/ai/run/{model:.+}", run_model),
             web.post(accounts + "/ai/run", run_model),
             web.post(accounts + "/ai/v1/chat/completions", run_model),
+            web.post(accounts + "/ai/v1/embeddings", run_model),
+            web.post(accounts + "/ai/v1/responses", run_model),
             web.get(accounts + "/ai/models/search", search_models),
             web.get(accounts + "/ai/models/schema", show_schema),
             web.get(accounts + "/tokens/verify", verify_account_token),
             web.get(BASE + "/user/tokens/verify", verify_user_token),
             web.get(accounts + "/ai/v1/models", no_openai_models),
+            *account_routes.routes(accounts + "/ai", authorize),
             *control.routes(account),
         ]
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
 from hybrid_router.catalogue import workers_ai
-from hybrid_router.core.backend import Backend
+from hybrid_router.core.backend import GENERATES, Backend
+from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.emulator.calls import CallLog
 from hybrid_router.emulator.fault import FaultQueue
+from hybrid_router.emulator.finetunes import FineTunes
 from hybrid_router.emulator.ledger import Ledger, Now
+from hybrid_router.emulator.queue import Queue
 from hybrid_router.emulator.schema_check import SchemaCheck
-from hybrid_router.emulator.script import Script
+from hybrid_router.emulator.stand_in import StandIn
 
 DEFAULT_ACCOUNT_ID = "e" * 32
 DEFAULT_TOKEN = "emulator"  # noqa: S105 - opens nothing but the emulator
@@ -21,6 +28,14 @@ DEFAULT_TOKEN = "emulator"  # noqa: S105 - opens nothing but the emulator
 def utc_now() -> datetime:
     """The wall clock."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who answers, and as which of its models."""
+
+    backend: Backend
+    model: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +54,11 @@ class Settings:
         token_delay_s: pause before each event of a stream.
         plain_limit_s: a plain answer that takes longer is 408/3046.
         hang_limit_s: longest that a fault hangs; then the connection is reset.
-        source: who answers; None is the script.  It is not closed by the emulator.
+        source: who answers text; None is the script.  It is not closed by the emulator.
         source_model: the model asked of `source`.
+        sources: who answers other operations; those that are missing are played.
+        parallel: calls that are answered at once; the others wait.  None: all of them.
+        queue_polls: how often a batch is told to be on its way before it is done.
         now: the clock of days and minutes, in UTC.
     """
 
@@ -56,12 +74,15 @@ class Settings:
     stream_usage: Literal["delta", "cumulative", "final"] = "delta"
     prefill_models: frozenset[str] = frozenset()
     token_delay_s: float = 0.0
-    body_limit_bytes: int = 10 * 2**20
+    body_limit_bytes: int = 64 * 2**20
     plain_limit_s: float = 120.0
     hang_limit_s: float = 600.0
     ping_s: float = 0.05
     source: Backend | None = None
     source_model: str = "script"
+    sources: Mapping[Operation, Source] = field(default_factory=dict)
+    parallel: int | None = None
+    queue_polls: int = 2
     now: Now = utc_now
 
 
@@ -76,10 +97,28 @@ class Account:
         self.ledger = Ledger(settings.now, None if settings.paid else settings.daily_neurons)
         self.calls = CallLog()
         self.faults = FaultQueue()
-        self.source: Backend = settings.source or Script()
+        self.finetunes = FineTunes(self.models, settings.now)
+        self.queue = Queue(settings.queue_polls)
+        self.places = None if settings.parallel is None else asyncio.Semaphore(settings.parallel)
         self.stopping = False
+        self._stand_in = StandIn(self.models)
 
     @property
     def scripted(self) -> bool:
-        """Whether the script answers, whose token counts are known beforehand."""
-        return self.settings.source is None
+        """Whether the script answers text, whose token counts are known beforehand."""
+        return self._source(Operation.CHAT) is None
+
+    def played(self, call: Call) -> AsyncGenerator[Batch]:
+        """Have `call` answered by whoever is there for its operation."""
+        source = self._source(call.operation) or Source(self._stand_in, "script")
+        total_s = self.settings.hang_limit_s
+        limits = Timeouts(connect_s=10, load_s=120, first_token_s=120, between_tokens_s=120, total_s=total_s)
+        step = Step(backend="emulator", model=source.model, timeouts=limits, because="emulated")
+        return source.backend.run(call, step)
+
+    def _source(self, operation: Operation) -> Source | None:
+        """Who answers instead of the stand-in, if anybody does."""
+        settings = self.settings
+        if settings.source is not None and operation in GENERATES:
+            return Source(settings.source, settings.source_model)
+        return settings.sources.get(operation)

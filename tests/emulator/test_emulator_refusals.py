@@ -72,14 +72,13 @@ async def test_what_does_not_exist_is_told_in_the_envelope(
     [
         ("@cf/no/such", 400, 5007),
         ("@cf/deepseek-ai/deepseek-math-7b-base", 400, 5007),
-        ("@cf/baai/bge-m3", 400, 5007),
-        ("@cf/cloudflare/clef", 400, 5007),
+        ("@cf/deepgram/flux", 400, 5007),
         ("@hf/thebloke/zephyr-7b-beta-awq", 410, 5028),
         (PAID_ONLY, 403, 5035),
     ],
 )
 async def test_models_that_do_not_answer(model: str, status: int, code: int) -> None:
-    """Unknown, withdrawn or of a task not played: 5007; past its date: 5028; for paying accounts: 5035."""
+    """Unknown, withdrawn or of a socket alone: 5007; past its date: 5028; for paying accounts: 5035."""
     async with emulated() as cloud:
         got, document = await cloud.run(model, {"messages": said("hi")})
 

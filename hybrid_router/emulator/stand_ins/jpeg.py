@@ -29,7 +29,9 @@ def picture(said: str, width: int, height: int) -> bytes:
     """`width` by `height` pixels in the colours of `said`."""
     size = struct.pack(">BHHB", 8, height, width, _CHANNELS)
     channels = b"".join(bytes((number, 0x11, 0)) for number in range(1, _CHANNELS + 1))
-    scan = bytes((_CHANNELS, *itertools.chain(*((number, 0) for number in range(1, _CHANNELS + 1))), 0, 63, 0))
+    scan = bytes(
+        (_CHANNELS, *itertools.chain(*((number, 0) for number in range(1, _CHANNELS + 1))), 0, 63, 0)
+    )
     return b"".join(
         (
             b"\xff\xd8",
