@@ -19,6 +19,7 @@ from hybrid_router.api.answers import UNTOLD, Ended
 from hybrid_router.api.event_stream import EVENTS_TYPE, ClientStalled, EventStream
 from hybrid_router.api.exchange import EXCHANGE, LIFECYCLE, ON_CALL
 from hybrid_router.api.generation import CURRENT, Generation
+from hybrid_router.api.keep_alive import Waiting
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendTimeout, BackendUnavailable, RouterError, StreamBroken
 from hybrid_router.core.event import Batch
@@ -72,6 +73,7 @@ async def stream(
     content_type: str = EVENTS_TYPE,
     *,
     within_s: float | None = None,
+    waiting: Waiting | None = None,
 ) -> web.StreamResponse:
     """Answer with one event after the other.
 
@@ -79,6 +81,7 @@ async def stream(
         in_band: an error as an event; None: the form has no room for one, so the connection is cut, and the
             client sees that the answer is not whole.
         within_s: the first event must be there by then.
+        waiting: gives signs of life until then.
     """
     with _Told(request, call) as (generation, record, ended):
         async with aclosing(generation.answers.run(call, record)) as batches:
@@ -86,8 +89,10 @@ async def stream(
             if first is None:
                 raise StreamBroken("the answer ended before it began")
             stall_s = generation.server.client_stall
-            sent = EventStream(request, responses.decision_headers(record), stall_s, content_type)
-            await sent.prepare(request)
+            sent = None if waiting is None else await waiting.over()
+            if sent is None:
+                sent = EventStream(request, responses.decision_headers(record), stall_s, content_type)
+                await sent.prepare(request)
             ended.status = sent.status
             try:
                 ended.error = await _relay(sent, first, batches, chunks, in_band)
@@ -141,7 +146,7 @@ async def _or_goodbye(
     except TimeoutError:
         raise BackendTimeout("nothing came within the time that was asked for") from None
     except asyncio.CancelledError:
-        if _may_be_told(request):
+        if _may_be_told(request) and not request[EXCHANGE].begun:
             response = responses.failure(BackendUnavailable(_STOPPING), request[EXCHANGE])
             with suppress(ConnectionError):
                 await response.prepare(request)
@@ -194,7 +199,8 @@ class _Told:
         self._generation.leave()
         ended, exchange = self._ended, self._request[EXCHANGE]
         if isinstance(error, RouterError):
-            ended.status, ended.error, exchange.told = error.status, error.code, True
+            ended.status = 200 if exchange.begun else error.status
+            ended.error, exchange.told = error.code, True
         elif isinstance(error, asyncio.CancelledError):
             stopping = self._request.app[LIFECYCLE].draining
             ended.status = 499 if ended.status == UNTOLD else ended.status

@@ -20,14 +20,20 @@ class Lifecycle:
 
 
 class Exchange:
-    """One request and its response; `failure` writes its errors, `headers` go with whatever is sent."""
+    """One request and its response; `failure` writes its errors, `headers` go with whatever is sent.
 
-    __slots__ = ("failure", "headers", "origin", "principal", "record", "request_id", "started_s", "told")
+    `begun`: signs of life were sent, so the status is out.
+    """
+
+    __slots__ = (
+        "begun", "failure", "headers", "origin", "principal", "record", "request_id", "started_s", "told",
+    )  # fmt: skip
 
     def __init__(self, request_id: str, started_s: float, failure: Document = openai.document) -> None:
         self.request_id = request_id
         self.failure = failure
         self.headers: dict[str, str] = {}
+        self.begun = False
         self.started_s = started_s
         self.principal = "local"
         self.record: Record | None = None  # once a call is decided

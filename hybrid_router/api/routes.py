@@ -11,6 +11,7 @@ from hybrid_router.api import decisions, metrics, probes
 from hybrid_router.api.guard import Respond
 from hybrid_router.api.openai import audio, endpoints, images, moderations, speech
 from hybrid_router.api.plain import classify, translate
+from hybrid_router.api.workers_ai import endpoints as workers_ai
 
 
 class Route(NamedTuple):
@@ -26,6 +27,8 @@ class Route(NamedTuple):
     auth: Literal["public", "key"]
     body: Literal["none", "json", "form", "any"]
 
+
+_ACCOUNT = "/client/v4/accounts/{account}"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", probes.root, "public", "none"),
@@ -49,6 +52,15 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/moderations", moderations.moderate, "key", "json"),
     Route("POST", "/v1/classify", classify.classify, "key", "form"),
     Route("POST", "/v1/translate", translate.translate, "key", "json"),
+    Route("POST", f"{_ACCOUNT}/ai/run/{{model:.+}}", workers_ai.run, "key", "any"),
+    Route("POST", f"{_ACCOUNT}/ai/run", workers_ai.run, "key", "any"),
+    Route("POST", f"{_ACCOUNT}/ai/v1/chat/completions", workers_ai.openai, "key", "any"),
+    Route("POST", f"{_ACCOUNT}/ai/v1/embeddings", workers_ai.openai, "key", "any"),
+    Route("POST", f"{_ACCOUNT}/ai/v1/responses", workers_ai.openai, "key", "any"),
+    Route("GET", f"{_ACCOUNT}/ai/models/search", workers_ai.search, "key", "none"),
+    Route("GET", f"{_ACCOUNT}/ai/models/schema", workers_ai.schema, "key", "none"),
+    Route("GET", f"{_ACCOUNT}/tokens/verify", workers_ai.verify, "key", "none"),
+    Route("GET", "/client/v4/user/tokens/verify", workers_ai.verify, "key", "none"),
     Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
     Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )

@@ -14,6 +14,7 @@ from hybrid_router.api.generation import CURRENT, Current, Fronts, Generation
 from hybrid_router.api.guard import Guard, middleware
 from hybrid_router.api.multipart import SHELF, Shelf
 from hybrid_router.api.routes import ROUTES
+from hybrid_router.api.workers_ai.directory import DIRECTORY, Directory
 from hybrid_router.config.schema import Server
 
 
@@ -61,6 +62,7 @@ def application_for(
     application[metrics.METRICS] = told
     application[SHELF] = Shelf()
     application[GALLERY] = Gallery()
+    application[DIRECTORY] = Directory()
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:
         resource = application.router.add_resource(route.path)

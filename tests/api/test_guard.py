@@ -10,6 +10,8 @@ import pytest
 from scripted_answers import CHAT, HELLO, ScriptedAnswers, exchange, get, listening, post, request_bytes
 
 from hybrid_router.api.address import host_name
+from hybrid_router.api.failures import document_of
+from hybrid_router.api.openai import error as openai_error
 from hybrid_router.api.routes import ROUTES, Route
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
@@ -72,7 +74,8 @@ async def open_port(answers: ScriptedAnswers) -> AsyncGenerator[int]:
 
 
 def _path(route: Route) -> str:
-    return route.path.replace("{name:.+}", "org/model").replace("{id}", "dec_1")
+    path = route.path.replace("{name:.+}", "org/model").replace("{id}", "dec_1")
+    return path.replace("{account}", "any").replace("{model:.+}", "@cf/meta/m2m100-1.2b")
 
 
 def _form(route: Route) -> bytes:
@@ -127,16 +130,19 @@ def test_every_route_has_an_auth_class() -> None:
 
 @pytest.mark.parametrize("reason", BAD)
 async def test_every_bad_key_is_refused_alike_everywhere(keyed: int, reason: str) -> None:
-    """A01: whatever is wrong with the key, every route and every non-route answers the same 401."""
-    bodies, heads = set(), set()
+    """A01: whatever is wrong with the key, every route and every non-route answers the same 401, each in the
+    words of its dialect."""
+    seen: dict[str, set[object]] = {}
     for method, path in LOCKED:
         reply = await exchange(keyed, request_bytes(method, path, b"", BAD[reason]))
         assert reply.status == 401, (method, path)
-        heads.add((reply.headers["content-length"], frozenset(reply.headers)))
+        dialect = document_of(path).__module__
+        seen.setdefault(f"{dialect} head", set()).add(
+            (reply.headers["content-length"], frozenset(reply.headers))
+        )
         if method != "HEAD":
-            bodies.add(reply.body)
-            assert reply.error["code"] == "invalid_api_key"
-    assert len(bodies) == len(heads) == 1
+            seen.setdefault(f"{dialect} body", set()).add(reply.body)
+    assert all(len(alike) == 1 for alike in seen.values())
 
 
 async def test_a_refusal_says_nothing_of_the_reason(keyed: int) -> None:
@@ -169,6 +175,8 @@ async def test_a_key_opens_every_door(keyed: int, answers: ScriptedAnswers, head
     answers.decisions["dec_1", "alice"] = b"{}"
     answers.script = EVERYTHING
     for route in ROUTES:
+        if document_of(_path(route)) is not openai_error.document:
+            continue  # other dialects knock in tests of their own
         if route.body == "json":
             body = CHAT if "chat" in route.path or "explain" in route.path else {"model": "fast", **REST}
             reply = await post(keyed, route.path, body, headers)

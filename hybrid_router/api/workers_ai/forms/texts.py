@@ -15,8 +15,8 @@ from hybrid_router.api.workers_ai.forms import chat_body, fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
 from hybrid_router.api.workers_ai.forms.pointer import pointed
 from hybrid_router.catalogue.families import Family
-from hybrid_router.core.asks import Translation
 from hybrid_router.core import language_names
+from hybrid_router.core.asks import Translation
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.core.event import Batch

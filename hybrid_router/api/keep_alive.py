@@ -1,0 +1,78 @@
+"""Signs of life for a client that waits: something between it and us may cut a connection that is silent.
+
+They are sent only while nothing else is, and only once an answer has taken long: until then an error has
+its own status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from aiohttp import web
+
+from hybrid_router.api import responses
+from hybrid_router.api.event_stream import ClientStalled, EventStream
+from hybrid_router.api.exchange import EXCHANGE
+from hybrid_router.api.generation import CURRENT
+
+EVERY_S = 10.0
+SPACE = b" "  # JSON may begin with it
+PING = b": ping\n\n"  # a comment, which readers of events pass over
+Sleep: TypeAlias = Callable[[float], Awaitable[object]]
+SLEEP: Final[web.AppKey[Sleep]] = web.AppKey("keep_alive_sleep", object)  # type: ignore[arg-type]
+
+
+class Waiting:
+    """From a call's beginning to its first event.  Once it is over, whoever waited writes to `over()`."""
+
+    def __init__(self, request: web.Request, sign: bytes, content_type: str) -> None:
+        """Args: sign: what is sent; empty: nothing, the answer's form has no room for it."""
+        self._request = request
+        self._sign = sign
+        self._content_type = content_type
+        self._task: asyncio.Task[None] | None = None
+        self._sent: EventStream | None = None
+
+    async def __aenter__(self) -> Waiting:
+        if self._sign:
+            self._task = asyncio.create_task(self._give_signs())
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.over()
+
+    async def over(self) -> EventStream | None:
+        """Stop; the response that has begun with signs, if any were given."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.result()  # what nobody expected
+        return self._sent
+
+    async def _give_signs(self) -> None:
+        sleep = self._request.app.get(SLEEP, asyncio.sleep)
+        await sleep(EVERY_S)
+        sent = await self._begun()
+        try:
+            while True:
+                await sent.send(self._sign)
+                await sleep(EVERY_S)
+        except ClientStalled:
+            sent.abort()
+        except ConnectionError:
+            pass  # it has left: the call is cancelled by whoever sees that
+
+    async def _begun(self) -> EventStream:
+        """The response, its head sent with what is known now."""
+        exchange = self._request[EXCHANGE]
+        known = {} if exchange.record is None else responses.decision_headers(exchange.record)
+        stall_s = self._request.app[CURRENT].generation.server.client_stall
+        sent = EventStream(self._request, known, stall_s, self._content_type)
+        exchange.begun = True
+        await sent.prepare(self._request)
+        self._sent = sent
+        return sent

@@ -1,0 +1,143 @@
+"""Reading a body that is a document or a file: by its type, or by its first byte where it has none.
+
+Many apps send bytes without a type, or JSON as what `curl -d` calls it.  A page of another site cannot use
+that: the guard refuses it by its origin before anything is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from msgspec import Struct
+
+from hybrid_router.api import body
+from hybrid_router.api.generation import CURRENT
+from hybrid_router.api.multipart import SHELF, system_is_full
+from hybrid_router.config.schema import Server
+from hybrid_router.core.errors import BodyTimeout, BodyTooLarge, CallRefused, UnsupportedMediaType
+from hybrid_router.core.units import duration_text
+from hybrid_router.core.upload import Draft, Upload
+
+_JSON = "application/json"
+# What says nothing about a body: forms are not read as forms here, and some clients send this with anything.
+_UNTOLD = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
+_SPACE = b" \t\r\n"
+
+
+class Received(Struct, frozen=True):
+    """One of them is there: `document`, the bytes of a JSON document that is not read yet, or a file."""
+
+    document: bytes | None = None
+    upload: Upload | None = None
+
+
+@asynccontextmanager
+async def received(request: web.Request) -> AsyncGenerator[Received]:
+    """The request's body; its file is gone when the context is left.
+
+    Raises:
+        UnsupportedMediaType: it is compressed.
+        BodyTooLarge: a document is over `body_limit`, a file over `upload_limit`, announced or found.
+        BodyTimeout: it took longer than `body_timeout` or `upload_timeout`.
+        UploadsFull: no memory is left for it at the moment.
+        CallRefused: its chunks are malformed.
+    """
+    if request.content_type == _JSON:
+        yield Received(document=await body.read(request))
+        return
+    reading = _Reading(request)
+    try:
+        yield await reading.run()
+    finally:
+        reading.close()
+
+
+class _Reading:
+    """One body on its way."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._server: Server = request.app[CURRENT].generation.server
+        self._shelf = request.app[SHELF]
+        self._taken_bytes = 0
+        self._upload: Upload | None = None
+        told = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        self._is_untold = told in _UNTOLD
+        self._media_type = "" if self._is_untold else told
+
+    async def run(self) -> Received:
+        """Read to the end."""
+        if self._request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise UnsupportedMediaType("send the body uncompressed, without a Content-Encoding header")
+        self._check(self._request.content_length or 0, self._server.upload_limit)
+        try:
+            async with asyncio.timeout(self._server.upload_timeout):
+                await body.invite(self._request)
+                return await self._read()
+        except TimeoutError:
+            told = duration_text(self._server.upload_timeout)
+            raise BodyTimeout(f"the body did not arrive within {told}") from None
+        except web.RequestPayloadError:
+            self._request.content.feed_eof()  # nothing more to be read and dropped
+            raise CallRefused("the body is not well-formed HTTP") from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._upload is not None:
+            self._upload.close()
+        self._shelf.give_back(self._taken_bytes)
+
+    async def _read(self) -> Received:
+        pieces = self._pieces()
+        first = b""
+        async for piece in pieces:
+            first += piece
+            if not self._is_untold or first.lstrip(_SPACE):
+                break
+            self._check(len(first), self._server.body_limit)
+        if self._is_untold and first.lstrip(_SPACE)[:1] in (b"{", b"["):
+            return Received(document=await self._document(first, pieces))
+        self._upload = await self._file(first, pieces)
+        return Received(upload=self._upload)
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while piece := await self._request.content.readany():
+            yield piece
+
+    async def _document(self, first: bytes, pieces: AsyncIterator[bytes]) -> bytes:
+        limit_bytes = self._server.body_limit
+        self._check(self._request.content_length or 0, limit_bytes)
+        document = bytearray(first)
+        self._check(len(document), limit_bytes)
+        async for piece in pieces:
+            document += piece
+            self._check(len(document), limit_bytes)
+        return bytes(document)
+
+    async def _file(self, first: bytes, pieces: AsyncIterator[bytes]) -> Upload:
+        with system_is_full():
+            draft = Draft("", self._media_type)
+        try:
+            self._add(draft, first)
+            async for piece in pieces:
+                self._add(draft, piece)
+            if not draft.size_bytes:
+                raise CallRefused("request is missing headers or body: body")
+            return draft.done()
+        finally:
+            draft.close()
+
+    def _add(self, draft: Draft, piece: bytes) -> None:
+        self._check(draft.size_bytes + len(piece), self._server.upload_limit)
+        self._shelf.take(len(piece), self._server)
+        self._taken_bytes += len(piece)
+        with system_is_full():
+            draft.write(piece)
+
+    def _check(self, size_bytes: int, limit_bytes: int) -> None:
+        if size_bytes > limit_bytes:
+            key = "body_limit" if limit_bytes == self._server.body_limit else "upload_limit"
+            raise BodyTooLarge(f"the body is over {limit_bytes} bytes ({key} in router.yaml)")

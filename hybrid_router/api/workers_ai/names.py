@@ -1,0 +1,96 @@
+"""Which alias answers for a model of Workers AI.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from hybrid_router.catalogue.families import Family, family
+from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Model
+from hybrid_router.config.front_schema import WorkersAIDialect
+from hybrid_router.core.errors import ModelNotFound
+
+_MOST_SUCCESSORS = 4
+
+
+class NoSuchModel(ModelNotFound):
+    """No alias answers for it; with the status that Workers AI has for it."""
+
+    status = 400
+
+
+def alias_of(
+    asked: str,
+    aliases: Collection[str],
+    dialect: WorkersAIDialect,
+    models: Mapping[str, Model],
+    otherwise: str | None = None,
+) -> str:
+    """An alias of that very name, or the one that `dialects.workers_ai` names.
+
+    A model that is gone is looked for by its successors' names too, before its task.
+
+    Args:
+        otherwise: the task of a model that the catalogue does not know.
+
+    Raises:
+        NoSuchModel: there is none; it says what to write where.
+    """
+    for name in _names(asked, models):
+        if name in aliases:
+            return name
+        if (
+            named := next((dialect.models[p] for p in dialect.models if fnmatchcase(name, p)), None)
+        ) is not None:
+            return named
+    known = models.get(asked)
+    task = known.task if known is not None else otherwise
+    tasks: Mapping[str, str] = {str(each): alias for each, alias in dialect.tasks.items()}
+    if task is not None and task in tasks:
+        return tasks[task]
+    raise NoSuchModel(_advice(asked, task), param="model")
+
+
+def family_of(asked: str, models: Mapping[str, Model], body: Mapping[str, Any] | None) -> Family:
+    """How the model is asked; of one that nobody knows the input tells."""
+    if (known := models.get(asked)) is not None:
+        return family(known)
+    fields = frozenset(body or ())
+    if fields & {"messages", "prompt"}:
+        return Family.CHAT
+    if {"query", "contexts"} <= fields:
+        return Family.RERANK
+    if {"text", "target_lang"} <= fields:
+        return Family.TRANSLATION
+    return Family.VECTORS if "text" in fields else Family.CHAT
+
+
+def task_of(family_: Family) -> str | None:
+    """The task of a model of which only that is known."""
+    return {
+        Family.CHAT: TEXT_GENERATION,
+        Family.RERANK: "Text Classification",
+        Family.TRANSLATION: "Translation",
+        Family.VECTORS: "Text Embeddings",
+    }.get(family_)
+
+
+def _names(asked: str, models: Mapping[str, Model]) -> Iterator[str]:
+    """The model's name, then those of its successors."""
+    name: str | None = asked
+    for _ in range(_MOST_SUCCESSORS):
+        if name is None:
+            return
+        yield name
+        known = models.get(name)
+        name = None if known is None else known.aliased_to or known.successor
+
+
+def _advice(asked: str, task: str | None) -> str:
+    """What to write into router.yaml."""
+    ways = [f'models: {{ "{asked}": ALIAS }}']
+    if task is not None:
+        ways.append(f'tasks: {{ "{task}": ALIAS }}')
+    told = " or ".join(f"dialects: {{ workers_ai: {{ {way} }} }}" for way in ways)
+    return f"No such model {asked} or task: router.yaml names the alias that answers for it, as in {told}"
