@@ -81,10 +81,17 @@ class Events:
         self._otherwise = otherwise
         self._whole: Whole | None = None
         self._decoder = Decoder(EVENT_LIMIT_BYTES)
+        self._broken: Unreadable | None = None
 
     @property
     def done(self) -> bool:
-        """Whether the last event was read."""
+        """Whether the last event was read.
+
+        Raises:
+            Unreadable: what came behind the events that were given last.
+        """
+        if self._broken is not None:
+            raise self._broken
         return self._is_done()
 
     def head(self, media_type: str, headers: Mapping[str, str]) -> Batch:
@@ -114,11 +121,18 @@ class Events:
         return batch if self.done else batch + self._end()
 
     def _all(self, payloads: list[bytes]) -> Batch:
+        """The events of these payloads, up to one that breaks the stream: what came before it counts."""
         batch: Batch = []
         for payload in payloads:
             if self.done:
                 break
-            batch += self._read(payload)
+            try:
+                batch += self._read(payload)
+            except Unreadable as no:
+                if not batch:
+                    raise
+                self._broken = no
+                break
         return batch
 
 
