@@ -14,6 +14,7 @@ import msgspec
 from open_gate import OpenGate
 
 from hybrid_router.api.answers import Ended, OnCall, OnRefusal, pass_over, tell_nobody
+from hybrid_router.api.generation import Fronts
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Server
@@ -181,12 +182,15 @@ class Told:
 async def listening(
     answers: ScriptedAnswers,
     server: Server | None = None,
+    fronts: Fronts | None = None,
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
 ) -> AsyncGenerator[Listener]:
     """Our own runner on a free port."""
     server = Server(listen="127.0.0.1:0") if server is None else server
-    application = create_application(answers, server, "1.2.3", on_call=on_call, on_refusal=on_refusal)
+    application = create_application(
+        answers, server, "1.2.3", fronts=fronts, on_call=on_call, on_refusal=on_refusal
+    )
     async with Listener(application) as listener:
         yield listener
 
