@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from hybrid_router.api import decisions, metrics, probes
+from hybrid_router.api.ai_gateway import endpoints as ai_gateway
+from hybrid_router.api.ai_gateway import logs as ai_gateway_logs
 from hybrid_router.api.guard import Respond
 from hybrid_router.api.openai import audio, endpoints, images, moderations, speech
 from hybrid_router.api.plain import classify, translate
@@ -28,6 +30,8 @@ class Route(NamedTuple):
     body: Literal["none", "json", "form", "any"]
 
 
+_GATEWAY = ai_gateway.BASE
+_LOGS = ai_gateway_logs.BASE
 _ACCOUNT = "/client/v4/accounts/{account}"
 
 ROUTES: tuple[Route, ...] = (
@@ -61,6 +65,13 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_ACCOUNT}/ai/models/schema", workers_ai.schema, "key", "none"),
     Route("GET", f"{_ACCOUNT}/tokens/verify", workers_ai.verify, "key", "none"),
     Route("GET", "/client/v4/user/tokens/verify", workers_ai.verify, "key", "none"),
+    Route("POST", _GATEWAY, ai_gateway.universal, "key", "json"),
+    Route("GET", f"{_GATEWAY}/compat/models", ai_gateway.compat_models, "key", "none"),
+    Route("POST", f"{_GATEWAY}/{{provider}}/{{endpoint:.+}}", ai_gateway.provider, "key", "any"),
+    Route("GET", _LOGS, ai_gateway_logs.listing, "key", "none"),
+    Route("DELETE", _LOGS, ai_gateway_logs.remove, "key", "none"),
+    Route("GET", f"{_LOGS}/{{id}}", ai_gateway_logs.show, "key", "none"),
+    Route("PATCH", f"{_LOGS}/{{id}}", ai_gateway_logs.say, "key", "json"),
     Route("GET", "/router/decisions/{id}", decisions.show, "key", "none"),
     Route("POST", "/router/explain", decisions.explain, "key", "json"),
 )

@@ -7,6 +7,7 @@ import time
 from aiohttp import web
 
 from hybrid_router.api import body, metrics, multipart, responses
+from hybrid_router.api.ai_gateway.gateways import GATEWAYS, Gateways
 from hybrid_router.api.answers import Answers, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.exchange import LIFECYCLE, ON_CALL, ON_REFUSAL, STARTED, VERSION, Lifecycle
 from hybrid_router.api.gallery import GALLERY, Gallery
@@ -62,6 +63,7 @@ def application_for(
     application[metrics.METRICS] = told
     application[SHELF] = Shelf()
     application[GALLERY] = Gallery()
+    application[GATEWAYS] = Gateways()
     application[DIRECTORY] = Directory()
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:

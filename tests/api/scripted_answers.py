@@ -182,9 +182,9 @@ class Told:
 async def listening(
     answers: ScriptedAnswers,
     server: Server | None = None,
-    fronts: Fronts | None = None,
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
+    fronts: Fronts | None = None,
 ) -> AsyncGenerator[Listener]:
     """Our own runner on a free port."""
     server = Server(listen="127.0.0.1:0") if server is None else server

@@ -10,7 +10,7 @@ import pytest
 from scripted_answers import CHAT, HELLO, ScriptedAnswers, exchange, get, listening, post, request_bytes
 
 from hybrid_router.api.address import host_name
-from hybrid_router.api.failures import document_of
+from hybrid_router.api.failures import ACCOUNT, document_of
 from hybrid_router.api.openai import error as openai_error
 from hybrid_router.api.routes import ROUTES, Route
 from hybrid_router.api.runner import Listener
@@ -75,6 +75,7 @@ async def open_port(answers: ScriptedAnswers) -> AsyncGenerator[int]:
 
 def _path(route: Route) -> str:
     path = route.path.replace("{name:.+}", "org/model").replace("{id}", "dec_1")
+    path = path.replace(f"{{account:{ACCOUNT}}}", "e" * 32).replace("{endpoint:.+}", "chat/completions")
     return path.replace("{account}", "any").replace("{model:.+}", "@cf/meta/m2m100-1.2b")
 
 
@@ -125,7 +126,7 @@ def test_every_route_has_an_auth_class() -> None:
     """Only the signpost and the health check are public; a new route must choose."""
     assert {(r.method, r.path) for r in ROUTES if r.auth == "public"} == {("GET", "/"), ("GET", "/health")}
     assert {r.auth for r in ROUTES} == {"public", "key"}
-    assert all((r.body == "none") == (r.method == "GET") for r in ROUTES)
+    assert all((r.body == "none") == (r.method in ("GET", "DELETE")) for r in ROUTES)
 
 
 @pytest.mark.parametrize("reason", BAD)

@@ -9,6 +9,7 @@ import msgspec
 
 from hybrid_router.core.errors import (
     BackendBusy,
+    CallRefused,
     ModelNotFound,
     NotAuthenticated,
     NotFound,
@@ -16,8 +17,14 @@ from hybrid_router.core.errors import (
     RouterError,
 )
 
+
+class NoGateway(CallRefused):
+    """No gateway of this name."""
+
+
 # From the special to the general: the first that fits counts.
 _CODES: tuple[tuple[type[RouterError], int], ...] = (
+    (NoGateway, 2001),
     (NotAuthenticated, 2009),
     (NotPermitted, 2009),
     (ModelNotFound, 2005),

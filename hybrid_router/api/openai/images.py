@@ -75,11 +75,11 @@ async def _painted(request: web.Request, asked: ImageRequest) -> web.StreamRespo
     return await calls.plain(
         request,
         asked.call,
-        lambda events: pictures.document(asked, created_s, events, lambda content: _kept(request, content)),
+        lambda events: pictures.document(asked, created_s, events, lambda content: kept(request, content)),
     )
 
 
-def _kept(request: web.Request, content: bytes) -> str:
+def kept(request: web.Request, content: bytes) -> str:
     """Where a picture can be fetched: the router's address as this client knows it."""
     exhibits = request.app[GALLERY]
     name = exhibits.add(content, request[EXCHANGE].principal)

@@ -1,0 +1,106 @@
+"""The gateways of router.yaml at work: what each has kept, counted and noted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from hybrid_router.api.ai_gateway.error import NoGateway
+from hybrid_router.api.generation import Generation
+from hybrid_router.config.front_schema import FrontGateway, RateLimit
+from hybrid_router.gateway.cache import Cache, Kept
+from hybrid_router.gateway.controls import Controls
+from hybrid_router.gateway.logbook import Logbook
+from hybrid_router.gateway.rate import Rate
+
+_CACHE_BYTES = 64 * 2**20
+
+
+class Gateway:
+    """One gateway.  Its settings may change under it; its log stays."""
+
+    def __init__(self, settings: FrontGateway, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._limit: RateLimit | None = None
+        self._rate: Rate | None = None
+        self.log = Logbook()
+        self.apply(settings)
+
+    def apply(self, settings: FrontGateway) -> None:
+        """Go by these settings from here on.  What was kept may be answered otherwise by them: it goes."""
+        self.settings = settings
+        self.cache = Cache(_CACHE_BYTES)
+        if settings.rate_limit != self._limit:
+            limit = self._limit = settings.rate_limit
+            self._rate = None if limit is None else Rate(limit.calls, limit.interval, limit.technique)
+
+    @property
+    def controls(self) -> Controls:
+        """What holds if neither step nor request says anything."""
+        own = self.settings
+        return Controls(
+            cache_ttl_s=None if own.cache_ttl == "off" else own.cache_ttl,
+            request_timeout_s=own.request_timeout,
+            max_attempts=own.max_attempts,
+            retry_delay_s=own.retry_delay,
+            backoff=own.backoff,
+            collect_log=own.collect_logs,
+        )
+
+    def admits(self) -> bool:
+        """Count a call; False: it is one too many."""
+        return self._rate is None or self._rate.admit(self._clock())
+
+    def find(self, name: bytes) -> Kept | None:
+        """An answer that was kept."""
+        return self.cache.find(name, self._clock())
+
+    def keep(self, name: bytes, answer: Kept) -> None:
+        """Keep an answer; it is let go of when its time is over, whether somebody asks or not."""
+        if self.cache.put(name, answer):
+            cache = self.cache
+            after_s = max(0.0, answer.until_s - self._clock())
+            asyncio.get_running_loop().call_later(after_s, lambda: cache.sweep(self._clock()))
+
+
+class Gateways:
+    """All of them, by name, as the current generation has them."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._of: Generation | None = None
+        self._gateways: dict[str, Gateway] = {}
+
+    @property
+    def now_s(self) -> float:
+        """The time on the gateways' clock, since the epoch."""
+        return self._clock()
+
+    def find(self, generation: Generation, name: str) -> Gateway:
+        """A gateway of a generation's router.yaml.
+
+        Raises:
+            NoGateway: there is none of this name.
+        """
+        if generation is not self._of:
+            self._take_up(generation)
+        if (found := self._gateways.get(name)) is None:
+            raise NoGateway(f"there is no gateway {name[:64]!r}: add it to `gateways` in router.yaml")
+        return found
+
+    def _take_up(self, generation: Generation) -> None:
+        """Go by another generation; a gateway that is gone loses what it had."""
+        known, self._gateways, self._of = self._gateways, {}, generation
+        for name, settings in generation.fronts.gateways.items():
+            if (gateway := known.get(name)) is None:
+                gateway = Gateway(settings, self._clock)
+            else:
+                gateway.apply(settings)
+            self._gateways[name] = gateway
+
+
+GATEWAYS: Final = web.AppKey("gateways", Gateways)

@@ -1,0 +1,80 @@
+"""Which alias answers for a provider's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from hybrid_router.api.generation import Fronts
+from hybrid_router.api.workers_ai import names
+from hybrid_router.catalogue.workers_ai import Model
+from hybrid_router.config.front_schema import FrontGateway
+from hybrid_router.core.errors import ModelNotFound
+
+WORKERS_AI = "workers-ai"
+COMPAT = "compat"
+DYNAMIC = "dynamic"
+PROVIDERS = (WORKERS_AI, "openai", "huggingface", "replicate", "anthropic")
+
+
+class Names:
+    """The names of one gateway."""
+
+    def __init__(
+        self, gateway: FrontGateway, fronts: Fronts, aliases: Sequence[str], models: Mapping[str, Model]
+    ) -> None:
+        self._gateway = gateway
+        self._dialect = fronts.dialects.workers_ai
+        self._aliases = frozenset(aliases)
+        self._models = models
+
+    def alias(self, provider: str, model: str) -> str:
+        """The gateway's own word for it, then an alias of that very name, then the dialect's.
+
+        Raises:
+            ModelNotFound: nobody answers for it; says what to write.
+        """
+        found = self._found(provider, model)
+        if found is None:
+            raise ModelNotFound(
+                f"no alias answers for {model[:128]!r} of {provider}: name one in gateways.…"
+                f".providers.{provider} of router.yaml, or call an alias {provider}/{model[:128]}",
+                param="model",
+            )
+        return found
+
+    def _found(self, provider: str, model: str) -> str | None:
+        if (own := _fitting(self._gateway.providers.get(provider, {}), model)) is not None:  # type: ignore[call-overload]
+            return str(own)
+        if provider == COMPAT:
+            return self._of_compat(model)
+        for name in (f"{provider}/{model}", model):
+            if name in self._aliases:
+                return name
+        return self._of_workers_ai(model) if provider == WORKERS_AI else None
+
+    def _of_compat(self, model: str) -> str | None:
+        """`provider/model`, `dynamic/route`, or an alias."""
+        provider, _, rest = model.partition("/")
+        if provider in PROVIDERS and rest:
+            return self._found(provider, rest)
+        if provider == DYNAMIC and rest in self._aliases:
+            return rest
+        return model if model in self._aliases else None
+
+    def _of_workers_ai(self, model: str) -> str | None:
+        task = None if model in self._models else names.task_of(names.family_of(model, self._models, None))
+        try:
+            return names.alias_of(model, self._aliases, self._dialect, self._models, task)
+        except ModelNotFound:
+            return None
+
+    @property
+    def all(self) -> list[str]:
+        """The aliases, as `compat/models` lists them."""
+        return sorted(self._aliases)
+
+
+def _fitting(patterns: Mapping[str, str], model: str) -> str | None:
+    """The first pattern's; `*` is any characters."""
+    return next((alias for pattern, alias in patterns.items() if fnmatchcase(model, pattern)), None)

@@ -1,0 +1,329 @@
+"""A request's way through a gateway: what was kept, how many may come, each step and its tries."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
+
+from hybrid_router.api import calls, gallery, responses
+from hybrid_router.api.ai_gateway import error as gateway_error
+from hybrid_router.api.ai_gateway.asked import Asked, Given, Provider
+from hybrid_router.api.ai_gateway.gateways import Gateway, Gateways
+from hybrid_router.api.ai_gateway.names import Names
+from hybrid_router.api.ai_gateway.providers.table import PROVIDERS
+from hybrid_router.api.exchange import EXCHANGE
+from hybrid_router.api.generation import CURRENT
+from hybrid_router.api.multipart import Form
+from hybrid_router.api.openai import endpoints
+from hybrid_router.api.openai.sender import Sender
+from hybrid_router.api.workers_ai.directory import DIRECTORY
+from hybrid_router.core import ids
+from hybrid_router.core.call import Call
+from hybrid_router.core.errors import (
+    BackendBusy,
+    BackendError,
+    BackendMisconfigured,
+    Inexpressible,
+    NotFound,
+    QuotaExhausted,
+    RouterError,
+)
+from hybrid_router.core.upload import Upload
+from hybrid_router.dispatch.record import Record
+from hybrid_router.gateway import cache, retries
+from hybrid_router.gateway.cache import Kept
+from hybrid_router.gateway.controls import Controls, first_of
+from hybrid_router.gateway.logbook import ENTROPY_BYTES, Entry, ulid
+from hybrid_router.gateway.steps import GatewayStep
+from hybrid_router.routing.ledger import NEURON_USD
+
+STATUS, STEP, LOG_ID, EVENT_ID = (
+    "cf-aig-cache-status",
+    "cf-aig-step",
+    "cf-aig-log-id",
+    "cf-aig-event-id",
+)
+_PROVIDER, _MODEL = "cf-aig-provider", "cf-aig-model"
+# Asking the same once more changes nothing about these.
+_FINAL = (Inexpressible, QuotaExhausted, BackendMisconfigured)
+_BROKEN = frozenset({"failed", "broken", "cancelled"})
+_GONE = 499
+_ERRORS = 400
+_LONGEST_SHOWN = 256
+
+
+class Brought(Struct, frozen=True, kw_only=True, eq=False):
+    """What came beside a JSON body: of a request to one provider."""
+
+    form: Form | None = None
+    content: Upload | None = None
+    parameters: dict[str, str] = {}
+
+
+class _Try(Struct, kw_only=True, eq=False):
+    """One try of a step, as the log will have it."""
+
+    number: int
+    step: GatewayStep
+    controls: Controls
+    log_id: str
+    started_s: float
+    model: str = ""
+    media_type: str = ""
+
+
+class Passage:
+    """One request on its way through a gateway."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        gateways: Gateways,
+        gateway: Gateway,
+        wishes: Controls,
+        brought: Brought | None = None,
+    ) -> None:
+        generation = request.app[CURRENT].generation
+        self._request = request
+        self._gateways = gateways
+        self._gateway = gateway
+        self._wishes = wishes
+        self._brought = brought or Brought()
+        self._exchange = request[EXCHANGE]
+        self._answers = generation.answers
+        self._names = Names(
+            gateway.settings, generation.fronts, self._answers.aliases, request.app[DIRECTORY].models
+        )
+        self._counted = False
+        self._event_id = wishes.event_id or ids.new("")
+
+    async def run(self, steps: Sequence[GatewayStep]) -> web.StreamResponse:
+        """The answer of the first step that works.
+
+        Raises:
+            RouterError: none does; the last one's error, in the words of its provider.
+        """
+        self._exchange.headers[EVENT_ID] = _printable(self._event_id)
+        for number, step in enumerate(steps):
+            last = number == len(steps) - 1
+            controls = first_of(step.controls, self._wishes, self._gateway.controls)
+            self._exchange.headers[STEP] = str(number)
+            if (kept := self._kept(step, controls)) is not None:
+                return self._again(kept, number, step, controls)
+            self._count()
+            try:
+                return await self._step(number, step, controls, last=last)
+            except RouterError:
+                if last:
+                    raise
+        raise gateway_error.NoGateway("there is no step")  # pragma: no cover - steps are never empty
+
+    def _count(self) -> None:
+        """Count the request, once: what was kept is free.
+
+        Raises:
+            BackendBusy: it is one too many for the gateway.
+        """
+        if not self._counted:
+            self._counted = True
+            if not self._gateway.admits():
+                self._exchange.failure = gateway_error.document
+                raise BackendBusy("Rate limited")
+
+    def _kept(self, step: GatewayStep, controls: Controls) -> Kept | None:
+        if not controls.ttl_s or controls.skip_cache or step.query is None:
+            return None
+        return self._gateway.find(self._key(step, controls))
+
+    def _key(self, step: GatewayStep, controls: Controls) -> bytes:
+        principal, query = self._exchange.principal, step.query
+        asked = [query, sorted(self._brought.parameters.items())]
+        return cache.key(principal, step.provider, step.endpoint, asked, controls.cache_key)
+
+    def _again(self, kept: Kept, number: int, step: GatewayStep, controls: Controls) -> web.Response:
+        """What was answered before."""
+        one = self._begin(number, step, controls)
+        one.model, one.media_type = kept.model, kept.media_type
+        self._exchange.headers[STATUS] = "HIT"
+        tokens = (kept.tokens_in, kept.tokens_out)
+        self._note(one, self._entry(one, 200, tokens=tokens, cached=True))
+        return responses.document(kept.content, content_type=kept.media_type)
+
+    async def _step(
+        self, number: int, step: GatewayStep, controls: Controls, *, last: bool
+    ) -> web.StreamResponse:
+        """A step's answer, after as many tries as it takes and may have."""
+        provider = PROVIDERS.get(step.provider)
+        self._exchange.failure = provider.failure if provider else gateway_error.document
+        for count in range(1, controls.tries + 1):
+            one = self._begin(number, step, controls)
+            within_s = retries.within_s(controls, count, last_step=last)
+            try:
+                return await self._try(one, provider, within_s)
+            except asyncio.CancelledError:
+                self._note(one, self._entry(one, _GONE))
+                raise
+            except RouterError as error:
+                self._note(one, self._entry(one, error.status))
+                if count == controls.tries or not _may_pass(error):
+                    raise
+            await asyncio.sleep(retries.wait_s(controls, count))
+        raise BackendError("the step was never tried")  # pragma: no cover - there is always a first try
+
+    def _begin(self, number: int, step: GatewayStep, controls: Controls) -> _Try:
+        now_s = self._gateways.now_s
+        log_id = ulid(now_s, secrets.token_bytes(ENTROPY_BYTES)) if controls.collect_log else ""
+        self._exchange.record = None
+        self._exchange.headers.pop(LOG_ID, None)
+        if log_id:
+            self._exchange.headers[LOG_ID] = log_id
+        return _Try(
+            number=number,
+            step=step,
+            controls=controls,
+            log_id=log_id,
+            started_s=asyncio.get_running_loop().time(),
+        )
+
+    async def _try(self, one: _Try, provider: Provider | None, within_s: float | None) -> web.StreamResponse:
+        if provider is None:
+            raise NotFound(f"invalid provider: this gateway plays {', '.join(sorted(PROVIDERS))}")
+        with ExitStack() as stack:
+            given = self._given(one.step, stack)
+            asked = provider.asked(given, **self._sender())
+            one.model = asked.call.alias
+            call = replace(asked.call, alias=self._alias(one))
+            if asked.chunks is not None:
+                response = await calls.stream(
+                    self._request, call, asked.chunks, asked.in_band, asked.stream_type, within_s=within_s
+                )
+                one.media_type = asked.stream_type
+            else:
+                response = await self._whole(one, asked, call, within_s)
+            self._note(one, self._entry(one, response.status))
+            return response
+
+    async def _whole(self, one: _Try, asked: Asked, call: Call, within_s: float | None) -> web.StreamResponse:
+        """A plain answer, which is kept if it may be."""
+        ttl_s = one.controls.ttl_s if one.step.query is not None else 0.0
+        if ttl_s:
+            self._exchange.headers[STATUS] = "MISS"
+        response = await calls.plain(self._request, call, asked.document, within_s=within_s)
+        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+            return response
+        one.media_type = asked.media_type or gallery.media_type(response.body)
+        response.headers["content-type"] = one.media_type
+        response.set_status(asked.status)
+        if ttl_s and _may_be_kept(self._exchange.record):
+            tokens_in, tokens_out = _tokens(self._exchange.record)
+            kept = Kept(
+                principal=self._exchange.principal,
+                content=response.body,
+                media_type=one.media_type,
+                until_s=self._gateways.now_s + ttl_s,
+                model=one.model,
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+            )
+            self._gateway.keep(self._key(one.step, one.controls), kept)
+        return response
+
+    def _alias(self, one: _Try) -> str:
+        alias = self._names.alias(one.step.provider, one.model)
+        self._exchange.headers[_PROVIDER] = one.step.provider
+        self._exchange.headers[_MODEL] = _printable(one.model)
+        return alias
+
+    def _given(self, step: GatewayStep, stack: ExitStack) -> Given:
+        return Given(
+            endpoint=step.endpoint,
+            request=self._request,
+            stack=stack,
+            able=lambda call: self._is_able(step.provider, call),
+            query=step.query,
+            form=self._brought.form,
+            content=self._brought.content,
+            parameters=self._brought.parameters,
+        )
+
+    def _is_able(self, provider: str, call: Call) -> bool:
+        plan = self._answers.explain(replace(call, alias=self._names.alias(provider, call.alias)))
+        return bool(plan.steps)
+
+    def _sender(self) -> Sender:
+        """Each try is a call of its own."""
+        return {
+            "call_id": ids.new("aig-"),
+            "principal": self._exchange.principal,
+            "headers": endpoints.headers(self._request),
+            "path": self._request.path,
+        }
+
+    def _entry(
+        self, one: _Try, status: int, tokens: tuple[int, int] | None = None, *, cached: bool = False
+    ) -> Entry:
+        """What the log has of a try.  A private call's owner words stay out of it."""
+        record, controls = self._exchange.record, one.controls
+        tokens_in, tokens_out = tokens or _tokens(record)
+        last = record.last if record is not None else None
+        usd = (last.neurons or 0.0) * NEURON_USD if last is not None else 0.0
+        told = controls.cost
+        private = record is not None and _is_private(record)
+        elapsed_s = asyncio.get_running_loop().time() - one.started_s
+        return Entry(
+            id=one.log_id,
+            principal=self._exchange.principal,
+            created_at=datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+            provider=one.step.provider[:_LONGEST_SHOWN],
+            path=one.step.endpoint[:_LONGEST_SHOWN],
+            model=one.model[:_LONGEST_SHOWN],
+            response_content_type=one.media_type,
+            status_code=status,
+            success=status < _ERRORS and (last is None or last.outcome not in _BROKEN),
+            cached=cached,
+            duration=round(elapsed_s * 1000),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            cost=0.0 if cached else usd if told is None else told.usd(tokens_in, tokens_out),
+            custom_cost=told is not None,
+            step=one.number,
+            metadata={} if private else controls.metadata or {},
+            event_id="" if private else self._event_id,
+        )
+
+    def _note(self, one: _Try, entry: Entry) -> None:
+        if one.log_id:
+            self._gateway.log.add(entry)
+
+
+def _may_pass(error: RouterError) -> bool:
+    """Whether the same step may do better a moment later."""
+    return isinstance(error, BackendError) and not isinstance(error, _FINAL)
+
+
+def _is_private(record: Record) -> bool:
+    return any(step.private for step in record.plan.steps)
+
+
+def _may_be_kept(record: Record | None) -> bool:
+    """Nothing of a call that must not leave, or leave a trace."""
+    return record is not None and not record.plan.local_only and not _is_private(record)
+
+
+def _tokens(record: Record | None) -> tuple[int, int]:
+    last = record.last if record is not None else None
+    usage = last.usage if last is not None else None
+    return (0, 0) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+
+
+def _printable(text: str) -> str:
+    """As a header may hold it."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:_LONGEST_SHOWN])
