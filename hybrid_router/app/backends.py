@@ -21,6 +21,7 @@ from hybrid_router.backends.clouds import cloud
 from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
+from hybrid_router.backends.workers_ai.minutes import Minutes, limits
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.backend_schema import LocalBackend, Waits
 from hybrid_router.config.cloud_schema import BackendConfig, CloudBackend
@@ -55,6 +56,7 @@ class Backends(Struct, kw_only=True):
         off: backend → why it is off.
         unusable: `backend/model` → why its file cannot be used.
         house: where the workers live; the same for every configuration of a process.
+        minutes: what clouds' accounts were asked in the last minute; likewise.
         parts: what has to be closed, by all that it was made from: what is made from the same is the same.
         locals: local backend → what it was made from.
         verified: model files as they were when they were found to be the manifest's.
@@ -65,6 +67,7 @@ class Backends(Struct, kw_only=True):
     off: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     house: House = field(default_factory=House)
+    minutes: Minutes = field(default_factory=lambda: Minutes(limits(catalogue.load())))
     parts: dict[Identity, Part] = field(default_factory=dict)
     locals: dict[str, tuple[object, ...]] = field(default_factory=dict)
     verified: set[Stamp] = field(default_factory=set)
@@ -100,7 +103,7 @@ async def open_backends(
     """
     if before is None:
         before = Backends(house=await asyncio.to_thread(opened_house, loaded.config.residency))
-    opened = Backends(off=dict(loaded.off), house=before.house)
+    opened = Backends(off=dict(loaded.off), house=before.house, minutes=before.minutes)
     opening = _Opening(loaded, logs, before, opened, state_folder(loaded, environ))
     try:
         for name, config in loaded.config.backends.items():
@@ -145,7 +148,7 @@ class _Opening:
         made = (
             known
             if isinstance(known, WorkersAI | Declared)
-            else cloud(name, config, secrets, catalogue.load().by_id())
+            else cloud(name, config, secrets, catalogue.load().by_id(), self._opened.minutes)
         )
         self._opened.parts[identity] = made
         return made

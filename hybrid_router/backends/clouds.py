@@ -11,6 +11,7 @@ from hybrid_router.backends.huggingface import HuggingFace
 from hybrid_router.backends.openai import OpenAI
 from hybrid_router.backends.replicate import Replicate
 from hybrid_router.backends.workers_ai import WorkersAI
+from hybrid_router.backends.workers_ai.minutes import Minutes
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.backend_schema import SecretSource
 from hybrid_router.config.cloud_schema import (
@@ -31,6 +32,7 @@ def cloud(
     config: CloudBackend,
     secrets: Mapping[str, Secret],
     known: Mapping[str, catalogue.Model] = MappingProxyType({}),
+    minutes: Minutes | None = None,
 ) -> WorkersAI | Declared:
     """A backend that is not off.
 
@@ -38,6 +40,7 @@ def cloud(
         name: the backend's, for messages.
         secrets: by their key in `config`; one whose source is left out is not there.
         known: Workers AI's models.
+        minutes: what its accounts may be asked in a minute; None: nobody counts.
     """
     token = secrets.get("token", _NOTHING)
     match config:
@@ -45,7 +48,15 @@ def cloud(
             account = secrets.get("account_id") or config.account_id
             if isinstance(account, SecretSource):
                 raise TypeError(f"{name} has no account and is not off")
-            return WorkersAI(name, config, account, token, known, gateway_token=secrets.get("gateway.token"))
+            return WorkersAI(
+                name,
+                config,
+                account,
+                token,
+                known,
+                gateway_token=secrets.get("gateway.token"),
+                minutes=minutes,
+            )
         case OpenAIBackend():
             return OpenAI(name, config, secrets.get("token"))
         case AnthropicBackend():

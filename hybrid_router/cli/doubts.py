@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue
+from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue, Model
 from hybrid_router.cli.folders import doubtful_purposes
 from hybrid_router.cli.room import Room, counted
 from hybrid_router.config.backend_schema import LocalBackend
@@ -26,8 +26,6 @@ from hybrid_router.workers.memory import Machine, Scales
 from hybrid_router.workers.tenant import summed
 
 Doubt: TypeAlias = tuple[KeyPath, str]
-
-_GONE = frozenset({"deprecated", "withdrawn_date_unknown"})
 
 
 def doubts(loaded: Loaded, scales: Scales | None = None) -> tuple[Problem, ...]:
@@ -182,13 +180,18 @@ def _wrong_with(model: str, known: Catalogue) -> str | None:
     """What speaks against calling a model, or None."""
     models = known.by_id()
     if model not in models:
-        current = [
-            each.id for each in known.models if each.task == TEXT_GENERATION and each.status not in _GONE
-        ]
+        current = [each.id for each in known.models if each.task == TEXT_GENERATION and not each.gone]
         return f"is not among the models of Workers AI (as of {known.dated}){meant(model, current)}"
     found = models[model]
-    successor = f"; {found.aliased_to} answers in its place" if found.aliased_to else ""
+    successor = _successor(found)
     if found.status == "deprecated":
         since = f" since {found.deprecated_on}" if found.deprecated_on else ""
         return f"is deprecated{since}{successor}"
     return f"is withdrawn{successor}" if found.status == "withdrawn_date_unknown" else None
+
+
+def _successor(gone: Model) -> str:
+    """Who does the work of a model that is gone."""
+    if gone.aliased_to:
+        return f"; {gone.aliased_to} answers in its place"
+    return f": name {gone.successor} in its place" if gone.successor else ""

@@ -138,8 +138,11 @@ def test_a_manifest_that_is_wrong(tmp_path: Path) -> None:
             "@cf/moonshotai/kimi-k2.5",
             "is deprecated since 2026-05-30; @cf/moonshotai/kimi-k2.6 answers in its place",
         ),
-        ("@cf/microsoft/phi-2", "is deprecated since 2026-05-30"),
-        ("@cf/deepseek-ai/deepseek-math-7b-base", "is withdrawn"),
+        (
+            "@cf/microsoft/phi-2",
+            "is deprecated since 2026-05-30: name @cf/meta/llama-3.2-3b-instruct in its place",
+        ),
+        ("@cf/facebook/detr-resnet-50", "is withdrawn"),
     ],
 )
 def test_a_cloud_model_that_is_not_there(tmp_path: Path, model: str, said: str) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from functools import partial
 from types import MappingProxyType
 
 from hybrid_router.backends.discretion import prompt_of, without_prompt
+from hybrid_router.backends.errand import Errand, Reader
 from hybrid_router.backends.tally import total
 from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
+from hybrid_router.backends.workers_ai.minutes import Minutes
+from hybrid_router.backends.workers_ai.refusal import with_successor
 from hybrid_router.backends.workers_ai.tasks.table import TASKS, TEXT, operations
-from hybrid_router.backends.workers_ai.tasks.task import Asked, Task
+from hybrid_router.backends.workers_ai.tasks.task import Asked, Send, Task
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.families import Family, family
@@ -40,6 +42,7 @@ class WorkersAI:
         name: the backend's name in router.yaml, for messages.
         models: model id → what the catalogue knows of it; one not named there may do everything.
         prefills: models that go on from a last message of the assistant.
+        minutes: what accounts may be asked in a minute; None: nobody counts.
     """
 
     local = False
@@ -55,6 +58,7 @@ class WorkersAI:
         *,
         prefills: frozenset[str] = prefill.PREFILLS,
         gateway_token: Secret | None = None,
+        minutes: Minutes | None = None,
     ) -> None:
         self._name = name
         self._config = config
@@ -62,6 +66,7 @@ class WorkersAI:
         self._prefills = prefills | frozenset(config.prefills)
         account = account_id.reveal() if isinstance(account_id, Secret) else account_id
         self._upstream = Upstream(config.base_url, account, token)
+        self._minute = (minutes or Minutes({})).of(f"{config.base_url} {account.lower()}")
         self._running: Counter[str] = Counter()
 
     def __repr__(self) -> str:
@@ -124,6 +129,7 @@ class WorkersAI:
         begun = False
         self._running[step.model] += 1
         try:
+            self._minute.take(step.model, len(asked))
             for request in asked:
                 answer = self._answer(request, call)
                 async with aclosing(self._upstream.answer(request, answer, step)) as batches:
@@ -132,6 +138,7 @@ class WorkersAI:
                         yield batch
                 told.append(answer.usage)
         except RouterError as error:
+            error = with_successor(error, self._models.get(step.model))
             failure = after_first(error) if begun else prefill.refused(error, call)
             failure.detail = without_prompt(failure.detail, prompt_of(prefill.with_written(call)))
         else:
@@ -161,12 +168,12 @@ class WorkersAI:
         begun = False
         self._running[step.model] += 1
         try:
-            send = partial(self._upstream.errand, connect_s=step.timeouts.connect_s)
-            async with aclosing(task.run(asked, send)) as batches:
+            async with aclosing(task.run(asked, self._send(step))) as batches:
                 async for batch in batches:
                     begun = begun or says_something(batch)
                     yield batch
         except RouterError as error:
+            error = with_successor(error, known)
             failure = after_first(error) if begun else error
             failure.detail = without_prompt(failure.detail, prompt_of(call))
         else:
@@ -174,6 +181,15 @@ class WorkersAI:
         finally:
             self._running[step.model] -= 1
         raise failure
+
+    def _send(self, step: Step) -> Send:
+        """Send a task's requests, each counted in the minute before it goes."""
+
+        def send(errand: Errand, reader: Reader) -> AsyncGenerator[Batch]:
+            self._minute.take_for(errand.path)
+            return self._upstream.errand(errand, reader, step.timeouts.connect_s)
+
+        return send
 
     async def close(self) -> None:
         """Close every connection."""

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.backends.http import DETAIL_CHARS, retry_after_s
+from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.core.errors import (
     AccountRefused,
     BackendBusy,
@@ -28,6 +29,11 @@ from hybrid_router.core.errors import (
     QuotaExhausted,
     RouterError,
 )
+
+
+class ModelGone(BackendMisconfigured):
+    """There is no such model, or no longer."""
+
 
 RATE_WINDOW_S = 60.0
 TEXT_CHARS = 500
@@ -71,7 +77,7 @@ _TOKEN = _account_refused(
     "Workers AI does not accept the API token: make one with the permission Workers AI Read for this account"
 )
 _ACCOUNT = _account_refused("Cloudflare does not know this address: check the account id")
-_NO_MODEL = _misconfigured("Workers AI has no such model: check its name in router.yaml")
+_NO_MODEL = Verdict(ModelGone, "Workers AI has no such model: check its name in router.yaml")
 _PRIVATE = _misconfigured("this account may not use the model: ask Cloudflare for access or name another")
 _CREDIT = _misconfigured("the account has no credit for this model: add some or name another")
 _GATEWAY = _account_refused("the AI Gateway refused us: check its name and its token")
@@ -112,7 +118,7 @@ _BY_CODE: Mapping[int, Verdict] = {
     5018: _PRIVATE,
     5019: _MISUSED,
     5021: _OVERFLOW,
-    5028: _misconfigured("Workers AI has retired the model: name a newer one in router.yaml"),
+    5028: Verdict(ModelGone, "Workers AI has retired the model: name a newer one in router.yaml"),
     5035: _misconfigured("the model needs the Workers Paid plan: upgrade or name another"),
     7000: _ACCOUNT,
     7001: _MISUSED,
@@ -165,6 +171,17 @@ def refusal(
         detail=_detail(status, code, text),
         retry_after_s=_wait_s(verdict, headers, now),
         code=verdict.code,
+    )
+
+
+def with_successor(error: RouterError, model: Model | None) -> RouterError:
+    """`error`, or what to do instead where it says that `model` is gone and another one does its work."""
+    if not isinstance(error, ModelGone) or model is None or model.successor is None:
+        return error
+    day = f" on {model.deprecated_on}" if model.deprecated_on else ""
+    return ModelGone(
+        f"Workers AI has retired {model.id}{day}: name {model.successor} in its place in router.yaml",
+        detail=error.detail,
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scripted_cloud import ACCOUNT, TOKEN, answer, chat, cloud, plain
 
 from hybrid_router.backends.http import redactor, retry_after_s
-from hybrid_router.backends.workers_ai.refusal import refusal
+from hybrid_router.backends.workers_ai.refusal import ModelGone, refusal
 from hybrid_router.core import errors
 from hybrid_router.core.errors import BackendError, CallRefused, RouterError
 
@@ -50,9 +50,9 @@ def named(status: int, body: bytes, **headers: str) -> RouterError:
         (413, 3006, errors.CallRefused, "too large"),
         (422, 2017, errors.ContentRefused, "content rules"),
         (424, 2016, errors.ContentRefused, "content rules"),
-        (400, 5007, errors.BackendMisconfigured, "no such model"),
-        (404, 3042, errors.BackendMisconfigured, "no such model"),
-        (410, 5028, errors.BackendMisconfigured, "retired"),
+        (400, 5007, ModelGone, "no such model"),
+        (404, 3042, ModelGone, "no such model"),
+        (410, 5028, ModelGone, "retired"),
         (403, 5018, errors.BackendMisconfigured, "may not use"),
         (403, 3041, errors.BackendMisconfigured, "may not use"),
         (403, 5035, errors.BackendMisconfigured, "Workers Paid"),
@@ -92,7 +92,7 @@ def test_each_code_has_its_own_meaning(status: int, code: int, kind: type[Router
         (404, errors.BackendMisconfigured),
         (405, errors.AccountRefused),
         (408, errors.BackendTimeout),
-        (410, errors.BackendMisconfigured),
+        (410, ModelGone),
         (413, errors.CallRefused),
         (418, BackendError),
         (429, errors.BackendBusy),
@@ -291,3 +291,26 @@ async def test_an_endless_error_body_is_not_read_to_its_end() -> None:
     async with cloud(plain(b"x" * 10_000_000, "503 Service Unavailable")) as (backend, _):
         with pytest.raises(errors.BackendUnavailable):
             await answer(backend, chat())
+
+
+OLD, NEW = "@cf/meta/llama-2-7b-chat-int8", "@cf/meta/llama-3.2-3b-instruct"
+
+
+@pytest.mark.parametrize(("status", "code"), [("410 Gone", 5028), ("400 Bad Request", 5007)])
+async def test_a_retired_model_is_refused_with_its_successor(status: str, code: int) -> None:
+    """Whichever way Cloudflare says that it is gone, the message says what to write in its place."""
+    body = {"success": False, "result": {}, "errors": [{"code": code, "message": f"AiError: {OLD}"}]}
+    async with cloud(plain(body, status)) as (backend, _):
+        with pytest.raises(errors.BackendMisconfigured) as retired:
+            await answer(backend, chat(), OLD)
+        with pytest.raises(errors.BackendMisconfigured) as current:
+            await answer(backend, chat(), NEW)
+        with pytest.raises(errors.BackendMisconfigured) as unknown:
+            await answer(backend, chat(), "@cf/somebody/elses")
+
+    assert retired.value.message == (
+        f"Workers AI has retired {OLD} on 2026-05-30: name {NEW} in its place in router.yaml"
+    )
+    assert str(code) in retired.value.detail
+    assert NEW not in current.value.message
+    assert "in router.yaml" in unknown.value.message
