@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,13 +35,21 @@ def _reset(request: web.Request) -> None:
 
 
 class Delivery:
-    """One reply.  `seen` is told what was really sent."""
+    """One reply.  `seen` is told what was really sent; `failed` writes an error as the cloud does."""
 
-    def __init__(self, request: web.Request, fault: Fault, seen: SeenCall, settings: Settings) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        fault: Fault,
+        seen: SeenCall,
+        settings: Settings,
+        failed: Callable[[Refusal], Any] = body_of,
+    ) -> None:
         self._request = request
         self._fault = fault
         self._seen = seen
         self._settings = settings
+        self._failed = failed
         self._response = web.StreamResponse()
 
     async def instead(self) -> web.StreamResponse | None:
@@ -77,7 +85,11 @@ class Delivery:
         """
         fault = self._fault
         if fault.error_after is not None:
-            content, media_type, in_pieces = _encoded(body_of(_in_band(fault))), "application/json", False
+            content, media_type, in_pieces = (
+                _encoded(self._failed(_in_band(fault))),
+                "application/json",
+                False,
+            )
         cut = fault.stall_after is not None or fault.cut_after is not None
         halved = cut or fault.close_after is not None or fault.malformed_after is not None
         sent = content[: len(content) // 2] if halved else content
@@ -130,7 +142,7 @@ class Delivery:
         if place == fault.malformed_after:
             await self._write(_MALFORMED)
         if place == fault.error_after:
-            await self._write(b"data: " + _encoded(body_of(_in_band(fault))) + b"\n\n")
+            await self._write(b"data: " + _encoded(self._failed(_in_band(fault))) + b"\n\n")
         if place == fault.stall_after:
             await self._hang()
         elif place == fault.cut_after:

@@ -1,33 +1,78 @@
-"""HuggingFace as a backend."""
+"""Hugging Face as a backend: Inference Providers for chats, the task API for one model's one task."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import ClassVar
 
+import msgspec
+from msgspec.structs import replace
+
 from hybrid_router.backends.declared import Declared
+from hybrid_router.backends.errand import Errand, Reader
+from hybrid_router.backends.huggingface.tasks import TASKS
+from hybrid_router.backends.openai import chat
+from hybrid_router.backends.openai.answer import Answer
+from hybrid_router.backends.openai.chat import Manner
+from hybrid_router.backends.openai.upstream import Upstream
+from hybrid_router.backends.openai.vectors import embeddings
+from hybrid_router.backends.workers_ai.prefill import can_follow
 from hybrid_router.config.cloud_schema import HuggingFaceBackend
 from hybrid_router.core.call import Call, Operation
-from hybrid_router.core.errors import BackendError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
 
 
-class HuggingFace(Declared):
-    """Runs calls on Hugging Face."""
+def chats(call: Call, model: str, manner: Manner) -> list[tuple[Errand, Reader]]:
+    """One request for each choice: most providers give one, whatever is asked for."""
+    asked: list[tuple[Errand, Reader]] = []
+    for index in range(call.n):
+        seed = call.sampling.seed
+        sampling = replace(call.sampling, seed=None if seed is None else seed + index)
+        one = replace(call, n=1, sampling=sampling)
+        answer = Answer(
+            first=index, stops=chat.local_stops(call), written=call.written, begun=chat.begun(call)
+        )
+        body = msgspec.json.encode(chat.document(one, model, manner))
+        asked.append((Errand(path="chat/completions", body=body), answer))
+    return asked
 
-    speaks: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT})
+
+class HuggingFace(Declared):
+    """Runs calls on Hugging Face.
+
+    A model that is named with its provider, `org/name:provider`, is embedded by that provider, in OpenAI's
+    form; without one by the task API.
+    """
+
+    speaks: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, *TASKS})
 
     def __init__(self, name: str, config: HuggingFaceBackend, token: Secret) -> None:
         super().__init__(name, config)
-        self._config = config
-        self._token = token
+        self._manner = Manner(label=name, strict=True, default_max_tokens=config.default_max_tokens)
+        self._router = Upstream(name, config.base_url, token)
+        self._tasks = Upstream(name, config.tasks_url, token)
+
+    def continues(self, model: str, call: Call) -> bool:
+        """A chat, where it is declared."""
+        if call.operation is not Operation.CHAT:
+            return False
+        return chat.goes_on(self.features(model), call) and can_follow(call)
 
     async def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
-        if call.id:
-            raise BackendError("not built yet")
-        yield []
+        form, upstream = TASKS.get(call.operation, chats), self._tasks
+        if call.operation is Operation.CHAT:
+            form, upstream = chats, self._router
+        elif call.operation is Operation.EMBED and ":" in step.model:
+            form, upstream = embeddings, self._router
+        asked = form(call, step.model, self._manner)
+        async with aclosing(upstream.run(asked, call, step)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._router.close()
+        await self._tasks.close()
