@@ -18,10 +18,11 @@ def model_of(account: Account, model_id: str) -> tuple[Model, Model]:
         Refusal: 5007, 5028 or 5035.
     """
     model = account.models.get(model_id)
-    if model is None or model.status == "withdrawn_date_unknown":
+    kept = account.settings.keep_retired
+    if model is None or (model.status == "withdrawn_date_unknown" and not kept):
         raise Refusal(5007, f"No such model {model_id} or task")
     priced = account.models.get(model.aliased_to, model) if model.aliased_to else model
-    if priced.status == "deprecated":
+    if priced.status == "deprecated" and not kept:
         raise Refusal(5028, f"{model_id} was deprecated on {model.deprecated_on}")
     if priced.requires_workers_paid and not account.settings.paid:
         raise Refusal(5035, f"{model_id} requires the Workers Paid plan")

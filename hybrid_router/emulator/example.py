@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 _MAX_DEPTH = 12
+_CHOICE = re.compile(r"\((\w[\w-]*)\|")
 
 
 def value_for(schema: Any, root: Any = None, depth: int = 0) -> Any:
     """The simplest value that `schema` accepts, always the same.
 
     Follows `const`, `enum`, `default`, local `$ref`, the first of `anyOf`/`oneOf`/`allOf`, types, required
-    properties and bounds of strings, numbers and arrays; other keywords are not looked at.
+    properties, bounds of strings, numbers, arrays and objects, and patterns that are a choice of words; other
+    keywords are not looked at.
     """
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return {} if depth <= _MAX_DEPTH else None
@@ -51,16 +54,26 @@ def _typed(schema: Mapping[str, Any], root: Any, depth: int) -> Any:
     if kind in ("integer", "number"):
         return _number(schema, kind)
     if kind == "string":
-        text = "text".ljust(schema.get("minLength", 0), "x")
+        text = _word(schema.get("pattern", "")).ljust(schema.get("minLength", 0), "x")
         return text[: schema.get("maxLength", len(text))]
     return True if kind == "boolean" else None
+
+
+def _word(pattern: str) -> str:
+    """The first of the words that a pattern chooses from, `^(one|two)$`; others are not understood."""
+    found = _CHOICE.search(pattern)
+    return found[1] if found else "text"
 
 
 def _object(schema: Mapping[str, Any], root: Any, depth: int) -> dict[str, Any]:
     """An object with the required properties; with all, if none is required."""
     properties = schema.get("properties", {})
-    names = schema.get("required") or list(properties)
-    return {name: value_for(properties.get(name, {"type": "string"}), root, depth + 1) for name in names}
+    names = [*(schema.get("required") or properties)]
+    made = {name: value_for(properties.get(name, {"type": "string"}), root, depth + 1) for name in names}
+    others = schema.get("additionalProperties", {"type": "string"})
+    for place in range(len(made), schema.get("minProperties", 0)):
+        made[f"name{place}"] = value_for(others, root, depth + 1)
+    return made
 
 
 def _number(schema: Mapping[str, Any], kind: str) -> float:

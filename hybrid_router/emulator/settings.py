@@ -47,6 +47,7 @@ class Settings:
         daily_neurons: the day's allowance; the free plan has 10,000.
         paid: the Workers Paid plan: no daily end, and models that require the plan answer.
         quota_code: 4006 as seen on the wire, or 3036 as documented.
+        keep_retired: models past their date still answer, as they did before it.
         rate_limits: count calls a minute.
         trailing_usage: end chat streams with the line `{"response":"","usage":…}`.
         stream_usage: usage of chunks: of each chunk alone, so far, or in the last chunk only.
@@ -69,6 +70,7 @@ class Settings:
     daily_neurons: float = 10_000.0
     paid: bool = False
     quota_code: Literal[4006, 3036] = 4006
+    keep_retired: bool = False
     rate_limits: bool = True
     trailing_usage: bool = True
     stream_usage: Literal["delta", "cumulative", "final"] = "delta"

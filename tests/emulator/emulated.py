@@ -99,6 +99,13 @@ class Cloud:
             text: str = await response.text()
             return text
 
+    @staticmethod
+    def decoded(content: bytes) -> dict[str, Any]:
+        """A body that is a JSON object."""
+        document = json.loads(content)
+        assert isinstance(document, dict)
+        return document
+
     async def chat(self, body: Any, model: str = CLASSIC) -> tuple[int, Any]:
         """A plain reply of the OpenAI-compatible address."""
         return await self.reply("/v1/chat/completions", {"model": model} | body)

@@ -84,9 +84,13 @@ def usage_of(usage: Usage, neurons: float | None = None) -> dict[str, Any]:
 
 
 def classic_tools(choice: Choice) -> list[dict[str, Any]]:
-    """Tool calls as classic models write them: arguments are an object."""
+    """Tool calls as classic models write them: arguments are an object; with OpenAI's form beside it.
+
+    Some of their schemas ask for the one, some for the other, and some for both.
+    """
     return [
-        {"name": tool.name, "arguments": _parsed(tool.arguments)} for _, tool in sorted(choice.tools.items())
+        {"name": call["function"]["name"], "arguments": _parsed(call["function"]["arguments"]), **call}
+        for call in openai_tools(choice)
     ]
 
 
@@ -126,7 +130,7 @@ def _classic(answer: Answer, usage: Usage, *, as_json: bool) -> dict[str, Any]:
 
 
 def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": choice.text or None}
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text or None, "refusal": None}
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
     if choice.tools:
@@ -143,16 +147,26 @@ def _responses(answer: Answer, usage: Usage, neurons: float, stamp: Stamp) -> di
     choice = answer.choices.get(0, Choice())
     content = {"type": "output_text", "text": choice.text, "annotations": []}
     cut = choice.finish == "length"
+    status = "incomplete" if cut else "completed"
+    message = {
+        "type": "message",
+        "id": f"msg_{stamp.id}",
+        "role": "assistant",
+        "status": status,
+        "content": [content],
+    }
     return {
         "id": stamp.id,
         "object": "response",
         "created_at": stamp.created,
         "model": stamp.model,
-        "status": "incomplete" if cut else "completed",
+        "status": status,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": [{"type": "message", "id": f"msg_{stamp.id}", "role": "assistant", "content": [content]}],
+        "output": [message],
         "usage": {
             "input_tokens": usage.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+            "output_tokens_details": {"reasoning_tokens": 0},
             "output_tokens": usage.completion_tokens,
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             "neurons": neurons,

@@ -17,6 +17,7 @@ from hybrid_router.core.upload import Upload, upload_of
 Fields = TypeVar("Fields", bound=Struct)
 
 _PLACE = re.compile(r" - at `\$(?P<path>[^`]*)`\Z")
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
 _MOST_HEAD_CHARS = 256
 
@@ -41,6 +42,8 @@ def _misfit(text: str) -> CallRefused:
     found = _PLACE.search(text)
     path = "" if found is None else re.sub(r"\[(\d+)\]", r".\1", found["path"])
     place = path.replace(".", "/") or "/"
+    if missing := _MISSING.match(text):
+        return CallRefused(f"required properties at '{place}' are '{missing['name']}'", param=place)
     return CallRefused(f"{_PLACE.sub('', text)} at '{place}'", param=place)
 
 
