@@ -14,6 +14,7 @@ import click
 from hybrid_router import app
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.catalogue import workers_ai
+from hybrid_router.cli import emulate_clouds
 from hybrid_router.config.local_schema import LlamaModel
 from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
@@ -24,7 +25,11 @@ from hybrid_router.workers.life import Dead
 
 @click.group()
 def command() -> None:
-    """Serve Cloudflare's API on loopback, to try and to test without an account."""
+    """Serve a cloud's API on loopback, to try and to test without an account."""
+
+
+command.add_command(emulate_clouds.openai)
+command.add_command(emulate_clouds.huggingface)
 
 
 @command.command()

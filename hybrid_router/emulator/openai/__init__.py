@@ -1,0 +1,5 @@
+"""OpenAI's API on loopback: for tests, demos and drills."""
+
+from hybrid_router.emulator.openai.server import serve
+
+__all__ = ["serve"]
