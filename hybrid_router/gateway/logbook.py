@@ -133,8 +133,9 @@ class Logbook:
 
     def listing(self, principal: str, wanted: Wanted) -> tuple[list[Entry], dict[str, Any]]:
         """A page of a principal's entries, and `result_info`, whose bounds are of all pages."""
-        found = [entry for entry in self._of(principal) if _is_meant(entry, wanted)]
-        found.sort(key=lambda entry: _place(entry, wanted.order_by), reverse=wanted.descending)
+        meant = [entry for entry in self._of(principal) if _is_meant(entry, wanted)]
+        places = [(*_place(entry, wanted.order_by), number) for number, entry in enumerate(meant)]
+        found = [meant[place[-1]] for place in sorted(places, reverse=wanted.descending)]
         begin = (wanted.page - 1) * wanted.per_page
         page = found[begin : begin + wanted.per_page]
         told: dict[str, Any] = {
@@ -166,10 +167,10 @@ def _is_meant(entry: Entry, wanted: Wanted) -> bool:
     return all(one.holds(entry) for one in wanted.filters)
 
 
-def _place(entry: Entry, order_by: str) -> tuple[bool, Any, str]:
-    """Where an entry belongs; those of the same place by their ids, which are by time."""
+def _place(entry: Entry, order_by: str) -> tuple[bool, Any]:
+    """Where an entry belongs; those of the same place come as they were noted."""
     value = value_of(entry, order_by)
-    return (value is not None, value, entry.id)
+    return (value is not None, value)
 
 
 def wanted(query: Mapping[str, str], filters: tuple[Filter, ...]) -> Wanted:
