@@ -145,6 +145,7 @@ def _stage(name: str, said: str = "") -> Iterator[None]:
         if said and isinstance(error, CallRefused):
             failure = BackendError(error.message, detail=error.detail, retry_after_s=error.retry_after_s)
         failure.message = f"{failure.message} (while {name})"
+        failure.args = (failure.message,)
         failure.detail = without_prompt(failure.detail, said)
     else:
         return
