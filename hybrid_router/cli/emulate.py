@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import signal
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from hybrid_router import app
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.cli import emulate_clouds
+from hybrid_router.cli.emulate_local import local_sources
 from hybrid_router.config.local_schema import LlamaModel
 from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
@@ -62,6 +64,13 @@ command.add_command(emulate_clouds.huggingface)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A GGUF that answers instead of the script.",
 )
+@click.option(
+    "--use-local",
+    "local",
+    metavar="ROUTER.YAML",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Let the local models of a router.yaml answer: for each operation the first that does it.",
+)
 def cloudflare(
     *,
     host: str,
@@ -75,8 +84,11 @@ def cloudflare(
     token_delay: float,
     prefills: tuple[str, ...],
     model: Path | None,
+    local: Path | None,
 ) -> None:
-    """Play Workers AI for the text generation models of the catalogue."""
+    """Play Workers AI: every model of the catalogue, batches, fine-tunes and what else an account has."""
+    if model is not None and local is not None:
+        raise click.UsageError("--use-local and --model both say who answers: leave one out")
     if not re.fullmatch(r"[0-9a-f]{32}", account):
         raise click.BadParameter("an account id has 32 hexadecimal digits (0-9, a-f)", param_hint="--account")
     settings = Settings(
@@ -89,10 +101,10 @@ def cloudflare(
         quota_code=3036 if quota_code == "3036" else 4006,
         rate_limits=rate_limits,
         token_delay_s=token_delay,
-        prefill_models=_known(prefills, model),
+        prefill_models=_known(prefills, model or local),
     )
     try:
-        asyncio.run(_serve_until_told(settings, model))
+        asyncio.run(_serve_until_told(settings, model, local))
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         raise click.ClickException(
@@ -107,7 +119,7 @@ def _known(prefills: tuple[str, ...], weights: Path | None) -> frozenset[str]:
         click.UsageError: there is no such model, or a model file answers.
     """
     if prefills and weights is not None:
-        raise click.UsageError("--prefill is played by the script: leave out --model")
+        raise click.UsageError("--prefill is played by the script: leave out --model and --use-local")
     known = workers_ai.load().by_id() if prefills else {}
     for name in prefills:
         if name not in known:
@@ -134,22 +146,23 @@ async def local_backend(weights: Path) -> Backend:
     return Local({weights.stem: LocalModel(worker, chosen.queue)})
 
 
-async def _serve_until_told(settings: Settings, weights: Path | None) -> None:
-    """Serve until SIGINT or SIGTERM, from the script or from a model file."""
+async def _serve_until_told(settings: Settings, weights: Path | None, local: Path | None) -> None:
+    """Serve until SIGINT or SIGTERM, from the script, a model file or a router.yaml's models."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
-    source = None if weights is None else await local_backend(weights)
-    if source is not None and weights is not None:
-        settings = dataclasses.replace(settings, source=source, source_model=weights.stem)
-    try:
-        async with serve(settings) as running:
-            click.echo(ready_line(running))
-            await told.wait()
-    finally:
-        if source is not None:
-            await source.close()
+    async with AsyncExitStack() as stack:
+        if weights is not None:
+            source = await local_backend(weights)
+            stack.push_async_callback(source.close)
+            settings = dataclasses.replace(settings, source=source, source_model=weights.stem)
+        if local is not None:
+            sources = await stack.enter_async_context(local_sources(local))
+            settings = dataclasses.replace(settings, sources=sources)
+        running = await stack.enter_async_context(serve(settings))
+        click.echo(ready_line(running))
+        await told.wait()
 
 
 def ready_line(running: Running) -> str:
