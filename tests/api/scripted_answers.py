@@ -15,6 +15,7 @@ from open_gate import OpenGate
 
 from hybrid_router.api.answers import Ended, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.generation import Fronts
+from hybrid_router.api.keep_alive import SLEEP, Sleep
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Server
@@ -184,13 +185,16 @@ async def listening(
     server: Server | None = None,
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
+    *,
     fronts: Fronts | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> AsyncGenerator[Listener]:
-    """Our own runner on a free port."""
+    """Our own runner on a free port; `sleep`: how it waits between signs of life."""
     server = Server(listen="127.0.0.1:0") if server is None else server
     application = create_application(
         answers, server, "1.2.3", fronts=fronts, on_call=on_call, on_refusal=on_refusal
     )
+    application[SLEEP] = sleep
     async with Listener(application) as listener:
         yield listener
 

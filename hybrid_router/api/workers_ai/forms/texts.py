@@ -116,7 +116,7 @@ def _picture(given: Given, body: dict[str, Any]) -> bytes:
     if upload is not None:
         return chat_body.content_of(upload)
     if body.get("image") is None:
-        raise CallRefused("required properties at '/' are 'image'", param="/image")
+        raise CallRefused("required properties at '/' are 'image'", param="/")
     return chat_body.picture(body["image"], "image")
 
 

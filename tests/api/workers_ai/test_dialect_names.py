@@ -1,0 +1,82 @@
+"""Which alias answers for a model of Cloudflare's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_router.api.workers_ai.names import NoSuchModel, alias_of, family_of, task_of
+from hybrid_router.catalogue import workers_ai
+from hybrid_router.catalogue.families import Family
+from hybrid_router.config.front_schema import WorkersAIDialect
+
+MODELS = workers_ai.load().by_id()
+RETIRED = next(m for m in MODELS.values() if m.id == "@cf/meta/llama-2-7b-chat-int8")
+WHISPER = "@cf/openai/whisper"
+
+
+def test_an_alias_of_that_very_name_comes_first() -> None:
+    """Whoever names an alias as the model means it, whatever else is said."""
+    dialect = WorkersAIDialect(models={WHISPER: "other"}, tasks={"Automatic Speech Recognition": "third"})
+
+    assert alias_of(WHISPER, {WHISPER}, dialect, MODELS) == WHISPER
+
+
+def test_the_first_pattern_that_fits_comes_before_the_task() -> None:
+    """Patterns are read in their order; an asterisk stands for any characters."""
+    dialect = WorkersAIDialect(
+        models={"@cf/openai/whisper*": "ears", "*": "all"}, tasks={"Automatic Speech Recognition": "third"}
+    )
+
+    assert alias_of(WHISPER, (), dialect, MODELS) == "ears"
+    assert alias_of("@cf/new/model", (), dialect, MODELS) == "all"
+
+
+def test_a_retired_name_is_answered_by_its_successors_alias() -> None:
+    """A model that is gone is served by the alias of the model that does its work, before its task's."""
+    assert RETIRED.successor is not None
+    dialect = WorkersAIDialect(tasks={"Text Generation": "usual"})
+
+    assert alias_of(RETIRED.id, {RETIRED.successor}, dialect, MODELS) == RETIRED.successor
+    assert alias_of(RETIRED.id, (), dialect, MODELS) == "usual"
+
+
+def test_a_model_that_nobody_answers_for_says_what_to_write() -> None:
+    """The refusal names both places of router.yaml, and has Cloudflare's status."""
+    with pytest.raises(NoSuchModel, match=r'models: \{ "@cf/openai/whisper": ALIAS \}') as refused:
+        alias_of(WHISPER, ("fast",), WorkersAIDialect(), MODELS)
+
+    assert '"Automatic Speech Recognition": ALIAS' in refused.value.message
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "family"),
+    [
+        ({"messages": []}, Family.CHAT),
+        ({"prompt": "x"}, Family.CHAT),
+        ({"text": ["x"]}, Family.VECTORS),
+        ({"text": "x", "target_lang": "de"}, Family.TRANSLATION),
+        ({"query": "x", "contexts": []}, Family.RERANK),
+        (None, Family.CHAT),
+    ],
+)
+def test_the_input_tells_how_an_unknown_model_is_asked(
+    body: dict[str, object] | None, family: Family
+) -> None:
+    """A name that Cloudflare does not have is asked as its input looks."""
+    assert family_of("mine", MODELS, body) is family
+    assert task_of(family) is not None
+
+
+@given(st.sampled_from(sorted(MODELS)), st.sets(st.sampled_from(sorted(MODELS)), max_size=3))
+def test_only_aliases_that_exist_or_are_named_answer(model: str, aliases: set[str]) -> None:
+    """Whatever is asked, the answer is an alias that there is, or one that router.yaml names."""
+    dialect = WorkersAIDialect(models={"@cf/meta/*": "metas"}, tasks={"Translation": "words"})
+    try:
+        found = alias_of(model, aliases, dialect, MODELS)
+    except NoSuchModel:
+        return
+
+    assert found in aliases | {"metas", "words"}
