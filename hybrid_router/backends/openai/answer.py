@@ -10,6 +10,7 @@ from hybrid_router.backends.chunks import REASONS, Choice, Delta, Scalar, ToolPi
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.openai import wire
 from hybrid_router.backends.readers import Events
+from hybrid_router.backends.scores import scores as scores_of
 from hybrid_router.backends.tally import Tally
 from hybrid_router.backends.tool_calls import ToolCalls
 from hybrid_router.backends.workers_ai.prefill import Echo
@@ -127,7 +128,7 @@ class _Choice:
         """Add what a chunk brings."""
         if self.finished:
             return
-        scores = wire.scores(choice)
+        scores = scores_of(choice)
         if (delta := choice.delta or choice.message) is not None:
             self._delta(delta, scores, batch)
         elif choice.text or scores:
