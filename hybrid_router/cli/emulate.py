@@ -32,6 +32,8 @@ def command() -> None:
 
 command.add_command(emulate_clouds.openai)
 command.add_command(emulate_clouds.huggingface)
+command.add_command(emulate_clouds.anthropic)
+command.add_command(emulate_clouds.replicate)
 
 
 @command.command()

@@ -10,8 +10,10 @@ from contextlib import AbstractAsyncContextManager
 
 import click
 
+from hybrid_router.emulator import anthropic as emulated_anthropic
 from hybrid_router.emulator import huggingface as emulated_huggingface
 from hybrid_router.emulator import openai as emulated_openai
+from hybrid_router.emulator import replicate as emulated_replicate
 from hybrid_router.emulator.settings import DEFAULT_TOKEN, Settings
 from hybrid_router.emulator.stage import RunningCloud
 
@@ -70,4 +72,10 @@ huggingface = command_of(
     "Hugging Face",
     emulated_huggingface.serve,
     lambda running: f"base_url: {running.root}/v1  tasks_url: {running.root}/hf-inference",
+)
+anthropic = command_of(
+    "anthropic", "Anthropic", emulated_anthropic.serve, lambda running: f"base_url: {running.root}"
+)
+replicate = command_of(
+    "replicate", "Replicate", emulated_replicate.serve, lambda running: f"base_url: {running.root}/v1"
 )

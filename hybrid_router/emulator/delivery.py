@@ -52,6 +52,11 @@ class Delivery:
         self._failed = failed
         self._response = web.StreamResponse()
 
+    @property
+    def fault(self) -> Fault:
+        """What shall go wrong."""
+        return self._fault
+
     async def instead(self) -> web.StreamResponse | None:
         """Act out what a fault puts in the answer's place; None if there is to be an answer.
 

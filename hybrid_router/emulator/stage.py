@@ -113,15 +113,19 @@ Answering: TypeAlias = Callable[[Stage, web.Request, Delivery], Awaitable[web.St
 
 
 @asynccontextmanager
-async def on_stage(stage: Stage, routes: Iterable[tuple[str, Answering]]) -> AsyncGenerator[RunningCloud]:
-    """Serve these addresses by POST until the block ends.  Calls in flight are then cut off.
+async def on_stage(
+    stage: Stage, routes: Iterable[tuple[str, Answering] | web.RouteDef]
+) -> AsyncGenerator[RunningCloud]:
+    """Serve these addresses until the block ends, by POST where only a path is given; then cut calls off.
 
     Raises:
         OSError: the port is taken.
     """
     settings = stage.account.settings
     app = web.Application(client_max_size=settings.body_limit_bytes)
-    app.add_routes([web.post(path, stage.asked(answer)) for path, answer in routes])
+    app.add_routes(
+        each if isinstance(each, web.RouteDef) else web.post(each[0], stage.asked(each[1])) for each in routes
+    )
     app.add_routes(control.routes(stage.account))
 
     async def unknown(request: web.Request) -> web.Response:
