@@ -8,9 +8,12 @@ import wave
 from typing import Any
 
 from PIL import Image
+from scripted_cloud import batches
 
+from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.core.asks import Painting, Speech, Transcription
 from hybrid_router.core.call import Call, Operation, Sampling
+from hybrid_router.core.event import Batch, Event
 from hybrid_router.core.upload import Upload, upload_of
 
 WHISPER = "@cf/openai/whisper"
@@ -29,6 +32,20 @@ def recording(seconds: float = 2.0, rate: int = 8000) -> bytes:
         out.setframerate(rate)
         out.writeframes(b"\0\0" * int(seconds * rate))
     return file.getvalue()
+
+
+async def answered(backend: WorkersAI, call: Call, model: str) -> list[Event]:
+    """All events of an answer; the call's files are closed with it."""
+    return [event for batch in await batched(backend, call, model) for event in batch]
+
+
+async def batched(backend: WorkersAI, call: Call, model: str) -> list[Batch]:
+    """The same by batch."""
+    try:
+        return await batches(backend, call, model)
+    finally:
+        for upload in call.uploads:
+            upload.close()
 
 
 def hole(size_bytes: int) -> Upload:

@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 import pytest
-from media_calls import NOVA, TINY, TURBO, WHISPER, hear, hole, recording
-from scripted_cloud import ACCOUNT, CLOSE, Reply, answer, cloud, file, plain
+from media_calls import NOVA, TINY, TURBO, WHISPER, answered, hear, hole, recording
+from scripted_cloud import ACCOUNT, CLOSE, Reply, cloud, file, plain
 
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.workers_ai.tasks import bodies, transcript, transcription
@@ -88,7 +88,7 @@ async def test_whisper_gets_the_bytes_and_its_cues_become_segments() -> None:
     segments' text is the transcript, to the last letter."""
     content = recording(2.0)
     async with cloud(wrapped(OF_WHISPER)) as (backend, upstream):
-        told = await answer(backend, hear(content, words=True), WHISPER)
+        told = await answered(backend, hear(content, words=True), WHISPER)
 
     line, headers, body = upstream.requests[0]
     assert line == f"POST /client/v4/accounts/{ACCOUNT}/ai/run/@cf/openai/whisper HTTP/1.1"
@@ -97,6 +97,7 @@ async def test_whisper_gets_the_bytes_and_its_cues_become_segments() -> None:
         str(len(content)),
     )
     assert body == content
+    assert "transfer-encoding" not in headers
     first, second = segments(told)
     assert first.text + second.text == "Hello there, old friend."
     assert (first.start_s, first.end_s, second.start_s, second.end_s) == (0.0, 1.2, 1.2, 2.5)
@@ -108,7 +109,7 @@ async def test_whisper_gets_the_bytes_and_its_cues_become_segments() -> None:
 async def test_words_come_only_if_they_are_wanted() -> None:
     """A client that asks for segments alone gets no words; the English model's language is known."""
     async with cloud(wrapped(OF_WHISPER)) as (backend, _):
-        told = await answer(backend, hear(recording(9.0)), TINY)
+        told = await answered(backend, hear(recording(9.0)), TINY)
 
     assert told[0] == Heard("en", 9.0)
     assert [segment.words for segment in segments(told)] == [(), ()]
@@ -118,13 +119,13 @@ async def test_missing_times_of_words_let_the_next_step_try() -> None:
     """An answer without the times that were asked for is none."""
     async with cloud(wrapped({"text": "Hello."})) as (backend, _):
         with pytest.raises(BackendError, match="without the times of words"):
-            await answer(backend, hear(words=True), WHISPER)
+            await answered(backend, hear(words=True), WHISPER)
 
 
 async def test_text_without_cues_is_one_segment() -> None:
     """Nothing that was heard is lost where no subtitles come."""
     async with cloud(wrapped({"text": " Just this. "})) as (backend, _):
-        told = await answer(backend, hear(), WHISPER)
+        told = await answered(backend, hear(), WHISPER)
 
     assert [segment.text.strip() for segment in segments(told)] == ["Just this."]
 
@@ -135,7 +136,7 @@ async def test_silence_has_no_segments() -> None:
         backend,
         _,
     ):
-        told = await answer(backend, hear(recording(3.0), words=True), WHISPER)
+        told = await answered(backend, hear(recording(3.0), words=True), WHISPER)
 
     assert told == [Heard("", 3.0), Finish("stop"), Usage(0, 0, sound_s=3.0)]
 
@@ -145,7 +146,7 @@ async def test_turbo_gets_json_and_tells_language_and_segments() -> None:
     content = recording(1.0) + b"!"
     async with cloud(wrapped(OF_TURBO)) as (backend, upstream):
         call = hear(content, prompt="amigos", language="es", voice_only=True, words=True)
-        told = await answer(backend, call, TURBO)
+        told = await answered(backend, call, TURBO)
 
     body = upstream.requests[0][2]
     assert base64.b64decode(body.pop("audio")) == content
@@ -162,7 +163,7 @@ async def test_turbo_gets_json_and_tells_language_and_segments() -> None:
 async def test_turbo_translates_by_itself() -> None:
     """A translation is one request with another task; the language is the one that was spoken."""
     async with cloud(wrapped(OF_TURBO)) as (backend, upstream):
-        told = await answer(backend, hear(translates=True), TURBO)
+        told = await answered(backend, hear(translates=True), TURBO)
 
     assert [body["task"] for _, _, body in upstream.requests] == ["translate"]
     assert told[0] == Heard("es", 3.5, 0.9)
@@ -172,7 +173,7 @@ async def test_nova_gets_the_sounds_own_type_and_options_in_the_query() -> None:
     """What the file is, is told by its bytes, whatever the client says; sentences become segments, with the
     transcript's capitals."""
     async with cloud(wrapped(OF_NOVA)) as (backend, upstream):
-        told = await answer(backend, hear(media_type="video/mp4", words=True), NOVA)
+        told = await answered(backend, hear(media_type="video/mp4", words=True), NOVA)
 
     line, headers, _ = upstream.requests[0]
     assert "/run/@cf/deepgram/nova-3?punctuate=true&detect_language=true " in line
@@ -185,7 +186,7 @@ async def test_nova_gets_the_sounds_own_type_and_options_in_the_query() -> None:
 async def test_nova_is_told_the_language_that_the_client_knows() -> None:
     """It goes into the query instead of the wish to find it out."""
     async with cloud(wrapped(OF_NOVA)) as (backend, upstream):
-        await answer(backend, hear(language="pt"), NOVA)
+        await answered(backend, hear(language="pt"), NOVA)
 
     assert "?punctuate=true&language=pt " in upstream.requests[0][0]
 
@@ -206,7 +207,7 @@ async def test_what_a_model_cannot_be_told_is_named(model: str, wish: dict[str, 
     """Nothing that a client asks for is dropped in silence, and nothing is sent for it."""
     async with cloud(wrapped(OF_WHISPER)) as (backend, upstream):
         with pytest.raises(NotAble, match=f"`{param}`") as refused:
-            await answer(backend, hear(**wish), model)
+            await answered(backend, hear(**wish), model)
 
     assert refused.value.param == param
     assert upstream.requests == []
@@ -215,7 +216,7 @@ async def test_what_a_model_cannot_be_told_is_named(model: str, wish: dict[str, 
 async def test_what_a_model_does_anyway_is_no_obstacle() -> None:
     """Temperature 0, and English for the English model, ask for nothing special."""
     async with cloud(wrapped(OF_WHISPER)) as (backend, upstream):
-        await answer(backend, hear(temperature=0.0, language="en"), TINY)
+        await answered(backend, hear(temperature=0.0, language="en"), TINY)
 
     assert len(upstream.requests) == 1
 
@@ -225,11 +226,11 @@ async def test_too_large_a_recording_is_refused_before_it_is_read() -> None:
     most = transcription.MOST_BYTES
     async with cloud(wrapped(OF_WHISPER)) as (backend, upstream):
         with pytest.raises(NotAble, match=f"up to {most} bytes, this one has {most + 1}") as refused:
-            await answer(backend, hear(hole(most + 1)), WHISPER)
+            await answered(backend, hear(hole(most + 1)), WHISPER)
         with pytest.raises(NotAble, match=f"up to {most * 3 // 4} bytes"):
-            await answer(backend, hear(hole(most * 3 // 4 + 3)), TURBO)
+            await answered(backend, hear(hole(most * 3 // 4 + 3)), TURBO)
         with pytest.raises(CallRefused, match="file: it is empty"):
-            await answer(backend, hear(b""), WHISPER)
+            await answered(backend, hear(b""), WHISPER)
 
     assert refused.value.param == "file"
     assert upstream.requests == []
@@ -259,7 +260,7 @@ async def test_a_reply_that_is_no_transcript_lets_the_next_step_try(
     """Errors inside a 200, other types, and cuts come out by name, before any event."""
     async with cloud(reply) as (backend, _):
         with pytest.raises(kind, match=message):
-            await answer(backend, hear(), model)
+            await answered(backend, hear(), model)
 
 
 async def test_files_are_sent_in_pieces_and_never_copied_whole() -> None:
@@ -278,7 +279,7 @@ async def test_files_are_sent_in_pieces_and_never_copied_whole() -> None:
 async def test_a_client_that_goes_closes_the_upload() -> None:
     """Who stops listening while the recording is sent leaves no connection behind."""
     async with cloud(["hold"]) as (backend, upstream):
-        task = asyncio.create_task(answer(backend, hear(), WHISPER))
+        task = asyncio.create_task(answered(backend, hear(), WHISPER))
         await upstream.holding.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from media_calls import M2M100, NOVA, TINY, WHISPER, hear
-from scripted_cloud import Reply, batches, cloud, make, models, plain
+from media_calls import M2M100, NOVA, TINY, WHISPER, batched, hear
+from scripted_cloud import Reply, cloud, make, models, plain
 
 from hybrid_router.catalogue.prices import Work, neurons
 from hybrid_router.config.cloud_schema import SpeechTranslation
@@ -47,7 +47,7 @@ def refused(code: int, message: str, status: str = "400 Bad Request") -> Reply:
 async def told(call_model: str, *replies: Reply, **config: Any) -> tuple[list[list[Event]], list[Any]]:
     """The batches of a translation, and what was sent."""
     async with cloud(*replies, **config) as (backend, upstream):
-        said = await batches(backend, hear(translates=True), call_model)
+        said = await batched(backend, hear(translates=True), call_model)
     return said, upstream.requests
 
 

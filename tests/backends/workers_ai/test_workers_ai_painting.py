@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_calls import paint, picture
+from media_calls import answered, batched, paint, picture
 from PIL import Image
-from scripted_cloud import PAUSE, Reply, a_step, answer, batches, cloud, file, make, plain
+from scripted_cloud import PAUSE, Reply, a_step, cloud, file, make, plain
 
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.readers import ANSWER_LIMIT_BYTES
@@ -68,7 +68,7 @@ def fields(body: bytes) -> dict[str, bytes]:
 async def test_a_picture_comes_as_a_file_or_in_json(model: str, reply: Reply, content: bytes) -> None:
     """Whichever way a model answers, and whatever it says the file is, the picture is the file itself."""
     async with cloud(reply) as (backend, _):
-        told = await answer(backend, paint(), model)
+        told = await answered(backend, paint(), model)
 
     assert [event for event in told if not isinstance(event, Progress)] == [Picture(content), Finish("stop")]
 
@@ -95,7 +95,7 @@ async def test_wishes_are_sent_in_the_models_words(
 ) -> None:
     """Each model's own fields, and nothing that the client did not ask for."""
     async with cloud(in_json(PNG)) as (backend, upstream):
-        await answer(backend, paint(**wish), model)
+        await answered(backend, paint(**wish), model)
 
     assert upstream.requests[0][2] == {"prompt": "a cat"} | sent
 
@@ -104,8 +104,8 @@ async def test_flux_2_gets_a_form_even_for_text_alone() -> None:
     """Fields and files are parts of one form, whose length is known."""
     image = picture("PNG", (64, 32))
     async with cloud(in_json(PNG)) as (backend, upstream):
-        await answer(backend, paint(width=256, height=512, seed=3), FLUX_2)
-        await answer(backend, paint(image, JPEG), FLUX_2)
+        await answered(backend, paint(width=256, height=512, seed=3), FLUX_2)
+        await answered(backend, paint(image, JPEG), FLUX_2)
 
     (_, headers, body), (_, _, second) = upstream.requests
     assert headers["content-type"].startswith("multipart/form-data; boundary=")
@@ -117,7 +117,7 @@ async def test_flux_2_gets_a_form_even_for_text_alone() -> None:
 async def test_an_edit_sends_its_picture() -> None:
     """A picture to begin with travels as base64, with how much of it may change."""
     async with cloud(file(PNG, "image/png")) as (backend, upstream):
-        await answer(backend, paint(JPEG, strength=0.4), SDXL)
+        await answered(backend, paint(JPEG, strength=0.4), SDXL)
 
     sent = upstream.requests[0][2]
     assert base64.b64decode(sent.pop("image_b64")) == JPEG
@@ -130,7 +130,7 @@ async def test_several_pictures_have_seeds_and_places_of_their_own() -> None:
     colours = ["red", "green", "blue", "white", "black", "yellow"]
     replies = [file(picture(colour=colour), "image/png") for colour in colours]
     async with cloud(*replies) as (backend, upstream):
-        told = await batches(backend, paint(n=6, seed=40), SDXL)
+        told = await batched(backend, paint(n=6, seed=40), SDXL)
 
     *signs, last = told
     assert sorted(body["seed"] for _, _, body in upstream.requests) == [40, 41, 42, 43, 44, 45]
@@ -145,7 +145,7 @@ async def test_a_failure_among_several_lets_the_next_step_make_them_all() -> Non
     """Nothing was told before, so nothing is broken; what else was asked for is called off."""
     async with cloud(file(PNG, "image/png"), BUSY) as (backend, _):
         with pytest.raises(BackendBusy):
-            await answer(backend, paint(n=3), SDXL)
+            await answered(backend, paint(n=3), SDXL)
 
 
 async def test_a_stream_tells_each_picture_as_it_comes() -> None:
@@ -183,7 +183,7 @@ async def test_what_a_model_cannot_make_is_named(model: str, wish: dict[str, Any
     """Sizes, steps and fields beyond a model's own let another step try, and nothing is sent."""
     async with cloud(file(PNG, "image/png")) as (backend, upstream):
         with pytest.raises(NotAble) as refused:
-            await answer(backend, paint(**wish), model)
+            await answered(backend, paint(**wish), model)
 
     assert refused.value.param == param
     assert upstream.requests == []
@@ -206,7 +206,7 @@ async def test_pictures_that_a_model_does_not_take_are_named(
     """Number, size and kind are checked here, without decoding anything."""
     async with cloud(file(PNG, "image/png")) as (backend, upstream):
         with pytest.raises(NotAble, match=message) as refused:
-            await answer(backend, paint(*files), model)
+            await answered(backend, paint(*files), model)
 
     assert refused.value.param == "image"
     assert upstream.requests == []
@@ -242,14 +242,14 @@ async def test_what_is_no_picture_lets_the_next_step_try(
     """A JSON error instead of a picture, another type, and files without their end are no answers."""
     async with cloud(reply) as (backend, _):
         with pytest.raises(kind, match=message):
-            await answer(backend, paint(), model)
+            await answered(backend, paint(), model)
 
 
 async def test_a_picture_beyond_all_measure_is_not_kept() -> None:
     """The limit of a whole reply holds for pictures."""
     async with cloud(file(bytes(ANSWER_LIMIT_BYTES + 1), "image/png")) as (backend, _):
         with pytest.raises(BackendError, match=f"more than {ANSWER_LIMIT_BYTES} bytes"):
-            await answer(backend, paint(), SDXL)
+            await answered(backend, paint(), SDXL)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -321,9 +321,9 @@ async def test_inpainting_sends_picture_and_mask() -> None:
     """The mask is a list of bytes, white where the picture may change, and as large as the picture."""
     image = picture("PNG", (4, 1))
     async with cloud(file(PNG, "image/png")) as (backend, upstream):
-        await answer(backend, paint(image, a_mask("P"), masked=True), INPAINTING)
+        await answered(backend, paint(image, a_mask("P"), masked=True), INPAINTING)
         with pytest.raises(NotAble, match="as many pixels"):
-            await answer(backend, paint(PNG, a_mask("P"), masked=True), INPAINTING)
+            await answered(backend, paint(PNG, a_mask("P"), masked=True), INPAINTING)
 
     sent = upstream.requests[0][2]
     assert base64.b64decode(sent["image_b64"]) == image

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from media_calls import recording, speak
-from scripted_cloud import CLOSE, END, PAUSE, RESET, Reply, a_step, answer, chunk, cloud, file, head, plain
+from media_calls import answered, recording, speak
+from scripted_cloud import CLOSE, END, PAUSE, RESET, Reply, a_step, chunk, cloud, file, head, plain
 
 from hybrid_router.core.asks import SoundFormat
 from hybrid_router.core.errors import (
@@ -56,7 +56,7 @@ async def test_a_format_is_told_by_the_first_bytes_however_they_are_sliced() -> 
     """A byte at a time is checked and passed on like the whole."""
     reply: Reply = [head("audio/mpeg"), *(chunk(MP3[i : i + 1]) for i in range(len(MP3))), END]
     async with cloud(reply) as (backend, _):
-        told = await answer(backend, speak(), AURA)
+        told = await answered(backend, speak(), AURA)
 
     assert sound(told) == MP3
     assert told[-1] == Finish("stop")
@@ -78,7 +78,7 @@ async def test_every_format_is_asked_for_in_the_models_words(
 ) -> None:
     """Each of OpenAI's formats has an encoding, a container and a sample rate there."""
     async with cloud(file(HEADS[wanted], "audio/x-any")) as (backend, upstream):
-        told = await answer(backend, speak(format=wanted), AURA)
+        told = await answered(backend, speak(format=wanted), AURA)
 
     assert upstream.requests[0][2] == {"text": "Good morning."} | fields
     assert sound(told) == HEADS[wanted]
@@ -104,7 +104,7 @@ async def test_voices_lead_to_speakers(model: str, voice: str, speaker: str | No
         backend,
         upstream,
     ):
-        await answer(backend, speak(voice=voice), model)
+        await answered(backend, speak(voice=voice), model)
 
     assert upstream.requests[0][2].get("speaker") == speaker
 
@@ -113,7 +113,7 @@ async def test_a_voice_that_nobody_has_is_named_with_those_there_are() -> None:
     """A misspelt speaker is no silent default."""
     async with cloud(file(MP3, "audio/mpeg")) as (backend, upstream):
         with pytest.raises(NotAble, match="no speaker 'lunna'; it has angus, arcas") as refused:
-            await answer(backend, speak(voice="lunna"), AURA)
+            await answered(backend, speak(voice="lunna"), AURA)
 
     assert refused.value.param == "voice"
     assert upstream.requests == []
@@ -123,7 +123,7 @@ async def test_a_whole_sound_in_json() -> None:
     """MeloTTS answers with base64 in an envelope, and its voices are languages."""
     reply = plain({"result": {"audio": base64.b64encode(MP3).decode()}, "success": True})
     async with cloud(reply, speakers={"marie": "fr"}) as (backend, upstream):
-        told = await answer(backend, speak("Bonjour.", voice="marie"), MELO)
+        told = await answered(backend, speak("Bonjour.", voice="marie"), MELO)
 
     assert upstream.requests[0][2] == {"prompt": "Bonjour.", "lang": "fr"}
     assert told == [Sound(MP3), Finish("stop")]
@@ -132,7 +132,7 @@ async def test_a_whole_sound_in_json() -> None:
 async def test_melotts_that_sends_bytes_is_understood() -> None:
     """Its schema allows the file itself as well."""
     async with cloud(file(MP3, "audio/mpeg")) as (backend, _):
-        told = await answer(backend, speak(), MELO)
+        told = await answered(backend, speak(), MELO)
 
     assert sound(told) == MP3
 
@@ -150,7 +150,7 @@ async def test_what_a_voice_cannot_do_is_named(model: str, wish: dict[str, Any],
     """Another pace or format than the model has lets a step try that has it."""
     async with cloud(file(MP3, "audio/mpeg")) as (backend, upstream):
         with pytest.raises(NotAble) as refused:
-            await answer(backend, speak(**wish), model)
+            await answered(backend, speak(**wish), model)
 
     assert refused.value.param == param
     assert upstream.requests == []
@@ -180,7 +180,7 @@ async def test_what_is_no_sound_lets_the_next_step_try(
     """A JSON error in a 200, another kind of file, and a cut before the first bytes are seen in time."""
     async with cloud(reply) as (backend, _):
         with pytest.raises(kind, match=message):
-            await answer(backend, speak(), model)
+            await answered(backend, speak(), model)
 
 
 @pytest.mark.parametrize("end", [RESET, CLOSE])
@@ -202,7 +202,7 @@ async def test_a_sound_without_a_length_of_its_own_is_never_whole() -> None:
     reply: Reply = [b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n" + MP3, CLOSE]
     async with cloud(reply) as (backend, _):
         with pytest.raises(StreamBroken, match="without a sign that it was whole"):
-            await answer(backend, speak(), AURA)
+            await answered(backend, speak(), AURA)
 
 
 @pytest.mark.parametrize("audio", ["???", "", base64.b64encode(b"OggS" + bytes(20)).decode()])
@@ -210,4 +210,4 @@ async def test_broken_base64_is_no_sound(audio: str) -> None:
     """What does not decode, is empty or is something else lets the next step try."""
     async with cloud(plain({"result": {"audio": audio}})) as (backend, _):
         with pytest.raises(BackendError, match=r"without a sound|another kind"):
-            await answer(backend, speak(), MELO)
+            await answered(backend, speak(), MELO)
