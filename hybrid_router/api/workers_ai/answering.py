@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from hybrid_router.api import calls, responses
+from hybrid_router.api.event_stream import EventStream
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.keep_alive import PING, SPACE, Waiting
@@ -28,6 +29,7 @@ from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch
 
 _EMBEDDINGS = "/embeddings"
+_PIECE_BYTES = 64 * 1024
 
 
 async def answer(
@@ -119,8 +121,7 @@ async def _answered(request: web.Request, form: Form, given: Given, call: Call) 
                 raise
             sent.force_close()
             told = request[EXCHANGE].failure(failure)
-            await sent.finish(_events(told) if is_events else told)
-            return sent
+            return await _finished(sent, _events(told) if is_events else told)
 
 
 async def _whole(
@@ -142,7 +143,17 @@ async def _whole(
         return response
     assert isinstance(response, web.Response)  # noqa: S101 -- `plain` answers with a document
     assert isinstance(response.body, bytes)  # noqa: S101
-    await sent.finish(response.body)
+    return await _finished(sent, response.body)
+
+
+async def _finished(sent: EventStream, body: bytes) -> EventStream:
+    """Send the rest piece by piece: a client may be slow as long as it reads."""
+    try:
+        for start in range(0, len(body), _PIECE_BYTES):
+            await sent.send(body[start : start + _PIECE_BYTES])
+        await sent.finish(b"")
+    except ConnectionError:
+        sent.abort()
     return sent
 
 

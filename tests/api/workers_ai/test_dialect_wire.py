@@ -333,11 +333,12 @@ async def _slow(answers: ScriptedAnswers, body: dict[str, Any], end: Any, model:
 
 async def test_a_slow_document_begins_with_spaces(answers: ScriptedAnswers) -> None:
     """Every ten seconds one, and the document after them is what it would have been."""
-    reply = await _slow(answers, SAY, HELLO)
+    long = "wörld" * 40_000
+    reply = await _slow(answers, SAY, [[Text(long)], [Finish("stop")]])
 
     assert reply.status == 200
     assert reply.body.startswith(b'  {"result"')
-    assert reply.json["result"]["response"] == "Hello wörld"
+    assert reply.json["result"]["response"] == long
     assert reply.headers["content-type"] == "application/json"
     assert "cf-ai-req-id" in reply.headers
 
@@ -373,6 +374,21 @@ async def test_a_file_has_no_room_for_signs(answers: ScriptedAnswers) -> None:
         reply = await asked
 
     assert reply.body == PNG
+
+
+async def test_a_client_that_leaves_while_it_waits_frees_the_backend(answers: ScriptedAnswers) -> None:
+    """Signs keep nobody's call alive: once the client is gone, so is the call."""
+    sleep, told = HandSleep(), Told()
+    answers.script = [asyncio.Event()]
+    async with listening(answers, on_call=told, fronts=FRONTS, sleep=sleep) as listener:
+        async with connected(listener.port) as (reader, writer):
+            writer.write(request_bytes("POST", RUN + CLASSIC, msgspec.json.encode(SAY)))
+            await sleep.passes()
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        await told.heard.wait()
+
+    assert answers.closed.is_set()
+    assert told.ended[0].error == "client_gone"
 
 
 async def test_a_stream_that_breaks_says_so_and_does_not_end(port: int, answers: ScriptedAnswers) -> None:
