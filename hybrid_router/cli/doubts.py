@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hybrid_router.catalogue import workers_ai as catalogue
-from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue, Model
+from hybrid_router.catalogue.workers_ai import Catalogue, Model
 from hybrid_router.cli.folders import doubtful_purposes
 from hybrid_router.cli.room import Room, counted
 from hybrid_router.config.backend_schema import LocalBackend
@@ -180,7 +180,7 @@ def _wrong_with(model: str, known: Catalogue) -> str | None:
     """What speaks against calling a model, or None."""
     models = known.by_id()
     if model not in models:
-        current = [each.id for each in known.models if each.task == TEXT_GENERATION and not each.gone]
+        current = [each.id for each in known.models if not each.gone]
         return f"is not among the models of Workers AI (as of {known.dated}){meant(model, current)}"
     found = models[model]
     successor = _successor(found)

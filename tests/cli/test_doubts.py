@@ -133,6 +133,7 @@ def test_a_manifest_that_is_wrong(tmp_path: Path) -> None:
     ("model", "said"),
     [
         ("@cf/zai-org/glm-4.7-flahs", f"{DATED}; did you mean @cf/zai-org/glm-4.7-flash?"),
+        ("@cf/baai/bge-smal-en-v1.5", f"{DATED}; did you mean @cf/baai/bge-small-en-v1.5?"),
         ("nothing-like-it", DATED),
         (
             "@cf/moonshotai/kimi-k2.5",
