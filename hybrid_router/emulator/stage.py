@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from hybrid_router.api.workers_ai.refusal import Refusal
-from hybrid_router.core.call import Call
+from hybrid_router.backends.tally import added
+from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch
+from hybrid_router.core.event import Batch, Usage
 from hybrid_router.emulator import control
 from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.delivery import Delivery
@@ -99,6 +101,23 @@ class Stage:
 
     async def batches(self, call: Call) -> AsyncGenerator[Batch]:
         """The answer, a little at a time."""
+        if call.operation is not Operation.COMPLETE or len(call.prompts) == 1:
+            async with aclosing(self._paced(call)) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        usage: Usage | None = None
+        for place, prompt in enumerate(call.prompts):  # the script reads one
+            async for batch in self._paced(replace(call, prompts=(prompt,))):
+                for event in batch:
+                    if isinstance(event, Usage):
+                        usage = event if usage is None else added(usage, event)
+                    else:
+                        yield [replace(event, index=event.index + place * call.n)]
+        if usage is not None:
+            yield [usage]
+
+    async def _paced(self, call: Call) -> AsyncGenerator[Batch]:
         async with aclosing(self.account.played(call)) as batches:
             async for batch in batches:
                 await asyncio.sleep(self.account.settings.token_delay_s)
