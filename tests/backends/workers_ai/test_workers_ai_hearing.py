@@ -13,6 +13,7 @@ from scripted_cloud import ACCOUNT, CLOSE, Reply, cloud, file, plain
 
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.workers_ai.tasks import bodies, transcript, transcription
+from hybrid_router.backends.workers_ai.tasks import recording as recording_file
 from hybrid_router.core.errors import (
     BackendBusy,
     BackendError,
@@ -310,3 +311,23 @@ def test_nova_without_a_channel_is_no_transcript() -> None:
     """An empty list of channels says nothing, and that is not silence."""
     with pytest.raises(Unreadable, match="without a transcript"):
         transcript.nova(b'{"results":{"channels":[]}}')
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "found"),
+    [
+        (b"ID3\x04", "audio/wav", "audio/mpeg"),
+        (b"\xff\xfb\x90\x00", "", "audio/mpeg"),
+        (b"\xff\xf1\x50\x80", "", "audio/aac"),
+        (b"fLaC", "", "audio/flac"),
+        (b"\x1a\x45\xdf\xa3", "", "audio/webm"),
+        (b"\0\0\0\x20ftypM4A ", "", "audio/mp4"),
+        (b"????", "audio/AMR; rate=8000", "audio/amr"),
+        (b"????", "text/html", "application/octet-stream"),
+        (b"????", "audio/x\r\nHost: a", "application/octet-stream"),
+        (b"", "audio/wav", "application/octet-stream"),
+    ],
+)
+def test_a_recording_is_what_its_bytes_say(content: bytes, told: str, found: str) -> None:
+    """A client's word counts only where the bytes say nothing, and only if it names a sound."""
+    assert recording_file.media_type(upload_of(content, "talk", told)) == found

@@ -8,10 +8,11 @@ import zlib
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_calls import answered, batched, paint, picture
+from media_calls import answered, batched, hole, paint, picture
 from PIL import Image
 from scripted_cloud import PAUSE, Reply, a_step, cloud, file, make, plain
 
@@ -210,6 +211,32 @@ async def test_pictures_that_a_model_does_not_take_are_named(
 
     assert refused.value.param == "image"
     assert upstream.requests == []
+
+
+async def test_a_picture_that_is_too_large_is_never_read() -> None:
+    """What is over the limit is refused by its size alone, pictures and masks alike."""
+    image = msgspec.structs.replace(paint(), uploads=(hole(pictures.MOST_BYTES + 1),))
+    async with cloud(file(PNG, "image/png")) as (backend, upstream):
+        with pytest.raises(NotAble, match=f"{pictures.MOST_BYTES} bytes at most"):
+            await answered(backend, image, SDXL)
+    with pytest.raises(NotAble, match=f"at most {masks.MOST_BYTES} can be sent"):
+        masks.white_where_transparent(hole(masks.MOST_BYTES + 1))
+
+    assert upstream.requests == []
+
+
+async def test_only_one_model_takes_a_mask() -> None:
+    """Whoever asks another past the plan hears so."""
+    async with cloud(file(PNG, "image/png")) as (backend, _):
+        with pytest.raises(NotAble, match="knows no `mask`"):
+            await answered(backend, paint(PNG, a_mask("P"), masked=True), SDXL)
+
+
+def test_a_jpeg_may_have_fillers_and_marks_before_its_frame() -> None:
+    """Bytes that mean nothing, and markers without a length, are passed over."""
+    assert picture_file.size(JPEG[:2] + b"\xff\x01\xff" + JPEG[2:]) == (16, 16)
+    assert picture_file.size(JPEG[:2] + b"\xff\xff\x01" + JPEG[2:]) == (16, 16)
+    assert not picture_file.is_whole(b"none")
 
 
 def test_features_say_who_edits() -> None:

@@ -25,7 +25,7 @@ MOST_AT_ONCE = 4
 MOST_BYTES = 10 * 2**20  # of a picture that is sent
 _WHAT = "a picture"
 _TYPES = ("image/", "application/octet-stream", "application/json")
-_HEAD_BYTES = 2**16  # where a file's size stands, but behind large remarks
+_HEAD_BYTES = 2**20  # where a file's size stands, even behind large remarks
 Painted: TypeAlias = tuple[bytes, Batch]
 
 
