@@ -17,6 +17,7 @@ from hybrid_router.api.workers_ai.refusal import Refusal, refused, wrapped
 from hybrid_router.emulator import account_routes, control
 from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.fault import Fault, FaultInvalid, from_header
+from hybrid_router.emulator.gateway import host as gateway
 from hybrid_router.emulator.reception import answer
 from hybrid_router.emulator.settings import Account, Settings
 
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> web.Application:
             *control.routes(account),
         ]
     )
+    gateway.mount(app, account, authorize)
     return app
 
 

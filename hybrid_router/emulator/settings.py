@@ -23,6 +23,7 @@ from hybrid_router.emulator.stand_in import StandIn
 
 DEFAULT_ACCOUNT_ID = "e" * 32
 DEFAULT_TOKEN = "emulator"  # noqa: S105 - opens nothing but the emulator
+DEFAULT_GATEWAY_TOKEN = "emulator-gateway"  # noqa: S105 - the same
 
 
 def utc_now() -> datetime:
@@ -44,6 +45,8 @@ class Settings:
 
     Attributes:
         port: 0 takes a free one.
+        gateway_token: what gateways with authentication want in `cf-aig-authorization`.
+        upstreams: provider → base of its API, for calls through a gateway; Workers AI is the emulator itself.
         daily_neurons: the day's allowance; the free plan has 10,000.
         paid: the Workers Paid plan: no daily end, and models that require the plan answer.
         quota_code: 4006 as seen on the wire, or 3036 as documented.
@@ -67,6 +70,8 @@ class Settings:
     port: int = 0
     account_id: str = DEFAULT_ACCOUNT_ID
     token: str = DEFAULT_TOKEN
+    gateway_token: str = DEFAULT_GATEWAY_TOKEN
+    upstreams: Mapping[str, str] = field(default_factory=dict)
     daily_neurons: float = 10_000.0
     paid: bool = False
     quota_code: Literal[4006, 3036] = 4006

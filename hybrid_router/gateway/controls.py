@@ -58,6 +58,7 @@ class Controls(Struct, frozen=True, kw_only=True):
     skip_cache: bool | None = None
     cache_key: str | None = None
     collect_log: bool | None = None
+    collect_payload: bool | None = None
     metadata: Mapping[str, Scalar] | None = None
     event_id: str | None = None
     request_timeout_s: float | None = None
@@ -209,6 +210,7 @@ _HEADERS: Mapping[str, tuple[str, _Read]] = MappingProxyType({
     "cf-skip-cache": ("skip_cache", _flag),
     "cf-aig-cache-key": ("cache_key", _text),
     "cf-aig-collect-log": ("collect_log", _flag),
+    "cf-aig-collect-log-payload": ("collect_payload", _flag),
     "cf-aig-metadata": ("metadata", metadata),
     "cf-aig-event-id": ("event_id", _text),
     "cf-aig-request-timeout": ("request_timeout_s", _timeout_s),
