@@ -28,6 +28,7 @@ from tasks_cloud import (
 
 from hybrid_router.backends.workers_ai.tasks import description, labels, summary, verdicts
 from hybrid_router.core.call import (
+    AudioPart,
     Call,
     Feature,
     ImagePart,
@@ -211,6 +212,14 @@ async def test_a_picture_is_described() -> None:
     }
 
 
+def test_a_picture_without_a_word_goes_without_a_prompt() -> None:
+    """The model then describes it by itself."""
+    [piece] = description.write(asked_of(LLAVA, talk(shown(""))))
+
+    assert isinstance(piece.errand.body, bytes)
+    assert json.loads(piece.errand.body) == {"image": list(PICTURE)}
+
+
 def test_what_was_said_before_is_part_of_the_prompt() -> None:
     """With who said it, up to the answer that is wanted."""
     call = talk(
@@ -242,6 +251,7 @@ async def test_a_description_ends_before_a_stop_string(said: str, shows: list[An
 WORDS = Message(role="user", content="Hello")
 TOOL = {"type": "function", "function": {"name": "f"}}
 URL = Message(role="user", content=[ImagePart(image_url={"url": "https://example.org/a.png"})])
+SOUND = Message(role="user", content=[AudioPart(input_audio={"data": "AAAA", "format": "wav"})])
 BROKEN = Message(role="user", content=[ImagePart(image_url={"url": "data:image/png;base64,????"})])
 
 
@@ -252,6 +262,7 @@ BROKEN = Message(role="user", content=[ImagePart(image_url={"url": "data:image/p
         (talk(shown(), shown()), "messages"),
         (talk(URL), "messages"),
         (talk(BROKEN), "messages"),
+        (talk(shown(), SOUND), "messages"),
         (talk(shown(), Message(role="tool", content="7", tool_call_id="x")), "messages"),
         (talk(shown(content=bytes(description.MOST_IMAGE_BYTES + 3))), "messages"),
         (talk(shown(), tools=(TOOL,)), "tools"),

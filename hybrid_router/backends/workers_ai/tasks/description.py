@@ -41,7 +41,9 @@ def write(asked: Asked) -> list[Piece]:
     """
     call = asked.call
     check_plain(call)
-    shared = {"image": list(_image(call)), "prompt": prompt(call), **_sampling(call)}
+    shared: dict[str, Any] = {"image": list(_image(call)), **_sampling(call)}
+    if said := prompt(call):  # a model that is told nothing describes by itself
+        shared["prompt"] = said
     seed = call.sampling.seed
     return [
         Piece(
