@@ -24,12 +24,17 @@ from hybrid_router.core.event import (
     Batch,
     Embedding,
     Finish,
+    Heard,
     Label,
+    Picture,
     Relevance,
     Remark,
+    Segment,
+    Sound,
     Text,
     ToolFragment,
     Usage,
+    Word,
 )
 
 CATALOGUE = workers_ai.load()
@@ -60,6 +65,10 @@ INPUTS: dict[Family, list[dict[str, Any]]] = {
     Family.SUMMARY: [{"input_text": "long"}],
     Family.IMAGE_LABELS: [{"image": list(PNG)}],
     Family.IMAGE_BOXES: [{"image": list(PNG)}],
+    Family.SOUND_BYTES: [{"audio": [1]}],
+    Family.SOUND_BASE64: [{"audio": BASE64}],
+    Family.PICTURE_BASE64: [{"prompt": "a cat"}],
+    Family.SPEECH_BASE64: [{"prompt": "hi"}],
     Family.DESCRIPTION: [{"image": list(PNG), "prompt": "what?"}],
 }
 # One model for each schema that a family answers in.
@@ -113,6 +122,12 @@ def answered(draw: st.DrawFn, call: Call) -> Batch:
                 events += [
                     Label(draw(texts), score, box=boxed) for score in draw(st.lists(scores, max_size=3))
                 ]
+            case Operation.TRANSCRIBE:
+                events += [Heard("en", 2.0), Segment(draw(texts), 0.0, 2.0, words=(Word(" a", 0.0, 1.0),))]
+            case Operation.IMAGE:
+                events.append(Picture(PNG))
+            case Operation.SPEAK:
+                events.append(Sound(b"ID3"))
             case _:
                 events += [Text(text, index) for text in draw(st.lists(texts, max_size=3))]
         events.append(Finish("stop", index))
@@ -251,6 +266,17 @@ def test_the_responses_form_reads_texts_pictures_and_its_format() -> None:
     assert call.response_format is not None
     told = result_of("@cf/openai/gpt-oss-20b", body, call, [Text("{}"), Finish("length")], openai=True)
     assert (told["status"], told["output"][0]["content"][0]["text"]) == ("incomplete", "{}")
+
+
+def test_openais_form_of_vectors_is_kept_to() -> None:
+    """Base64 where it is asked for, as many dimensions, and the name that was asked for."""
+    model, body = "@cf/baai/bge-m3", {"input": "a", "encoding_format": "base64", "dimensions": 1}
+    call = call_of(model, body, openai=True)
+    events: Batch = [Embedding(struct.pack("<2f", 0.6, 0.8)), Finish("stop"), Usage(3, 0)]
+
+    told = result_of(model, body, call, events, openai=True)
+    assert base64.b64decode(told["data"][0]["embedding"]) == struct.pack("<f", 1.0)
+    assert (told["model"], told["usage"]["total_tokens"]) == (model, 3)
 
 
 def test_a_ranking_is_sorted_and_cut() -> None:
