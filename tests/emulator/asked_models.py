@@ -72,10 +72,10 @@ def json_body(model: Model) -> dict[str, Any]:
     """A generated body that the model's schema accepts, with real files where it wants some."""
     schema = CATALOGUE.input_schema(model)
     known = family(model)
-    body: Any = value_for(schema) if schema is not None else {"prompt": "what is this?"}
-    if not isinstance(body, dict):  # the schema's first form is bytes: its second is an object
-        branches = schema.get("anyOf") or schema.get("oneOf") if schema else []
-        body = value_for(branches[-1])
+    made = value_for(schema) if schema is not None else {"prompt": "what is this?"}
+    if schema is not None and not isinstance(made, dict):  # its first form is bytes: the last is an object
+        made = value_for((schema.get("anyOf") or schema["oneOf"])[-1])
+    body: dict[str, Any] = made
     if known is Family.SOUND_BYTES:
         body["audio"] = list(SPOKEN)
     elif known is Family.VECTORS_QWEN:  # nothing is required, and queries exclude documents
@@ -96,6 +96,6 @@ def picture_format(content: bytes) -> str:
 
 def sound_s(content: bytes) -> float:
     """How long a sound file lasts, decoded."""
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         rate = container.streams.audio[0].rate
         return float(sum(frame.samples for frame in container.decode(audio=0)) / rate)

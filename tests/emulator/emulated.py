@@ -92,6 +92,13 @@ class Cloud:
         """The same for `/run/{model}`."""
         return await self.reply(f"/run/{model}", body, fault=fault)
 
+    async def run_bytes(self, model: str, body: Any) -> bytes:
+        """The body of a reply of any type."""
+        async with self.post(f"/run/{model}", body) as response:
+            assert response.status == 200
+            content: bytes = await response.read()
+            return content
+
     async def stream(self, path: str, body: Any, *, fault: str | None = None) -> str:
         """The whole text of a stream."""
         async with self.post(path, body | {"stream": True}, fault=fault) as response:
