@@ -12,11 +12,14 @@ import msgspec
 from msgspec import UNSET
 
 from hybrid_router.backends.chunks import REASONS, Choice, ToolPiece
+from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.scores import scores as scores_of
 from hybrid_router.backends.tally import Tally
 from hybrid_router.backends.tool_calls import ToolCalls
 from hybrid_router.backends.workers_ai import wire
+from hybrid_router.backends.workers_ai.leaks import Leak
 from hybrid_router.backends.workers_ai.prefill import Echo
-from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, Usage
+from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, TokenScore, Usage
 from hybrid_router.core.stops import StopFilter
 
 
@@ -42,6 +45,8 @@ class Answer:
     Args:
         written: what is out of it already: a stop string may begin in it.
         begun: what the model was given as the beginning of its turn, and may repeat first.
+        forced: tools of which the model has to call one, and may write the call as text.
+        place: of the choice among those that one reply brings; None: the reply brings one.
 
     Attributes:
         finished: its `Finish` was given; later text is dropped.
@@ -58,8 +63,12 @@ class Answer:
         stops: tuple[str, ...] = (),
         written: str = "",
         begun: str = "",
+        forced: tuple[str, ...] = (),
+        place: int | None = None,
     ) -> None:
         self._index = index
+        self._place = place
+        self._leak = Leak(forced) if forced else None
         self._max_tokens = max_tokens
         self._echo = Echo(begun) if begun else None
         self._stop = StopFilter(stops, written) if stops else None
@@ -122,22 +131,29 @@ class Answer:
             self._tally.take(document.usage, alone=not choices)
         if choices is not None:
             self._chunked = True
-            if choices:
-                self._choice(choices[0], batch)
+            for choice in self._mine(choices):
+                self._choice(choice, batch)
         elif document.response is not UNSET or document.tool_calls:
             self._response(document, batch)
 
+    def _mine(self, choices: list[Choice]) -> list[Choice]:
+        """Those that are this choice's: the first, whatever its index, where there is but one."""
+        if self._place is None:
+            return choices[:1]
+        return [choice for choice in choices if (choice.index or 0) == self._place]
+
     def _choice(self, choice: Choice, batch: Batch) -> None:
         delta = choice.delta or choice.message
+        scores = _scores(choice)
         if delta is not None:
             if reasoning := delta.reasoning_content or delta.reasoning:
                 self._reasoning(reasoning, batch)
-            if delta.content is not None:
-                self._text(_text(delta.content), batch)
+            if delta.content is not None or scores:
+                self._text(_text(delta.content), batch, scores)
             if delta.tool_calls:
                 self._calls(delta.tool_calls, batch)
         if choice.text:
-            self._text(choice.text, batch)
+            self._text(choice.text, batch, scores)
         if choice.finish_reason:
             self._finish(_reason(choice.finish_reason), batch)
 
@@ -148,20 +164,22 @@ class Answer:
         if document.finish_reason:
             self._finish(_reason(document.finish_reason), batch)
 
-    def _text(self, text: str, batch: Batch) -> None:
+    def _text(self, text: str, batch: Batch, scores: tuple[TokenScore, ...] = ()) -> None:
         if self.finished:
             return
         if self._echo is not None:
             text = self._echo.feed(text)
-        self._told(text, batch)
+        if self._leak is not None:
+            text = self._leak.feed(text)
+        self._told(text, batch, scores)
 
-    def _told(self, text: str, batch: Batch) -> None:
+    def _told(self, text: str, batch: Batch, scores: tuple[TokenScore, ...] = ()) -> None:
         """Give text that is new, up to a stop string."""
         met = False
         if self._stop is not None:
             text, met = self._stop.feed(text)
-        if text:
-            batch.append(Text(text, self._index))
+        if text or scores:
+            batch.append(Text(text, self._index, scores))
         if met:
             self.cut = self.done = True
             self._finish("stop", batch)
@@ -181,8 +199,9 @@ class Answer:
 
         Returns whether the answer goes on: what waited may hold a stop string.
         """
-        if self._echo is not None and (held := self._echo.flush()):
-            self._told(held, batch)
+        for holder in (self._echo, self._leak):
+            if holder is not None and (held := holder.flush()):
+                self._told(held, batch)
         if self._stop is not None and (held := self._stop.flush()):
             batch.append(Text(held, self._index))
         return not self.finished
@@ -191,6 +210,8 @@ class Answer:
         """Finish once; the first reason counts."""
         if self.finished:
             return
+        if self._leak is not None and (leaked := self._leak.call()) is not None:
+            self._calls([leaked], batch)
         if self._tools.nameless:
             raise Broken("called a tool without naming it")
         if not self._release(batch):
@@ -225,6 +246,13 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None or value is UNSET else msgspec.json.encode(value).decode()
+
+
+def _scores(choice: Choice) -> tuple[TokenScore, ...]:
+    try:
+        return scores_of(choice)
+    except Unreadable as no:
+        raise Broken(no.why, detail=no.detail) from None
 
 
 def _reason(told: str) -> FinishReason:

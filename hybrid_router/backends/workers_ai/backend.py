@@ -19,6 +19,7 @@ from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
 from hybrid_router.backends.workers_ai.minutes import Minutes
 from hybrid_router.backends.workers_ai.refusal import with_successor
+from hybrid_router.backends.workers_ai.several import Several
 from hybrid_router.backends.workers_ai.tasks.table import TASKS, TEXT, operations
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Send, Task
 from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
@@ -88,6 +89,7 @@ class WorkersAI:
             Feature.TOOLS: known.function_calling,
             Feature.IMAGES: known.vision,
             Feature.SCHEMA: family(known) in TEXT,
+            Feature.LOGPROBS: family(known) is Family.CHAT,
         }
         return goes_on | frozenset(feature for feature, is_able in able.items() if is_able)
 
@@ -115,7 +117,7 @@ class WorkersAI:
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Yield the answer's events; see `core.backend.Backend.run`.
 
-        Several choices are asked for one after the other, since Workers AI gives one at a time.
+        Several choices are asked for one after the other, but where one reply brings them all.
         """
         task = self._task(call, step.model)
         if task is not None:
@@ -195,20 +197,32 @@ class WorkersAI:
         """Close every connection."""
         await self._upstream.close()
 
-    def _answer(self, request: Request, call: Call) -> Answer:
-        return Answer(
-            request.index,
-            max_tokens=request.max_tokens,
-            stops=request.stops,
-            written=call.written,
-            begun=_begun(call),
-        )
+    def _answer(self, request: Request, call: Call) -> Answer | Several:
+        def choice(place: int | None) -> Answer:
+            return Answer(
+                request.index + (place or 0),
+                max_tokens=request.max_tokens,
+                stops=request.stops,
+                written=call.written,
+                begun=_begun(call),
+                forced=request.forced,
+                place=place,
+            )
+
+        return choice(None) if request.count == 1 else Several([choice(i) for i in range(request.count)])
 
     def _model(self, name: str) -> Model:
         known = self._models.get(name)
         if known is None:
             return Model(name=name)
-        return Model(name=name, classic=known.native_result == "response", streams=known.streaming)
+        form = family(known)
+        return Model(
+            name=name,
+            classic=known.native_result == "response",
+            streams=known.streaming,
+            chats=form is Family.CHAT,
+            leaks=form is Family.BY_INPUT,
+        )
 
 
 def _begun(call: Call) -> str:

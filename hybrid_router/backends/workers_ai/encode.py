@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hybrid_router.backends.workers_ai.declarations import described
+from hybrid_router.backends.workers_ai.leaks import forced
 from hybrid_router.backends.workers_ai.messages import encoded
 from hybrid_router.backends.workers_ai.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Operation, Sampling
@@ -30,26 +31,38 @@ EXTRA_FIELDS = frozenset(
         "web_search_options",
     }
 )
+_LOGPROBS = "logprobs"
 _LARGEST_SEED = 9_999_999_999
 _SMALLEST_TOP_P = 0.001
 _MOST_STOPS = 4
+_MOST_CHOICES = 128
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """What encoding needs to know of a model: does it take the classic fields, and can it stream?"""
+    """What encoding needs to know of a model.
+
+    Attributes:
+        classic: it takes the classic fields.
+        chats: it takes OpenAI's own on `/ai/run`: several choices, their log probabilities, `stop`.
+        leaks: it may write a call that was forced as text.
+    """
 
     name: str
     classic: bool = True
     streams: bool = True
+    chats: bool = False
+    leaks: bool = False
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One upstream request, for one choice.
+    """One upstream request, for one choice; of the chat-completion family for several.
 
     Attributes:
         path: below `/accounts/{id}/ai/`, ready for a URL.
         streams: ask for a stream.
-        index: of the choice.
+        index: of the choice, or the first.
+        count: how many choices it brings.
+        forced: tools of which one has to be called, where the call may come as text.
         session: names the conversation, so that Cloudflare asks the instance that knows its beginning.
     """
 
@@ -60,6 +73,8 @@ class Request(Struct, frozen=True, kw_only=True):
     max_tokens: int
     stops: tuple[str, ...]
     session: str | None = None
+    count: int = 1
+    forced: tuple[str, ...] = ()
 
     def body(self, *, stream: bool) -> bytes:
         """The JSON to send."""
@@ -72,7 +87,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: int) -> list[Request]:
-    """The requests that answer `call`, one for each choice, in the order of their indices.
+    """The requests that answer `call`, in the order of their choices' indices: mostly one for each.
 
     What is written of the answer already is part of what they ask, and of what `max_tokens` allows.
 
@@ -88,6 +103,9 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
     streams = model.streams and not (formed and (endpoint == "run" or model.classic))
     path = "v1/chat/completions" if endpoint == "v1" else f"run/{quote(model.name, safe='@/')}"
     shared = {"max_tokens": max_tokens, **_shared(call, model, endpoint)}
+    count = call.n if _at_once(call, model, endpoint) else 1
+    if count > 1:
+        shared["n"] = count
     return [
         Request(
             path=path,
@@ -97,9 +115,17 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
             max_tokens=max_tokens,
             stops=call.sampling.stop,
             session=call.session,
+            count=count,
+            forced=forced(call) if model.leaks else (),
         )
         for index, prompt in enumerate(_prompts(with_written(call), endpoint))
+        if index % count == 0
     ]
+
+
+def _at_once(call: Call, model: Model, endpoint: Endpoint) -> bool:
+    """Whether one request may bring all choices."""
+    return model.chats and endpoint == "run" and call.operation is Operation.CHAT and call.n <= _MOST_CHOICES
 
 
 def _with_allowed_tools(call: Call) -> Call:
@@ -127,22 +153,22 @@ def _prompts(call: Call, endpoint: Endpoint) -> list[dict[str, Any]]:
 
 def _endpoint(call: Call, model: Model, preferred: Endpoint) -> Endpoint:
     """Where the call can be expressed: where it is configured, if possible."""
-    native_only = _native_only(call)
+    native_only = _native_only(call, model)
     v1_only = _v1_only(call, model)
     if native_only and v1_only:
         raise Inexpressible(f"Workers AI has no endpoint that takes `{native_only}` and `{v1_only}` together")
     if call.operation is not Operation.CHAT and v1_only:
         raise Inexpressible(f"Workers AI takes no `{v1_only}` for completions")
-    if (unknown := _unknown(call)) is not None:
+    if (unknown := _unknown(call, chats=model.chats)) is not None:
         raise Inexpressible(f"Workers AI takes no `{unknown}`")
     if native_only:
-        if not model.classic:
+        if not model.classic and native_only != _LOGPROBS:
             raise Inexpressible(f"this Workers AI model takes no `{native_only}`")
         return "run"
     return "v1" if v1_only else preferred if call.operation is Operation.CHAT else "run"
 
 
-def _unknown(call: Call) -> str | None:
+def _unknown(call: Call, *, chats: bool) -> str | None:
     """The field, if there is one, that no endpoint knows and that changes the answer."""
     sampling = call.sampling
     penalty = sampling.repeat_penalty not in (None, 1.0)
@@ -155,25 +181,28 @@ def _unknown(call: Call) -> str | None:
         "mirostat": sampling.mirostat,
         "ignore_eos": sampling.ignore_eos,
         "reasoning_budget": call.reasoning_tokens is not None,
+        _LOGPROBS: call.top_logprobs is not None and not (chats and call.operation is Operation.CHAT),
         "max_tokens: 0": sampling.max_tokens == 0,
     }
     return next((name for name, is_active in active.items() if is_active), None)
 
 
-def _native_only(call: Call) -> str | None:
-    """The field, if there is one, that only classic models know, on `/ai/run`."""
+def _native_only(call: Call, model: Model) -> str | None:
+    """The field, if there is one, that only `/ai/run` knows: of classic models, or of the chat family."""
     sampling = call.sampling
     if sampling.top_k is not None and sampling.top_k > 0:
         return "top_k"
-    return "repeat_penalty" if sampling.repeat_penalty not in (None, 1.0) else None
+    if sampling.repeat_penalty not in (None, 1.0):
+        return "repeat_penalty"
+    return _LOGPROBS if call.top_logprobs is not None and model.chats else None
 
 
 def _v1_only(call: Call, model: Model) -> str | None:
     """The field, if there is one, that only OpenAI's form has."""
-    if call.sampling.logit_bias:
+    if call.sampling.logit_bias and not model.chats:
         return "logit_bias"
-    forced = call.tools and call.tool_choice not in (None, "auto", "none")
-    return "tool_choice" if forced and model.classic else None
+    is_forced = call.tools and call.tool_choice not in (None, "auto", "none")
+    return "tool_choice" if is_forced and model.classic else None
 
 
 def _sampling(sampling: Sampling, model: Model, endpoint: Endpoint, choice: int) -> dict[str, Any]:
@@ -192,7 +221,7 @@ def _sampling(sampling: Sampling, model: Model, endpoint: Endpoint, choice: int)
     if native and model.classic:
         fields["top_k"] = sampling.top_k or None
         fields["repetition_penalty"] = sampling.repeat_penalty
-    if not native:
+    if not native or model.chats:
         fields["logit_bias"] = sampling.logit_bias or None
         fields["stop"] = list(sampling.stop) if 0 < len(sampling.stop) <= _MOST_STOPS else None
     return {name: value for name, value in fields.items() if value is not None}
@@ -218,15 +247,23 @@ def _shared(call: Call, model: Model, endpoint: Endpoint) -> dict[str, Any]:
     if call.parallel_tool_calls is not None:
         fields["parallel_tool_calls"] = call.parallel_tool_calls
     native = endpoint == "run"
+    if call.top_logprobs is not None:
+        fields |= {"logprobs": True, "top_logprobs": call.top_logprobs}
     if not native:
         fields["model"] = model.name
-    if call.tools and not (native and model.classic and call.tool_choice == "none"):
-        fields["tools"] = [described(tool) for tool in call.tools] if model.classic else list(call.tools)
-        if call.tool_choice is not None and not (native and model.classic):
-            fields["tool_choice"] = call.tool_choice
     if call.response_format is not None:
         fields |= _response_format(call.response_format, bare=native and model.classic)
-    return fields
+    return fields | _tools(call, model, native=native)
+
+
+def _tools(call: Call, model: Model, *, native: bool) -> dict[str, Any]:
+    """The tools and which of them to call; classic models know no choice natively."""
+    chooses = not (native and model.classic)
+    if not call.tools or (call.tool_choice == "none" and not chooses):
+        return {}
+    tools = [described(tool) for tool in call.tools] if model.classic else list(call.tools)
+    told = call.tool_choice is not None and chooses
+    return {"tools": tools, **({"tool_choice": call.tool_choice} if told else {})}
 
 
 def _response_format(asked: dict[str, Any], *, bare: bool) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hybrid_router.backends.workers_ai import wire
 from hybrid_router.backends.workers_ai.answer import Answer, Broken
 from hybrid_router.backends.workers_ai.encode import Request
 from hybrid_router.backends.workers_ai.refusal import refusal
+from hybrid_router.backends.workers_ai.several import Several
 from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError, StreamBroken
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
@@ -53,7 +54,7 @@ class Upstream:
         """Close every connection."""
         await self._http.close()
 
-    async def answer(self, request: Request, answer: Answer, step: Step) -> AsyncGenerator[Batch]:
+    async def answer(self, request: Request, answer: Answer | Several, step: Step) -> AsyncGenerator[Batch]:
         """Send `request` and yield what `answer` reads of the reply.
 
         Raises:
@@ -142,7 +143,9 @@ class Upstream:
         finally:
             reply.close()
 
-    async def _batch(self, reply: aiohttp.ClientResponse, decoder: Decoder, answer: Answer) -> Batch:
+    async def _batch(
+        self, reply: aiohttp.ClientResponse, decoder: Decoder, answer: Answer | Several
+    ) -> Batch:
         """The events that the next read brings; the last one ends the answer."""
         chunk = await (self._last(reply) if answer.finished else self._http.read(reply))
         try:
@@ -163,7 +166,7 @@ class Upstream:
         except (BackendError, TimeoutError):
             return b""
 
-    def _check(self, answer: Answer) -> None:
+    def _check(self, answer: Answer | Several) -> None:
         """Raise what broke the answer."""
         broken = answer.broken
         if broken is None:

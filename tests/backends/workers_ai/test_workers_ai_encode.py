@@ -351,9 +351,10 @@ async def test_the_request_on_the_wire() -> None:
 
 async def test_features_come_from_the_catalogue() -> None:
     """A model it does not know may do everything: upstream will say."""
+    kimi = {Feature.SCHEMA, Feature.TOOLS, Feature.IMAGES, Feature.LOGPROBS}
     async with cloud(stream()) as (backend, _):
         assert backend.features(MODEL) == {Feature.SCHEMA}
-        assert backend.features("@cf/moonshotai/kimi-k2.6") == {Feature.SCHEMA, Feature.TOOLS, Feature.IMAGES}
+        assert backend.features("@cf/moonshotai/kimi-k2.6") == kimi
         assert backend.features("@cf/new/model") == {Feature.SCHEMA, Feature.TOOLS, Feature.IMAGES}
         assert backend.down(MODEL) is None
         assert backend.local is False

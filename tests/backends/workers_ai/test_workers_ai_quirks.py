@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -175,3 +177,69 @@ def test_each_recording_has_its_test() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
 
     assert [name for name in names if f'"{name}' not in source] == []
+
+
+@given(CUTS)
+def test_a_forced_call_in_the_text_is_a_call(cuts: list[int]) -> None:
+    """gpt-oss writes it there; where nobody forced a call, or of another tool, it is text."""
+    fragment, finish, usage = told("leaked_call", cuts, forced=("get_weather", "get_time"))
+    text = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'
+
+    assert isinstance(fragment, ToolFragment)
+    assert (fragment.name, fragment.arguments) == ("get_weather", '{"city":"Oslo"}')
+    assert (finish, usage) == (Finish("tool_calls"), Usage(80, 14))
+    for forced in ((), ("get_time", "get_date")):
+        assert told("leaked_call", cuts, forced=forced)[:2] == [Text(text), Finish("stop")]
+
+
+@pytest.mark.parametrize(
+    ("text", "tools", "arguments"),
+    [
+        (' \n{"city": "Oslo"}', ("get_weather",), '{"city":"Oslo"}'),
+        ('{"city": "Oslo"}', ("get_weather", "get_time"), None),
+        (
+            '{"function": {"name": "functions.get_weather", "parameters": {"a": 1}}}',
+            ("get_weather",),
+            '{"a":1}',
+        ),
+        ('{"name": "get_weather", "arguments": "{}"}', ("get_weather",), "{}"),
+        ('{"name": "get_weather", "arguments": 3}', ("get_weather",), None),
+        ('{"city": "Oslo', ("get_weather",), None),
+        ("It is cold in Oslo.", ("get_weather",), None),
+        ("[1]", ("get_weather",), None),
+    ],
+)
+def test_only_what_is_a_call_is_taken_for_one(
+    text: str, tools: tuple[str, ...], arguments: str | None
+) -> None:
+    """By name, or by its arguments alone where one tool was meant; all else is the answer's text, whole."""
+    one = Answer(0, max_tokens=100, forced=tools)
+    document = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+
+    (event, finish) = one.read_whole(json.dumps(document).encode())
+
+    if arguments is None:
+        assert (event, finish) == (Text(text), Finish("stop"))
+    else:
+        assert isinstance(event, ToolFragment)
+        assert (event.name, event.arguments, finish) == ("get_weather", arguments, Finish("tool_calls"))
+
+
+def test_text_that_is_no_call_streams_as_it_comes() -> None:
+    """Only what begins like a call waits, and a real call after it keeps its text."""
+    one = Answer(0, max_tokens=100, forced=("get_weather",))
+
+    assert one.read([chunk({"content": " It"})]) == [Text(" It")]
+    assert one.read([chunk({"content": '{"a": 1}'})]) == [Text('{"a": 1}')]
+    two = Answer(0, max_tokens=100, forced=("get_weather",))
+    assert two.read([chunk({"content": '{"thought": "cold"}'})]) == []
+    call = {"index": 0, "id": "call_a1", "function": {"name": "get_weather", "arguments": '{"city":"Oslo"}'}}
+    assert two.read([chunk({"tool_calls": [call]}), chunk({}, "stop")]) == [
+        Text('{"thought": "cold"}'),
+        *OSLO,
+    ]
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    """One chunk of the chat-completion family."""
+    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode()
