@@ -391,6 +391,32 @@ async def test_a_client_that_leaves_while_it_waits_frees_the_backend(answers: Sc
     assert told.ended[0].error == "client_gone"
 
 
+async def test_an_end_of_ours_after_signs_is_no_end_of_the_answer(answers: ScriptedAnswers) -> None:
+    """When the router stops, a client that has had signs sees that its document is not whole."""
+    sleep, server = HandSleep(), Server(listen="127.0.0.1:0", drain=0.05)
+    answers.script = [asyncio.Event()]
+    async with listening(answers, server, fronts=FRONTS, sleep=sleep) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(request_bytes("POST", RUN + CLASSIC, msgspec.json.encode(SAY)))
+        await sleep.passes()
+        head = await reader.readuntil(b"\r\n\r\n")
+    rest = await reader.read()
+    writer.close()
+
+    assert b"transfer-encoding: chunked" in head.lower()
+    assert rest == b"1\r\n \r\n"
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(answers: ScriptedAnswers) -> None:
+    """After `upload_timeout` the call is refused, and what came of the file is let go of."""
+    server = Server(listen="127.0.0.1:0", upload_timeout=0.05)
+    async with listening(answers, server, fronts=FRONTS) as listener:
+        request = request_bytes("POST", RUN + "@cf/microsoft/resnet-50", PNG, {"Content-Length": "99"})
+        reply = await exchange(listener.port, request.replace(b"application/json", b"image/png"))
+
+    assert (reply.status, code_of(reply)) == (408, 3008)
+
+
 async def test_a_stream_that_breaks_says_so_and_does_not_end(port: int, answers: ScriptedAnswers) -> None:
     """After its first event an error is an event of its own, and no `[DONE]` follows."""
     answers.script = [[Text("half")], StreamBroken("cut")]
