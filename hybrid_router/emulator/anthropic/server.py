@@ -19,7 +19,9 @@ def serve(settings: Settings) -> AbstractAsyncContextManager[RunningCloud]:
 
 
 def _token(request: web.Request) -> str:
-    return request.headers.get("x-api-key", "")
+    """The key in the header of either of the API's versions."""
+    bearer = request.headers.get("authorization", "").partition(" ")[2]
+    return request.headers.get("x-api-key") or bearer
 
 
 async def _answer(stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:

@@ -19,6 +19,7 @@ from hybrid_router.emulator.scene import invalid
 
 Document: TypeAlias = dict[str, Any]
 _FLOAT_BYTES = 4
+CREATED_AT = "2026-01-01T00:00:00.000Z"
 
 
 class Stored(Struct):
@@ -91,7 +92,7 @@ class Shop:
             "error": None,
             "logs": " 50%|█████     | 1/2" if made.status == "processing" else "",
             "metrics": metrics,
-            "created_at": "2026-01-01T00:00:00.000Z",
+            "created_at": CREATED_AT,
             "urls": urls,
         }
 

@@ -11,7 +11,7 @@ from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.core import ids
 from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.replicate import ask, predictions
-from hybrid_router.emulator.replicate.predictions import Prediction, Shop, Stored
+from hybrid_router.emulator.replicate.predictions import CREATED_AT, Prediction, Shop, Stored
 from hybrid_router.emulator.scene import NamedDelivery, Scene, invalid, read_object
 from hybrid_router.emulator.settings import Settings
 from hybrid_router.emulator.stage import SEEN, RunningCloud, Stage, on_stage
@@ -115,9 +115,19 @@ class Booth:
         if not isinstance(part, web.FileField):
             raise invalid("content is required")
         id_ = ids.new("")
-        self._shop.inputs[id_] = Stored(part.file.read(), part.content_type)
-        urls = {"get": f"{_root(request)}/v1/files/{id_}"}
-        document = {"id": id_, "name": part.filename, "content_type": part.content_type, "urls": urls}
+        kept = self._shop.inputs[id_] = Stored(part.file.read(), part.content_type)
+        document = {
+            "id": id_,
+            "name": part.filename,
+            "content_type": kept.media_type,
+            "size": len(kept.content),
+            "etag": "",
+            "checksums": {},
+            "metadata": {},
+            "created_at": CREATED_AT,
+            "expires_at": None,
+            "urls": {"get": f"{_root(request)}/v1/files/{id_}"},
+        }
         return web.json_response(document, status=201)
 
     async def delete(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
