@@ -18,6 +18,7 @@ from hybrid_router.backends.openai.answer import Answer
 from hybrid_router.backends.openai.chat import Manner
 from hybrid_router.backends.openai.hearing import transcript
 from hybrid_router.backends.openai.pictures import pictures
+from hybrid_router.backends.openai.refusal import ROUTER_LOOP
 from hybrid_router.backends.openai.speech import speech
 from hybrid_router.backends.openai.upstream import Form, Upstream
 from hybrid_router.backends.openai.vectors import embeddings, ranking
@@ -113,7 +114,8 @@ class OpenAI(Declared):
         if self._id in before or len(before) >= MOST_HOPS:
             raise Inexpressible(
                 f"{self._name} leads back to this router: the call would go round for ever; take one of "
-                "the two backends that name each other out"
+                "the two backends that name each other out",
+                code=ROUTER_LOOP,
             )
         return ",".join([*before, self._id])
 

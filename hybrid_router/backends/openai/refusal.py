@@ -26,12 +26,14 @@ from hybrid_router.core.errors import (
     CallRefused,
     ContentRefused,
     ContextOverflow,
+    Inexpressible,
     QuotaExhausted,
     RouterError,
 )
 
 BILLING_WAIT_S = 600.0  # money comes back when somebody pays: midnight has nothing to do with it
 TEXT_CHARS = 500
+ROUTER_LOOP = "router_loop"
 _TOO_LONG = re.compile(
     r"context (length|window|size)|maximum context|max_model_len|too many tokens"
     r"|tokens? .{0,60}exceed|prompt is too long",
@@ -89,6 +91,12 @@ _BY_CODE: Mapping[str, Verdict] = MappingProxyType({
     "engine_overloaded": _DOWN,
     "overloaded_error": _DOWN,
     # another router's own
+    ROUTER_LOOP: Verdict(
+        Inexpressible,
+        "{label} leads back to a router that the call has passed: take one of the backends that name each "
+        "other out",
+        code=ROUTER_LOOP,
+    ),
     "refused_by_policy": Verdict(BackendError, "a rule of the router behind {label} refuses the call"),
     "no_backend_available": _DOWN,
     "backend_unavailable": _DOWN,

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.backends.errand import Unreadable
-from hybrid_router.backends.openai.wire import malformed
+from hybrid_router.backends.scores import malformed
 from hybrid_router.core.event import Batch, Finish, Usage
 
 T = TypeVar("T")
