@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_router.backends.discretion import QUOTED, prompt_of, without_prompt
+from hybrid_router.core.asks import Painting
 from hybrid_router.core.call import AudioPart, Call, FilePart, ImagePart, Message, Operation, Part, TextPart
 
 WHERE = "status 500, code 8005"
@@ -78,3 +79,17 @@ def test_no_quotation_of_fifteen_characters_gets_through(
         return
     kept = without_prompt(f"{WHERE}: {before}{quotation.strip()}{after}", prompt)
     assert len(quotation.strip()) < 15 or kept == f"{WHERE}: {QUOTED}"
+
+
+def test_what_a_picture_must_not_show_and_what_is_looked_for_count_as_prompts() -> None:
+    """A cloud may quote those as well."""
+    call = Call(
+        id="c1",
+        operation=Operation.IMAGE,
+        alias="a",
+        query="who stole the crown jewels",
+        ask=Painting(negative="my neighbour's red bicycle"),
+    )
+
+    for quoted in ("without my neighbour's red bicycle", "found: who stole the crown jewels"):
+        assert QUOTED in without_prompt(f"status 500: {quoted}", prompt_of(call))
