@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from msgspec.structs import replace
+
 from hybrid_router.catalogue import workers_ai
+from hybrid_router.core.asks import Speech
 from hybrid_router.core.backend import GENERATES, Backend
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Batch
@@ -116,8 +119,13 @@ class Account:
         return self._source(Operation.CHAT) is None
 
     def played(self, call: Call) -> AsyncGenerator[Batch]:
-        """Have `call` answered by whoever is there for its operation."""
+        """Have `call` answered by whoever is there for its operation.
+
+        Speakers are the cloud's: another source speaks with its own voice.
+        """
         source = self._source(call.operation) or Source(self._stand_in, "script")
+        if isinstance(call.ask, Speech) and source.backend is not self._stand_in:
+            call = replace(call, ask=replace(call.ask, voice=""))
         total_s = self.settings.hang_limit_s
         limits = Timeouts(connect_s=10, load_s=120, first_token_s=120, between_tokens_s=120, total_s=total_s)
         step = Step(backend="emulator", model=source.model, timeouts=limits, because="emulated")

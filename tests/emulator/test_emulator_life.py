@@ -214,6 +214,8 @@ async def test_the_command_says_where_it_is_and_stops_when_told(number: signal.S
         (["--port", "-1"], "range"),
         (["--prefill", "@cf/nobody/knows"], "Workers AI has no model '@cf/nobody/knows'"),
         (["--prefill", CLASSIC, "--model", __file__], "leave out --model"),
+        (["--prefill", CLASSIC, "--use-local", __file__], "leave out --model and --use-local"),
+        (["--use-local", __file__, "--model", __file__], "leave one out"),
     ],
 )
 def test_bad_options_are_explained(options: list[str], told: str) -> None:
