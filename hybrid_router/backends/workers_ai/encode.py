@@ -118,7 +118,7 @@ def requests(call: Call, model: Model, preferred: Endpoint, default_max_tokens: 
             count=count,
             forced=forced(call) if model.leaks else (),
         )
-        for index, prompt in enumerate(_prompts(with_written(call), endpoint))
+        for index, prompt in enumerate(_prompts(with_written(call), model, endpoint))
         if index % count == 0
     ]
 
@@ -142,10 +142,10 @@ def _tool_name(tool: dict[str, Any]) -> str:
     return str(tool["function"]["name"])
 
 
-def _prompts(call: Call, endpoint: Endpoint) -> list[dict[str, Any]]:
+def _prompts(call: Call, model: Model, endpoint: Endpoint) -> list[dict[str, Any]]:
     """The prompt of each choice."""
     if call.operation is Operation.CHAT:
-        return [{"messages": encoded(call.messages, native=endpoint == "run")}] * call.n
+        return [{"messages": encoded(call.messages, classic=endpoint == "run" and not model.chats)}] * call.n
     if not all(isinstance(prompt, str) for prompt in call.prompts):
         raise Inexpressible("Workers AI takes text only: `prompt` holds token ids")
     return [{"prompt": prompt, "raw": True} for prompt in call.prompts for _ in range(call.n)]

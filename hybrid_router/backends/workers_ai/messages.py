@@ -13,28 +13,29 @@ from hybrid_router.core.errors import Inexpressible
 _ROLES = {"developer": "system", "function": "tool"}
 
 
-def encoded(messages: Iterable[Message], *, native: bool) -> list[dict[str, Any]]:
+def encoded(messages: Iterable[Message], *, classic: bool) -> list[dict[str, Any]]:
     """Each message as both endpoints take it.
 
     Text parts become one string, since some classic models refuse lists; so does a content of null.
-    `native`: classic models know no `name` but a tool's, and no earlier reasoning.
+    `classic`: models on their own endpoint know no `name` but a tool's, and no earlier reasoning; the
+    chat-completion family knows both wherever it is asked.
 
     Raises:
         Inexpressible: a part is neither text nor image.
     """
-    return [_message(message, native=native) for message in messages]
+    return [_message(message, classic=classic) for message in messages]
 
 
-def _message(message: Message, *, native: bool) -> dict[str, Any]:
+def _message(message: Message, *, classic: bool) -> dict[str, Any]:
     role = _ROLES.get(message.role, message.role)
     fields: dict[str, Any] = {"role": role, "content": _content(message.content)}
-    if message.name is not None and (role == "tool" or not native):
+    if message.name is not None and (role == "tool" or not classic):
         fields["name"] = message.name
     if message.tool_calls:
         fields["tool_calls"] = msgspec.to_builtins(message.tool_calls)
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
-    if message.reasoning_content and not native:
+    if message.reasoning_content and not classic:
         fields["reasoning"] = message.reasoning_content
     return fields
 

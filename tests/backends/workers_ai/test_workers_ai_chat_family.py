@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from scripted_cloud import HOLD, Reply, answer, chat, chunk, cloud, complete, events, head, plain, stream
 
-from hybrid_router.core.call import Call, Feature, Sampling
+from hybrid_router.core.call import Call, Feature, Message, Sampling
 from hybrid_router.core.errors import BackendError, Inexpressible, StreamBroken
 from hybrid_router.core.event import Event, Finish, Text, TokenScore, Usage
 
@@ -177,3 +178,23 @@ async def test_gpt_oss_calls_the_tool_that_was_forced(choice: object) -> None:
         assert (await answer(backend, call, OSS))[-1] == Finish("tool_calls")
         assert await answer(backend, call, GLM) == [Text(leaked), Finish("stop")]
         assert await answer(backend, chat(tools=(TOOL,)), OSS) == [Text(leaked), Finish("stop")]
+
+
+async def test_earlier_reasoning_and_names_go_back_to_the_family() -> None:
+    """As `reasoning`, on its own endpoint as on the other; classic models know neither there."""
+    turns = (
+        Message(role="user", content="a", name="Ann"),
+        Message(role="assistant", content="b", reasoning_content="hm"),
+        Message(role="user", content="c"),
+    )
+    _, family = await sent(replace(chat(), messages=turns), GLM, chat_endpoint="run")
+    _, classic = await sent(replace(chat(), messages=turns), LLAMA, chat_endpoint="run")
+
+    assert family["messages"][:2] == [
+        {"role": "user", "content": "a", "name": "Ann"},
+        {"role": "assistant", "content": "b", "reasoning": "hm"},
+    ]
+    assert classic["messages"][:2] == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+    ]
