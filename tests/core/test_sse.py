@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_router.core.sse import Decoder, EventTooLong
+from hybrid_router.core.sse import Decoder, EventTooLong, NamedDecoder
 
 LIMIT_BYTES = 1 << 16
 
@@ -138,3 +138,26 @@ def test_memory_is_given_back_after_each_event() -> None:
     decoder = Decoder(64)
 
     assert sum(len(decoder.feed(b"data: " + b"x" * 50 + b"\r\n\r\n")) for _ in range(1000)) == 1000
+
+
+def named(*chunks: bytes) -> list[tuple[str, bytes]]:
+    """Everything a decoder of named events says of `chunks`."""
+    decoder = NamedDecoder(LIMIT_BYTES)
+    return [event for chunk in chunks for event in decoder.feed(chunk)] + decoder.end()
+
+
+@given(streams, st.lists(st.integers(min_value=0, max_value=300), max_size=12))
+def test_names_change_nothing_about_payloads(stream: bytes, cuts: list[int]) -> None:
+    """However it is split, each payload is the one that is given without names, and so is its name."""
+    places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
+    chunks = [stream[start:stop] for start, stop in itertools.pairwise(places)]
+
+    assert [payload for _, payload in named(*chunks)] == by_the_book(stream)
+    assert named(*chunks) == named(stream)
+
+
+def test_a_name_is_its_own_event_s() -> None:
+    """The last one counts, one without data is forgotten, and the next event starts without."""
+    stream = b"event: a\nevent: output\ndata: 1\n\nevent: lost\n\ndata: 2\n\ndata: 3\nevent:done\n\n"
+
+    assert named(stream) == [("output", b"1"), ("", b"2"), ("done", b"3")]
