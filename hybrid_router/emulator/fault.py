@@ -29,8 +29,8 @@ class FaultInvalid(ValueError):
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One way to go wrong.  An event is one `data:` line of a stream, `[DONE]` included.
 
-    A plain reply has no events: there the kinds named `…_after` act in the middle of the body, and
-    `error_after` makes it a failed envelope with status 200.
+    A plain reply, JSON or a file, has no events: there the kinds named `…_after` act in the middle of the
+    body, and `error_after` makes it a failed envelope with status 200.
 
     Attributes:
         status, code, message, retry_after: refuse so; status and message default to the code's own.
