@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hybrid_router.core.errors import CallRefused
+
 MOST_BYTES = 256 * 2**20
 MOST_ANSWER_BYTES = 25 * 2**20
 
@@ -34,10 +36,17 @@ def key(principal: str, provider: str, endpoint: str, query: Any, custom: str | 
     """What an answer is found by: whoever asks, whom, and what, or a word of the caller's own for what.
 
     The order of a query's properties does not matter.  Principals never meet, nor do providers.
+
+    Raises:
+        CallRefused: the question is nested too deeply to be written.
     """
     asked = [endpoint, query] if custom is None else custom
     parts = [principal, provider, "asked" if custom is None else "named", asked]
-    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).digest()
+    try:
+        written = msgspec.json.encode(parts, order="sorted")
+    except RecursionError:
+        raise CallRefused("the body is nested too deeply") from None
+    return hashlib.sha256(written).digest()
 
 
 class Cache:

@@ -183,7 +183,7 @@ def metadata(name: str, value: str | bytes) -> Mapping[str, Scalar]:
     """
     try:
         told = msgspec.json.decode(value, type=dict[str, str | int | float | bool])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _wrong(name, "a JSON object of strings, numbers and booleans") from None
     kept = [(key[:_LONGEST_TEXT], _cut(one)) for key, one in told.items() if not key.startswith(_RESERVED)]
     return dict(kept[:MOST_METADATA])
@@ -197,7 +197,7 @@ def _cut(value: Scalar) -> Scalar:
 def _cost(name: str, value: str) -> Cost:
     try:
         return msgspec.json.decode(value, type=Cost)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _wrong(name, '{"per_token_in", "per_token_out"} or {"total_cost"}, in USD') from None
 
 

@@ -124,7 +124,7 @@ def _joined(key: list[str], operator: list[str], value: list[str]) -> list[dict[
 def _json(value: str) -> list[Any]:
     try:
         told = msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise CallRefused("filters: not JSON", param="filters") from None
     return told if isinstance(told, list) else [told]
 

@@ -62,7 +62,7 @@ def read(body: bytes, *, keeps_headers: bool) -> tuple[GatewayStep, ...]:
         written = [_ONE.decode(body)] if body.lstrip()[:1] == b"{" else _MANY.decode(body)
     except msgspec.ValidationError as error:
         raise CallRefused(f"expected a list of steps with provider, endpoint and query: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise CallRefused("the body is not JSON") from None
     if not 0 < len(written) <= MOST_STEPS:
         raise CallRefused(f"expected 1 to {MOST_STEPS} steps")

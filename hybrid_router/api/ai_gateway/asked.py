@@ -43,8 +43,11 @@ class Given(Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def body(self) -> bytes:
-        """The JSON body as bytes."""
-        return msgspec.json.encode(self.document)
+        """The JSON body as bytes.  Raises CallRefused: it is no object, or nested too deeply."""
+        try:
+            return msgspec.json.encode(self.document)
+        except RecursionError:
+            raise CallRefused("the body is nested too deeply") from None
 
     @property
     def document(self) -> dict[str, Any]:

@@ -79,5 +79,5 @@ def _document(content: bytes) -> object:
     """A provider's body.  Of a property that is there twice, the last counts, here and in what keeps it."""
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise CallRefused("the body is not JSON") from None

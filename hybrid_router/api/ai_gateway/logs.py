@@ -38,7 +38,7 @@ async def say(request: web.Request) -> web.Response:
     """PATCH …/logs/{id}: feedback, a score, metadata."""
     try:
         patch = msgspec.json.decode(await body.read(request), type=Patch)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CallRefused(f"expected feedback (-1, 0, 1), score or metadata: {error}") from None
     if patch.metadata is not msgspec.UNSET:
         short = metadata("metadata", msgspec.json.encode(patch.metadata))

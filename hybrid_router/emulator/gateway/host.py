@@ -177,6 +177,6 @@ def _object(content: bytes) -> object | None:
         return None
     try:
         found: object = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found

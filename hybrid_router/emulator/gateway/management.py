@@ -146,7 +146,7 @@ def _there(entry: T | None) -> T:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         return msgspec.json.decode(await request.read(), type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal(_INVALID, "the body is no JSON object", status=400) from None
 
 

@@ -472,3 +472,19 @@ async def door_of_all() -> Any:
     """A router with one gateway."""
     async with door(Aliased()) as played:
         yield played
+
+
+@pytest.mark.parametrize("depth", [500, 990, 100_000])
+async def test_a_body_that_is_a_tower_is_refused(depth: int) -> None:
+    """However deep: the caller's fault, named, whether it is a step's, a provider's or a header's."""
+    tower = b"[" * depth + b"]" * depth
+    low = b"[" * min(depth, 3000)
+    async with door(Aliased()) as played:
+        replies = [
+            await played.post("site", b'[{"provider": "openai", "query": ' + tower + b"}]", **CACHING),
+            await played.post("site/openai/chat/completions", b'{"messages": ' + tower + b"}", **CACHING),
+            await played.post(f"site/workers-ai/{LLAMA}", b'{"messages": ' + tower + b"}"),
+            await played.chat(cf_aig_metadata=low.decode()),
+        ]
+
+    assert {400} <= {reply.status for reply in replies} <= {400, 404}, [reply.body for reply in replies]

@@ -33,11 +33,14 @@ SCRIPT: list[Any] = [
 @pytest.mark.parametrize("streams", [False, True])
 async def test_anthropics_package_reads_thoughts_text_and_tools(streams: bool) -> None:
     """The same message, whole or built from events: block by block, arguments as objects, usage counted."""
-    async with door(Aliased({"fast": [SCRIPT]})) as played, AsyncAnthropic(
-        base_url=f"http://127.0.0.1:{played.port}/v1/{ACCOUNT}/site/anthropic",
-        api_key=KEYS["alice"],
-        max_retries=0,
-    ) as client:
+    async with (
+        door(Aliased({"fast": [SCRIPT]})) as played,
+        AsyncAnthropic(
+            base_url=f"http://127.0.0.1:{played.port}/v1/{ACCOUNT}/site/anthropic",
+            api_key=KEYS["alice"],
+            max_retries=0,
+        ) as client,
+    ):
         asked: Any = {"model": "fast", "max_tokens": 99, "messages": SAID, "tools": [TOOL]}
         if streams:
             async with client.messages.stream(**asked) as stream:
@@ -78,12 +81,15 @@ async def test_anthropics_conversation_is_understood() -> None:
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "rain"}]},
     ]
     answers = Aliased()
-    async with door(answers) as played, AsyncAnthropic(
-        base_url=f"http://127.0.0.1:{played.port}/v1/{ACCOUNT}/site/anthropic",
-        auth_token=KEYS["alice"],
-        api_key=None,
-        max_retries=0,
-    ) as client:
+    async with (
+        door(answers) as played,
+        AsyncAnthropic(
+            base_url=f"http://127.0.0.1:{played.port}/v1/{ACCOUNT}/site/anthropic",
+            auth_token=KEYS["alice"],
+            api_key=None,
+            max_retries=0,
+        ) as client,
+    ):
         await client.messages.create(
             model="fast",
             max_tokens=9,
