@@ -130,7 +130,7 @@ class Line:
             except Unreadable as no:
                 if no.reported:
                     raise words.refusal(reply.status, reply.headers, no.reported) from None
-                raise BackendError(f"{words.label} {no.why}", detail=no.detail) from None
+                raise self._http.failed(f"{words.label} {no.why}", no.detail) from None
             await self._http.settle(reply)
         finally:
             reply.close()

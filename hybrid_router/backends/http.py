@@ -139,6 +139,10 @@ class Http:
             await self._session.close()
             self._session = None
 
+    def failed(self, message: str, detail: str) -> BackendError:
+        """An answer that is none, in words that may repeat what the cloud wrote: what is secret goes out."""
+        return BackendError(self._redact(message), detail=self._redact(detail)[:DETAIL_CHARS])
+
     def named(self, error: Exception) -> BackendError:
         """Say what a foreign exception means."""
         kind, what = _meaning(error)

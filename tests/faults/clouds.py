@@ -61,6 +61,7 @@ class Cloud:
         plain: the whole answer in one document, where a stream may be answered so.
         aside: the whole HTTP reply to a request, given the root, that is not the one that is answered by
             the frames, such as the making of a prediction; None: it is that one.
+        echoing: frames each of which breaks the answer and repeats the token in a field of its own.
         token_header: how the token arrives, as a line of the head in lower case.
     """
 
@@ -75,6 +76,7 @@ class Cloud:
     harmless: tuple[bytes, ...] = ()
     plain: bytes | None = None
     aside: Callable[[str, bytes], bytes | None] = field(default=lambda root, request: None)
+    echoing: tuple[bytes, ...] = ()
     token_header: str = f"authorization: bearer {TOKEN}"
 
 
@@ -536,3 +538,23 @@ class CloudFaults:
         assert TOKEN.encode() in played.requests[-1]
         assert TOKEN not in told
         assert TOKEN not in written.getvalue()
+
+    async def test_a_token_that_the_cloud_repeats_is_taken_out(self) -> None:
+        """Wherever it does: in an error, an odd word, a content type, or what is no HTTP."""
+
+        async def typed(stage: Stage) -> None:
+            await stage.head(f"text/{TOKEN}")
+
+        async def no_http(stage: Stage) -> None:
+            await stage.write(f"HTTP/1.1 200 {TOKEN}\x00\r\nx\r\n\r\n".encode())
+
+        acts = [typed, no_http, refusing(TOKEN, "400 Bad Request"), refusing(TOKEN, kind="text/html")]
+        acts += [refusing(status="302 Found", more=f"Location: /{TOKEN}\r\n")]
+        acts += [answering(frame) for frame in self.cloud.echoing]
+        for act in acts:
+            with everything_logged() as written:
+                async with playing(self.cloud, act) as played:
+                    told = await outcome(self.cloud, played.root)
+            assert told.error is not None
+            shown = f"{told.error!r} {told.error.message} {told.error.detail} {written.getvalue()}"
+            assert TOKEN not in shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from clouds import SAID, TEXT, Cloud, CloudFaults
+from clouds import SAID, TEXT, TOKEN, Cloud, CloudFaults
 
 from hybrid_router.backends.openai import OpenAI
 from hybrid_router.config.backend_schema import SecretSource
@@ -56,6 +56,12 @@ OPENAI = Cloud(
     whole_from=5,
     in_band=b"data: " + refused(f"cannot answer {SAID!r}") + b"\n\n",
     refused=refused,
+    echoing=(
+        piece(TOKEN, content="a"),
+        b"data: " + refused(TOKEN) + b"\n\n",
+        b"data: " + TOKEN.encode() + b"\n\n",
+        frame(error={"message": "no", "code": TOKEN}),
+    ),
     harmless=(DONE, piece(content="more"), DONE),
     plain=json.dumps(
         {

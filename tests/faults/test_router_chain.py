@@ -30,16 +30,21 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Router, 
     folder = tmp_path_factory.mktemp("chain")
     ports = (free_port(), free_port())
     with ExitStack() as stack:
-        options = ["emulate", "openai", "--port", "0", "--token", TOKEN]
+        port = free_port()
+        options = ["emulate", "openai", "--port", str(port), "--token", TOKEN]
         cloud = Process(options, folder / "cloud", r"base_url: (?P<url>\S+)", {})
         stack.enter_context(stopped_at_end(cloud))
-        url = cloud.ready()["url"]
         made = []
         for place, chain in enumerate(("other/chain", "afar/m")):
-            config = CONFIG.format(port=ports[place], other=ports[1 - place], cloud=url, chain=chain)
-            router = Router(config, folder / f"router{place}", environ={"OPENAI_API_KEY": TOKEN})
-            made.append(router)
-            stack.enter_context(stopped_at_end(router))
+            config = CONFIG.format(
+                port=ports[place], other=ports[1 - place], cloud=f"http://127.0.0.1:{port}/v1", chain=chain
+            )
+            environ = {"OPENAI_API_KEY": TOKEN}
+            made.append(Router(config, folder / f"router{place}", environ=environ, wait=False))
+            stack.enter_context(stopped_at_end(made[-1]))
+        for router in made:  # all three start at once
+            router.url = router.ready()["url"]
+        cloud.ready()
         first, second = made
         yield first, second
 

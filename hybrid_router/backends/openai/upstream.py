@@ -81,8 +81,6 @@ class Upstream:
             if usage is not None:
                 yield [prefill.moved(usage, call) if call.written else usage]
             return
-        failure.message = self._redact(failure.message)
-        failure.detail = self._redact(failure.detail)
         raise failure
 
     async def _one(self, errand: Errand, reader: Reader, step: Step) -> AsyncGenerator[Batch]:
