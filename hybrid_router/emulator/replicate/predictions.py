@@ -47,6 +47,13 @@ class Prediction(Struct, kw_only=True):
         """Whether nothing more comes of it."""
         return self.status not in {"starting", "processing"}
 
+    def end(self, status: str) -> None:
+        """Let go of its files, once."""
+        if not self.ended:
+            for upload in self.call.uploads:
+                upload.close()
+        self.status = status
+
 
 class Shop:
     """All of an account."""
@@ -105,7 +112,7 @@ class Shop:
             events = [event async for batch in batches for event in batch]
         made.usage = next((event for event in events if isinstance(event, Usage)), None)
         made.output = self._output(made.call.operation, events, root)
-        made.status = "succeeded"
+        made.end("succeeded")
 
     def _output(self, operation: Operation, events: Batch, root: str) -> Any:
         match operation:

@@ -100,7 +100,7 @@ class Booth:
         """Nothing more comes of it."""
         made = self._shop.find(request.match_info["id"])
         if not made.ended:
-            made.status = "canceled"
+            made.end("canceled")
         return web.json_response(self._shop.document(made, _root(request)))
 
     async def stream(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
