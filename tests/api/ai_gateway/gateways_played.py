@@ -13,6 +13,7 @@ from hybrid_router.api.generation import Fronts
 from hybrid_router.config.front_schema import Dialects, FrontGateway, WorkersAIDialect
 from hybrid_router.config.schema import Key, Server
 from hybrid_router.core.call import Call
+from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.step import Plan, Step, Timeouts
 from hybrid_router.dispatch.record import Record
@@ -45,11 +46,13 @@ class Aliased(ScriptedAnswers):
         """Say the next script of the alias."""
         left = self.scripts.get(call.alias, [HELLO])
         self.script = left.pop(0) if len(left) > 1 else left[0]
-        async for batch in super().run(call, record):
-            if record.attempts:
-                for event in batch:
-                    record.attempts[-1].note([event], 0.0)
-            yield batch
+        try:
+            async for batch in super().run(call, record):
+                record.attempts[-1].note(batch, 0.0)
+                yield batch
+        except RouterError:
+            record.attempts[-1].outcome = "failed"
+            raise
 
 
 class Door:
@@ -75,9 +78,12 @@ class Door:
         base = f"/client/v4/accounts/any/ai-gateway/gateways/{gateway}/logs"
         return (await get(self.port, base + path, _own(who))).json
 
-    async def send(self, method: str, path: str, body: bytes, who: str = "alice") -> Reply:
+    async def send(
+        self, method: str, path: str, body: bytes, who: str = "alice", content_type: str = "application/json"
+    ) -> Reply:
         """Any request."""
-        return await exchange(self.port, request_bytes(method, path, body, _own(who)))
+        asked = request_bytes(method, path, body, _own(who), content_type=content_type)
+        return await exchange(self.port, asked)
 
     def _key(self, who: str) -> dict[str, str]:
         return {

@@ -10,9 +10,14 @@ import pytest
 from gateways_played import ACCOUNT, LLAMA, SAID, Aliased, Door, door
 from scripted_answers import Told
 
+from hybrid_router.api.ai_gateway.error import NoGateway
+from hybrid_router.api.ai_gateway.gateways import Gateways
+from hybrid_router.api.generation import Fronts, Generation
 from hybrid_router.config.front_schema import FrontGateway, RateLimit
+from hybrid_router.config.schema import Server
 from hybrid_router.core.errors import BackendError, BackendUnavailable, CallRefused, QuotaExhausted
-from hybrid_router.core.event import Embedding, Finish, Picture, Text, Usage
+from hybrid_router.core.event import Embedding, Finish, Heard, Picture, Segment, Text, Usage
+from hybrid_router.gateway.cache import Kept
 
 GOOD: list[Any] = [[Text("good")], [Finish("stop"), Usage(7, 3)]]
 BAD: list[Any] = [BackendUnavailable("nobody there")]
@@ -443,21 +448,64 @@ async def test_costs_are_as_the_caller_says() -> None:
     assert (entry["cost"], entry["custom_cost"]) == (13.0, True)
 
 
-async def test_a_broken_stream_is_no_success(played_told: Told) -> None:
-    """The client is told in-band; the log says that it failed."""
+async def test_a_broken_stream_is_no_success() -> None:
+    """The client is told in-band; the log says that it failed, whatever the status was."""
     answers = Aliased({"fast": [[[Text("a")], BackendError("gone")]]})
-    async with door(answers, on_call=played_told) as played:
+    async with door(answers) as played:
         asked = {"model": "fast", "messages": SAID, "stream": True}
         reply = await played.post("site/openai/chat/completions", asked)
+        (entry,) = (await played.logs())["result"]
 
     assert reply.status == 200
     assert "error" in reply.events[-1]
+    assert (entry["success"], entry["status_code"]) == (False, 200)
 
 
-@pytest.fixture
-def played_told() -> Told:
-    """Who is told of calls."""
-    return Told()
+async def test_recordings_come_as_bytes_and_as_forms() -> None:
+    """Workers AI's way and OpenAI's: the file is the call's, the text comes back in the form of each."""
+    heard: list[Any] = [[Heard("en", 1.0), Segment(" good", 0.0, 1.0)], [Finish("stop")]]
+    answers = Aliased({"fast": [heard]})
+    fronts = {"site": FrontGateway(providers={"workers-ai": {"@cf/openai/*": "fast"}})}
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nfast\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--x--\r\n'
+    )
+    async with door(answers, fronts) as played:
+        path = f"/v1/{ACCOUNT}/site/"
+        raw = await played.send(
+            "POST", path + "workers-ai/@cf/openai/whisper", b"RIFF", content_type="audio/wav"
+        )
+        written = await played.send(
+            "POST", path + "openai/audio/transcriptions", form, content_type="multipart/form-data; boundary=x"
+        )
+
+    assert raw.json["result"]["text"] == "good"
+    assert written.json["text"].strip() == "good"
+    assert [call.uploads[0].size_bytes for call in answers.calls] == [4, 4]
+
+
+def test_a_reload_keeps_the_log_and_forgets_answers() -> None:
+    """Other settings hold at once; a gateway that is gone is gone with all it had."""
+
+    def generation(**gateways: FrontGateway) -> Generation:
+        return Generation(Aliased(), Server(), lambda request, exchange: None, Fronts(gateways=gateways))
+
+    gateways = Gateways(clock=lambda: 100.0)
+    tight = RateLimit(calls=1, interval=60.0)
+    first = gateways.find(generation(site=FrontGateway(rate_limit=tight), old=FrontGateway()), "site")
+    kept = Kept(principal="a", content=b"x", media_type="text/plain", until_s=200.0)
+    first.cache.put(b"n", kept)
+    log = first.log
+    assert (first.admits(), first.admits()) == (True, False)
+    after = generation(site=FrontGateway(rate_limit=tight, cache_ttl=60.0))
+    again = gateways.find(after, "site")
+
+    assert again.log is log
+    assert again.find(b"n") is None
+    assert again.controls.ttl_s == 60.0
+    assert not again.admits(), "a reload does not open a gateway that is full"
+    with pytest.raises(NoGateway):
+        gateways.find(after, "old")
 
 
 async def test_the_compat_list_names_what_may_be_asked(door_of_all: Door) -> None:
