@@ -92,6 +92,7 @@ async def test_chat_models_answer_with_a_chat_completion() -> None:
             "message": {
                 "role": "assistant",
                 "content": "You said: hello",
+                "refusal": None,
                 "reasoning_content": "Let me see what was said.",
             },
             "logprobs": None,
