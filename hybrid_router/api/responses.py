@@ -17,7 +17,8 @@ JSON = "application/json"
 _EXPOSED = (
     "x-request-id, openai-processing-ms, retry-after, retry-after-ms, x-should-retry, x-router-backend, "
     "x-router-model, x-router-attempts, x-router-decision, x-router-ignored, x-router-neurons-left, "
-    "cf-ai-req-id, cf-aig-cache-status, cf-aig-step, cf-aig-log-id, cf-aig-event-id"
+    "cf-ai-req-id, cf-aig-cache-status, cf-aig-step, cf-aig-log-id, cf-aig-event-id, "
+    "cf-aig-provider, cf-aig-model"
 )
 _LONGEST_IGNORED = 1024
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from hybrid_router.api import calls, gallery, responses
 from hybrid_router.api.ai_gateway import error as gateway_error
 from hybrid_router.api.ai_gateway.asked import Asked, Given, Provider
 from hybrid_router.api.ai_gateway.gateways import Gateway, Gateways
-from hybrid_router.api.ai_gateway.names import Names
+from hybrid_router.api.ai_gateway.names import WORKERS_AI, Names
 from hybrid_router.api.ai_gateway.providers.table import PROVIDERS
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
@@ -51,7 +52,7 @@ STATUS, STEP, LOG_ID, EVENT_ID = (
     "cf-aig-log-id",
     "cf-aig-event-id",
 )
-_PROVIDER, _MODEL = "cf-aig-provider", "cf-aig-model"
+_PROVIDER, _MODEL, _REQUEST_ID = "cf-aig-provider", "cf-aig-model", "cf-ai-req-id"
 # Asking the same once more changes nothing about these.
 _FINAL = (Inexpressible, QuotaExhausted, BackendMisconfigured)
 _BROKEN = frozenset({"failed", "broken", "cancelled"})
@@ -163,6 +164,9 @@ class Passage:
         """A step's answer, after as many tries as it takes and may have."""
         provider = PROVIDERS.get(step.provider)
         self._exchange.failure = provider.failure if provider else gateway_error.document
+        self._exchange.headers.pop(_REQUEST_ID, None)
+        if step.provider == WORKERS_AI:
+            self._exchange.headers[_REQUEST_ID] = str(uuid.uuid4())
         for count in range(1, controls.tries + 1):
             one = self._begin(number, step, controls)
             within_s = retries.within_s(controls, count, last_step=last)

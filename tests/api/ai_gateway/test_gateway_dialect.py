@@ -73,6 +73,7 @@ async def test_every_provider_is_answered_in_its_own_form(path: str, body: Any, 
         told = told[int(name)] if name.isdecimal() else told[name]
     assert told == "good"
     assert reply.headers["cf-aig-step"] == "0"
+    assert ("cf-ai-req-id" in reply.headers) == path.startswith("workers-ai")
     assert len(reply.headers["cf-aig-log-id"]) == 26
     assert reply.headers["cf-aig-event-id"]
 
