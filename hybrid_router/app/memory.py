@@ -80,11 +80,14 @@ def _is_changed(name: str, before: Loaded, now: Loaded) -> bool:
 
 
 def _addresses(loaded: Loaded) -> dict[str, tuple[str, int]]:
-    """Host and port of every cloud."""
+    """Host and port that each Workers AI backend is called at."""
     found = {}
     for name, backend in loaded.config.backends.items():
         if isinstance(backend, WorkersAIBackend):
-            address = urlsplit(backend.base_url)
+            gateway, base_url = backend.gateway, backend.base_url
+            if gateway is not None and gateway.through == "host":
+                base_url = gateway.base_url
+            address = urlsplit(base_url)
             found[name] = address.hostname or "", address.port or _PORTS[address.scheme]
     return found
 

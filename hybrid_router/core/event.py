@@ -162,6 +162,10 @@ class Remark(Struct, frozen=True, tag="m", array_like=True, gc=False):
     index: int = 0
 
 
+# The remark of a gateway's cache: an answer that it had in full was computed by nobody, and costs nothing.
+CACHE_STATUS, HIT = "cf-aig-cache-status", "HIT"
+
+
 class Label(Struct, frozen=True, tag="l", array_like=True, gc=False):
     """What an input may be, and how likely (0 to 1); the likeliest comes first.
 

@@ -21,6 +21,7 @@ from hybrid_router.core.errors import (
     QuotaExhausted,
     RouterError,
 )
+from hybrid_router.core.event import CACHE_STATUS, HIT
 from hybrid_router.core.notes import Notes
 from hybrid_router.core.step import Step
 from hybrid_router.dispatch.account import KIND, Account, OnTrouble, read
@@ -205,6 +206,8 @@ class Meter:
 def _used(held: _Held, call: Call, error: RouterError | None) -> float:
     """Neurons that an attempt has cost: told, computed from its usage, or at most."""
     row, rate = held.row, held.rate
+    if row.whole and row.remarks.get(CACHE_STATUS) == HIT:
+        return 0.0
     if row.usage is not None:
         told = row.usage.neurons
         if told is not None and math.isfinite(told) and told >= 0:

@@ -35,12 +35,15 @@ class Clouds:
         self._numbers = {step: at for at, step in enumerate(emulators, 1)}
 
     def adapter(self, name: str, written: WorkersAIBackend, step: Step, acting: Acting) -> WorkersAI:
-        """The real adapter, pointed at what stands in for `step`, with the emulator's own credentials."""
+        """The real adapter, pointed at what stands in for `step`, with the emulator's own credentials.
+
+        An AI Gateway on the way is left out: what fails is what is behind it.
+        """
         emulator = self._emulators[step.name]
         faults = emulator.account.faults
         faults.clear()
         faults.add(acting.emulated(step), count=1_000_000)
-        config = replace(written, base_url=self._address(step.name, acting))
+        config = replace(written, base_url=self._address(step.name, acting), gateway=None)
         return WorkersAI(name, config, emulator.account_id, Secret(emulator.token), self._known)
 
     def _address(self, step: str, acting: Acting) -> str:

@@ -31,7 +31,17 @@ from hybrid_router.core.errors import (
     RouterError,
     StreamBroken,
 )
-from hybrid_router.core.event import Batch, Finish, Reasoning, Text, ToolFragment, Usage
+from hybrid_router.core.event import (
+    CACHE_STATUS,
+    HIT,
+    Batch,
+    Finish,
+    Reasoning,
+    Remark,
+    Text,
+    ToolFragment,
+    Usage,
+)
 from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.dispatch.clocks import machine_clock
 from hybrid_router.dispatch.meter import Meter
@@ -541,3 +551,24 @@ def test_the_machines_clock_tells_the_time() -> None:
     assert first.wall > START.replace(year=2020)
     assert second.elapsed_s >= first.elapsed_s > 0
     assert first.boot == second.boot != ""
+
+
+@pytest.mark.parametrize(("status", "neurons"), [(HIT, 0.0), ("MISS", 50.0)])
+async def test_what_a_gateways_cache_had_costs_nothing(status: str, neurons: float) -> None:
+    """Whatever its body says: that was paid for when it was computed."""
+    async with trial() as begun:
+        taken = await begun.take(100)
+        usage = Usage(prompt_tokens=20, completion_tokens=30, neurons=50.0)
+        taken.note([Remark(CACHE_STATUS, status), Text("kept"), Finish("stop"), usage], 1.0)
+
+        assert begun.meter.settle(call(), taken, None) == neurons
+        assert begun.left() == 1000.0 - neurons
+
+
+async def test_an_answer_that_broke_off_is_counted_though_its_beginning_was_kept() -> None:
+    """The requests that were to bring the rest may have been computed."""
+    async with trial() as begun:
+        taken = await begun.take(100)
+        taken.note([Remark(CACHE_STATUS, HIT), Text("kept")], 1.0)
+
+        assert begun.meter.settle(call(), taken, StreamBroken("cut")) != 0.0

@@ -11,12 +11,15 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
+from msgspec.structs import replace
+
 from hybrid_router.backends.discretion import prompt_of, without_prompt
 from hybrid_router.backends.errand import Errand, Reader
 from hybrid_router.backends.tally import total
 from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
+from hybrid_router.backends.workers_ai.gateway import Passage, keeps
 from hybrid_router.backends.workers_ai.minutes import Minutes
 from hybrid_router.backends.workers_ai.refusal import with_successor
 from hybrid_router.backends.workers_ai.several import Several
@@ -43,6 +46,7 @@ class WorkersAI:
         name: the backend's name in router.yaml, for messages.
         models: model id → what the catalogue knows of it; one not named there may do everything.
         prefills: models that go on from a last message of the assistant.
+        gateway_token: of the AI Gateway that calls go through, where it wants one of its own.
         minutes: what accounts may be asked in a minute; None: nobody counts.
     """
 
@@ -66,7 +70,7 @@ class WorkersAI:
         self._models = models
         self._prefills = prefills | frozenset(config.prefills)
         account = account_id.reveal() if isinstance(account_id, Secret) else account_id
-        self._upstream = Upstream(config.base_url, account, token)
+        self._upstream = Upstream(config, account, token, gateway_token)
         self._minute = (minutes or Minutes({})).of(f"{config.base_url} {account.lower()}")
         self._running: Counter[str] = Counter()
 
@@ -90,6 +94,7 @@ class WorkersAI:
             Feature.IMAGES: known.vision,
             Feature.SCHEMA: family(known) in TEXT,
             Feature.LOGPROBS: family(known) is Family.CHAT,
+            Feature.ADAPTERS: known.lora,
         }
         return goes_on | frozenset(feature for feature, is_able in able.items() if is_able)
 
@@ -125,8 +130,8 @@ class WorkersAI:
                 async for batch in batches:
                     yield batch
             return
-        config = self._config
-        asked = requests(call, self._model(step.model), config.chat_endpoint, config.default_max_tokens)
+        asked = self._asked(call, step.model)
+        passage = self._passage(call)
         told: list[Usage | None] = []
         begun = False
         self._running[step.model] += 1
@@ -134,7 +139,7 @@ class WorkersAI:
             self._minute.take(step.model, len(asked))
             for request in asked:
                 answer = self._answer(request, call)
-                async with aclosing(self._upstream.answer(request, answer, step)) as batches:
+                async with aclosing(self._upstream.answer(request, answer, step, passage)) as batches:
                     async for batch in batches:
                         begun = True
                         yield batch
@@ -150,6 +155,14 @@ class WorkersAI:
         finally:
             self._running[step.model] -= 1
         raise failure
+
+    def _asked(self, call: Call, model: str) -> list[Request]:
+        """Its requests.  What a gateway shall keep is no stream: see docs/adr/0013."""
+        config = self._config
+        asked = requests(call, self._model(model), config.chat_endpoint, config.default_max_tokens)
+        if keeps(config.gateway) and not call.stream:
+            return [replace(request, streams=False) for request in asked]
+        return asked
 
     def _task(self, call: Call, model: str) -> Task | None:
         """Who does what is not written as text."""
@@ -170,7 +183,8 @@ class WorkersAI:
         begun = False
         self._running[step.model] += 1
         try:
-            async with aclosing(task.run(asked, self._send(step))) as batches:
+            send = self._passage(call).sending(self._send(step))
+            async with aclosing(task.run(asked, send)) as batches:
                 async for batch in batches:
                     begun = begun or says_something(batch)
                     yield batch
@@ -192,6 +206,10 @@ class WorkersAI:
             return self._upstream.errand(errand, reader, step.timeouts.connect_s)
 
         return send
+
+    def _passage(self, call: Call) -> Passage:
+        """The call's way through the gateway, if there is one."""
+        return Passage(through=self._config.gateway is not None, choices_count=call.n)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 import aiohttp
+from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
 from hybrid_router.backends.errand import Errand, Line, Reader
 from hybrid_router.backends.http import Http, redactor
-from hybrid_router.backends.workers_ai import wire
+from hybrid_router.backends.workers_ai import gateway, wire
 from hybrid_router.backends.workers_ai.answer import Answer, Broken
 from hybrid_router.backends.workers_ai.encode import Request
+from hybrid_router.backends.workers_ai.gateway import Passage
 from hybrid_router.backends.workers_ai.refusal import refusal
 from hybrid_router.backends.workers_ai.several import Several
+from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError, StreamBroken
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
@@ -37,37 +39,47 @@ class Upstream:
 
     label = "Workers AI"
 
-    def __init__(self, base_url: str, account_id: str, token: Secret) -> None:
-        self._root = f"{base_url.rstrip('/')}/accounts/{quote(account_id, safe='')}/ai/"
+    def __init__(
+        self, config: WorkersAIBackend, account_id: str, token: Secret, gateway_token: Secret | None = None
+    ) -> None:
+        self._root = gateway.root(config, account_id)
         self._token = token
-        self._is_sendable = token.reveal().isascii() and token.reveal().isprintable()
-        self._redact = redactor(token.reveal(), account_id)
-        self._http = Http("Workers AI", self._redact, tls=base_url.startswith("https:"))
+        self._gateway_token = gateway_token
+        self._policy = gateway.policy(config.gateway)
+        secrets = [one.reveal() for one in (token, gateway_token) if one is not None]
+        self._is_sendable = all(secret.isascii() and secret.isprintable() for secret in secrets)
+        self._redact = redactor(*secrets, account_id)
+        self._http = Http("Workers AI", self._redact, tls=self._root.startswith("https:"))
         self._line = Line(self._http, self._root, self)
 
     def errand(self, errand: Errand, reader: Reader, connect_s: float) -> AsyncGenerator[Batch]:
         """Send one request below `/ai/` and read its reply; see `backends.errand.Line.run`."""
         self._check_token()
-        return self._line.run(errand, reader, connect_s)
+        own = replace(errand, headers={**self._policy, **errand.headers}) if self._policy else errand
+        return self._line.run(own, reader, connect_s)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._http.close()
 
-    async def answer(self, request: Request, answer: Answer | Several, step: Step) -> AsyncGenerator[Batch]:
-        """Send `request` and yield what `answer` reads of the reply.
+    async def answer(
+        self, request: Request, answer: Answer | Several, step: Step, passage: Passage
+    ) -> AsyncGenerator[Batch]:
+        """Send `request` and yield what `answer` reads of the reply, after what a gateway says of it.
 
         Raises:
             RouterError: `CallRefused` or `BackendError`; a caller that has had a batch before knows what
                 that means for its own stream.
         """
-        reply = await self._post(request, step, stream=request.streams)
+        reply = await self._post(request, step, passage, stream=request.streams)
+        told = passage.remarks(reply.headers)
         try:
             if reply.content_type == "text/event-stream":
                 decoder = Decoder(EVENT_LIMIT_BYTES)
                 while not answer.done:  # one batch a read
                     if batch := await self._batch(reply, decoder, answer):
-                        yield batch
+                        yield told + batch
+                        told = []
                     self._check(answer)
                 if not answer.cut:
                     await self._http.settle(reply)
@@ -76,18 +88,22 @@ class Upstream:
         finally:
             reply.close()
         if request.streams and wire.says_nothing(body):
-            body = await self._again(request, step)
+            body, told = await self._again(request, step, passage)
         if batch := answer.read_whole(body):
-            yield batch
+            yield told + batch
         self._check(answer)
 
-    async def _post(self, request: Request, step: Step, *, stream: bool) -> aiohttp.ClientResponse:
+    async def _post(
+        self, request: Request, step: Step, passage: Passage, *, stream: bool
+    ) -> aiohttp.ClientResponse:
         """The reply, if it is one; the caller closes it."""
         self._check_token()
         url = URL(self._root + request.path, encoded=True)
         body = request.body(stream=stream)
-        session = {} if request.session is None else {SESSION_HEADER: request.session}
-        reply = await self._http.post(url, body, lambda: self._headers() | session, step.timeouts.connect_s)
+        own = dict(passage.headers())
+        if request.session is not None:
+            own[SESSION_HEADER] = request.session
+        reply = await self._http.post(url, body, lambda: self._headers() | own, step.timeouts.connect_s)
         if reply.status == _OK:
             return reply
         try:
@@ -98,17 +114,19 @@ class Upstream:
     def _check_token(self) -> None:
         if not self._is_sendable:
             raise BackendMisconfigured(
-                "the Workers AI token holds characters that no header may: check its source"
+                "a token for Workers AI holds characters that no header may: check its source"
             )
 
     def headers(self) -> Mapping[str, str]:
-        """Credentials.  See `backends.errand.Words`."""
-        return {"Authorization": f"Bearer {self._token.reveal()}"}
+        """Credentials, and what is asked of a gateway.  See `backends.errand.Words`."""
+        tokens = {"Authorization": f"Bearer {self._token.reveal()}"}
+        return tokens | gateway.credentials(self._gateway_token)
 
     def _headers(self) -> dict[str, str]:
         """`identity`: a compressed stream would wait for its compressor."""
         return {
-            "Authorization": f"Bearer {self._token.reveal()}",
+            **self._policy,
+            **self.headers(),
             "Content-Type": "application/json",
             "Accept": "text/event-stream, application/json",
             "Accept-Encoding": "identity",
@@ -123,8 +141,11 @@ class Upstream:
         return self.refusal(reply.status, reply.headers, body)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> RouterError:
-        """What a reply that is an error means."""
-        return refusal(status, headers, body, now=datetime.now(UTC), redact=self._redact)
+        """What a reply that is an error means; a gateway's log may tell more."""
+        error = refusal(status, headers, body, now=datetime.now(UTC), redact=self._redact)
+        if noted := headers.get(gateway.LOG_ID):
+            error.detail = f"{error.detail} (gateway log {self._redact(noted)[:100]})"
+        return error
 
     async def _whole(self, reply: aiohttp.ClientResponse) -> bytes:
         """The body of a reply that is JSON."""
@@ -135,11 +156,12 @@ class Upstream:
             )
         return await self._http.read_whole(reply, ANSWER_LIMIT_BYTES)
 
-    async def _again(self, request: Request, step: Step) -> bytes:
+    async def _again(self, request: Request, step: Step, passage: Passage) -> tuple[bytes, Batch]:
         """Some models answer a stream that was asked for with an empty document: ask without."""
-        reply = await self._post(request, step, stream=False)
+        reply = await self._post(request, step, passage, stream=False)
+        told = passage.remarks(reply.headers)
         try:
-            return await self._whole(reply)
+            return await self._whole(reply), told
         finally:
             reply.close()
 
