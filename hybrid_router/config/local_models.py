@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hybrid_router.config.backend_schema import LocalBackend
-from hybrid_router.config.cloud_schema import BackendConfig
+from hybrid_router.config.cloud_schema import BackendConfig, WorkersAIBackend
 from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problems, did_you_mean
 from hybrid_router.config.schema import Alias
@@ -62,7 +62,10 @@ def check_adapters(
             backend = backends.get(step.backend)
             if backend is None:
                 continue
-            if not isinstance(backend, LocalBackend):
+            if isinstance(backend, WorkersAIBackend):
+                if alias.adapters[name] != 1:
+                    problems.add((*path, "adapters", name), "Workers AI takes fine-tunes at strength 1 alone")
+            elif not isinstance(backend, LocalBackend):
                 problems.add(below, f"a cloud has no adapter {name}: give this step an alias of its own")
             elif (model := backend.models.get(step.model)) is not None and name not in _adapters(model):
                 problems.add(

@@ -162,7 +162,7 @@ class Alias(Treatment, frozen=True, kw_only=True, rename={"try_": "try"}):
     timeouts: Annotated[Timeouts, Doc("For calls to this alias.")] = Timeouts()
     adapters: Annotated[
         dict[Name, Annotated[float, Bounds(at_least=0, at_most=16)]],
-        Doc("LoRA adapters of its local models → strength, for calls that name none themselves."),
+        Doc("LoRA adapters of its models → strength, for calls that name none themselves; 1 at Workers AI."),
     ] = field(default_factory=dict)
     truncate: Annotated[
         Literal["middle", "oldest"] | None,

@@ -117,9 +117,9 @@ def with_rule(rule: str) -> str:
         ),
         (
             "[local/small, cf/@cf/meta/llama]",
-            "cf/@cf/meta/llama, adapters: {sql: 1.0}",
-            "→cf/@cf",
-            "aliases.default.try[0]: a cloud has no adapter sql: give this step an alias of its own",
+            "cf/@cf/meta/llama, adapters: {sql: 0.5}",
+            "→0.5",
+            "aliases.default.adapters.sql: Workers AI takes fine-tunes at strength 1 alone",
         ),
         (
             "small: {}",

@@ -194,6 +194,8 @@ def _native_only(call: Call, model: Model) -> str | None:
         return "top_k"
     if sampling.repeat_penalty not in (None, 1.0):
         return "repeat_penalty"
+    if call.adapters:
+        return "lora"
     return _LOGPROBS if call.top_logprobs is not None and model.chats else None
 
 
@@ -251,9 +253,22 @@ def _shared(call: Call, model: Model, endpoint: Endpoint) -> dict[str, Any]:
         fields |= {"logprobs": True, "top_logprobs": call.top_logprobs}
     if not native:
         fields["model"] = model.name
+    if call.adapters:
+        fields["lora"] = _fine_tune(call)
     if call.response_format is not None:
         fields |= _response_format(call.response_format, bare=native and model.classic)
     return fields | _tools(call, model, native=native)
+
+
+def _fine_tune(call: Call) -> str:
+    """The fine-tune that a call names, or its id.
+
+    Raises:
+        Inexpressible: several, or one with another strength than its own.
+    """
+    if len(call.adapters) > 1 or call.adapters[0].scale != 1.0:
+        raise Inexpressible("Workers AI takes one fine-tune a call, at strength 1", param="lora")
+    return call.adapters[0].name
 
 
 def _tools(call: Call, model: Model, *, native: bool) -> dict[str, Any]:
