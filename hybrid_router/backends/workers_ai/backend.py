@@ -157,7 +157,7 @@ class WorkersAI:
         raise failure
 
     def _asked(self, call: Call, model: str) -> list[Request]:
-        """Its requests.  What a gateway shall keep is no stream: see docs/adr/0013."""
+        """Its requests.  What a gateway shall keep is no stream: see docs/adr/0014."""
         config = self._config
         asked = requests(call, self._model(model), config.chat_endpoint, config.default_max_tokens)
         if keeps(config.gateway) and not call.stream:
