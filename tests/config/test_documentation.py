@@ -27,7 +27,7 @@ def examples(page: str) -> list[str]:
     return re.findall(r"^```yaml\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("page", "count"), [("configuration.md", 5), ("policy.md", 7)])
+@pytest.mark.parametrize(("page", "count"), [("configuration.md", 5), ("policy.md", 7), ("workers-ai.md", 2)])
 def test_every_example_loads(page: str, count: int) -> None:
     """What a page shows can be pasted: beside the page's usual backends and aliases it is valid."""
     found = examples(page)
