@@ -23,6 +23,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "drill": "Run the policy against servers that fail, and say what a client would see.",
         "replay": "Say what another policy would have done with the calls of the last days.",
         "models": "Add, list, verify, show and remove model files.",
+        "cloud": "Look after the Workers AI account: fine-tunes, models, documents, batches.",
         "keys": "Make client keys.",
         "emulate": "Serve Cloudflare's API on loopback, to try and to test without an account.",
     }
