@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, field
 
 from hybrid_router.core.errors import CallRefused
+from hybrid_router.core.secret import SECRET_HEADERS
 from hybrid_router.gateway.controls import (
     Controls,
     StepConfig,
@@ -18,6 +19,8 @@ from hybrid_router.gateway.controls import (
 )
 
 MOST_STEPS = 20
+# A provider's own header for its key may be called anything: by these words it gives itself away.
+_KEYS = ("auth", "key", "token", "secret", "password", "credential", "cookie", "signature")
 
 
 class GatewayStep(Struct, frozen=True, kw_only=True):
@@ -28,6 +31,7 @@ class GatewayStep(Struct, frozen=True, kw_only=True):
         query: the body for it.
         controls: what the step wishes for itself.
         headers: those for the provider; empty unless they are to be sent on.
+        seen: those that rules may look at, by lower-case names; none that may hold a key.
     """
 
     provider: str
@@ -35,6 +39,7 @@ class GatewayStep(Struct, frozen=True, kw_only=True):
     query: Any = None
     controls: Controls = Controls()
     headers: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Written(Struct, frozen=True):
@@ -53,7 +58,8 @@ def read(body: bytes, *, keeps_headers: bool) -> tuple[GatewayStep, ...]:
     """The steps, in order; a lone object is a list of one.
 
     Args:
-        keeps_headers: they are sent on, keys included; otherwise nothing of them is kept but the controls.
+        keeps_headers: they are sent on, keys included; otherwise nothing of them is kept but the controls,
+            and what rules may look at.
 
     Raises:
         CallRefused: the body is no such list, or a control is none.
@@ -82,7 +88,18 @@ def _step(written: _Written, *, keeps_headers: bool) -> GatewayStep:
         query=written.query,
         controls=first_of(from_config(written.config), from_headers(own)),
         headers={name: value for name, value in texts.items() if name not in own} if keeps_headers else {},
+        seen=_seen(texts),
     )
+
+
+def _seen(headers: Mapping[str, str]) -> dict[str, str]:
+    """What rules may look at.  A name in two spellings has two values, as a repeated header has."""
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        if key not in SECRET_HEADERS and not any(word in key for word in _KEYS):
+            seen[key] = f"{seen[key]}, {value}" if key in seen else value
+    return seen
 
 
 def _text(value: Any) -> str:

@@ -142,7 +142,19 @@ class Passage:
     def _kept(self, step: GatewayStep, controls: Controls) -> Kept | None:
         if not controls.ttl_s or controls.skip_cache or step.query is None:
             return None
-        return self._gateway.find(self._key(step, controls))
+        kept = self._gateway.find(self._key(step, controls))
+        return None if kept is None or self._is_ruled(step) else kept
+
+    def _is_ruled(self, step: GatewayStep) -> bool:
+        """Whether the call is refused, or has to stay here: then it is asked, whatever was kept."""
+        try:
+            with ExitStack() as stack:
+                call = PROVIDERS[step.provider].asked(self._given(step, stack), **self._sender(step)).call
+                alias = self._names.alias(step.provider, call.alias)
+                plan = self._answers.explain(replace(call, alias=alias))
+        except RouterError:  # told in its provider's words once it is asked
+            return True
+        return plan.local_only or plan.refused is not None
 
     def _key(self, step: GatewayStep, controls: Controls) -> bytes:
         principal, query = self._exchange.principal, step.query
@@ -202,7 +214,7 @@ class Passage:
             raise NotFound(f"invalid provider: this gateway plays {', '.join(sorted(PROVIDERS))}")
         with ExitStack() as stack:
             given = self._given(one.step, stack)
-            asked = provider.asked(given, **self._sender())
+            asked = provider.asked(given, **self._sender(one.step))
             one.model = asked.call.alias
             call = replace(asked.call, alias=self._alias(one))
             if asked.chunks is not None:
@@ -226,7 +238,7 @@ class Passage:
         one.media_type = asked.media_type or gallery.media_type(response.body)
         response.headers["content-type"] = one.media_type
         response.set_status(asked.status)
-        if ttl_s and _may_be_kept(self._exchange.record):
+        if ttl_s and self._exchange.record is not None and _may_leave_a_trace(self._exchange.record):
             tokens_in, tokens_out = _tokens(self._exchange.record)
             kept = Kept(
                 principal=self._exchange.principal,
@@ -262,25 +274,28 @@ class Passage:
         plan = self._answers.explain(replace(call, alias=self._names.alias(provider, call.alias)))
         return bool(plan.steps)
 
-    def _sender(self) -> Sender:
-        """Each try is a call of its own."""
+    def _sender(self, step: GatewayStep) -> Sender:
+        """Each try is a call of its own.  Rules see the step's headers beside the request's."""
+        told = endpoints.headers(self._request)
+        for name, value in step.seen.items():
+            told[name] = f"{told[name]}, {value}" if name in told else value
         return {
             "call_id": ids.new("aig-"),
             "principal": self._exchange.principal,
-            "headers": endpoints.headers(self._request),
+            "headers": told,
             "path": self._request.path,
         }
 
     def _entry(
         self, one: _Try, status: int, tokens: tuple[int, int] | None = None, *, cached: bool = False
     ) -> Entry:
-        """What the log has of a try.  A private call's owner words stay out of it."""
+        """What the log has of a try.  Nothing that the caller wrote, unless the call is surely not private."""
         record, controls = self._exchange.record, one.controls
         tokens_in, tokens_out = tokens or _tokens(record)
         last = record.last if record is not None else None
         usd = (last.neurons or 0.0) * NEURON_USD if last is not None else 0.0
         told = controls.cost
-        private = record is not None and _is_private(record)
+        private = not cached and (record is None or not _may_leave_a_trace(record))
         elapsed_s = asyncio.get_running_loop().time() - one.started_s
         return Entry(
             id=one.log_id,
@@ -313,13 +328,9 @@ def _may_pass(error: RouterError) -> bool:
     return isinstance(error, BackendError) and not isinstance(error, _FINAL)
 
 
-def _is_private(record: Record) -> bool:
-    return any(step.private for step in record.plan.steps)
-
-
-def _may_be_kept(record: Record | None) -> bool:
-    """Nothing of a call that must not leave, or leave a trace."""
-    return record is not None and not record.plan.local_only and not _is_private(record)
+def _may_leave_a_trace(record: Record) -> bool:
+    """Nothing is kept of a call that must not leave this machine, not even if nobody here could serve it."""
+    return not record.plan.local_only and not any(step.private for step in record.plan.steps)
 
 
 def _tokens(record: Record | None) -> tuple[int, int]:

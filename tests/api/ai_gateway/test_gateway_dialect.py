@@ -17,6 +17,7 @@ from hybrid_router.config.front_schema import FrontGateway, RateLimit
 from hybrid_router.config.schema import Server
 from hybrid_router.core.errors import BackendError, BackendUnavailable, CallRefused, QuotaExhausted
 from hybrid_router.core.event import Embedding, Finish, Heard, Picture, Segment, Text, Usage
+from hybrid_router.core.step import Plan
 from hybrid_router.gateway.cache import Kept
 
 GOOD: list[Any] = [[Text("good")], [Finish("stop"), Usage(7, 3)]]
@@ -218,6 +219,43 @@ async def test_the_caller_says_nothing_into_the_log_of_a_private_call() -> None:
 
     assert (json.loads(open_one["metadata"]), open_one["event_id"]) == ({"who": "secret"}, "secret")
     assert "secret" not in json.dumps(private)
+
+
+@pytest.mark.parametrize("model", ["home", "nobody"])
+async def test_nor_does_the_caller_of_a_call_that_nobody_could_serve(model: str) -> None:
+    """One that had to stay here and found no step, and one of which nothing was decided."""
+    async with door(Aliased({"home": [BAD]})) as played:
+        await played.chat(model=model, cf_aig_metadata='{"who": "secret"}', cf_aig_event_id="secret")
+        (entry,) = (await played.logs())["result"]
+
+    assert entry["status_code"] >= 400
+    assert "secret" not in json.dumps(entry)
+
+
+@pytest.mark.parametrize("plan", [Plan(local_only=True), Plan(refused="no")])
+async def test_what_was_kept_is_no_way_around_a_rule(plan: Plan) -> None:
+    """A call that a rule keeps here or refuses is asked, though the same question has an answer."""
+    answers = Aliased()
+    async with door(answers) as played:
+        await played.chat(**CACHING)
+        hit = await played.chat(**CACHING)
+        answers.plan = plan
+        asked = await played.chat(**CACHING)
+
+    assert (hit.headers["cf-aig-cache-status"], asked.headers["cf-aig-cache-status"]) == ("HIT", "MISS")
+    assert len(answers.calls) == 2
+
+
+async def test_rules_see_the_headers_of_a_step() -> None:
+    """A step that says it is private is, whatever the request says; its keys are not looked at."""
+    answers = Aliased()
+    async with door(answers) as played:
+        body = [step(headers={"X-Private": "yes", "xi-api-key": "sk-canary", "Authorization": "sk-canary"})]
+        assert (await played.post("site", body, x_private="no")).status == 200
+    (call,) = answers.calls
+
+    assert call.headers["x-private"] == "no, yes"
+    assert "canary" not in repr(call.headers)
 
 
 async def test_errors_are_never_kept() -> None:
