@@ -20,9 +20,11 @@ from two_sides import (
     BUSY,
     CHAT,
     EARS,
+    FILLER,
     GATEWAY,
     LABELS,
     PAINTER,
+    THINKER,
     TRANSLATOR,
     VECTORS,
     VOICE,
@@ -128,6 +130,46 @@ async def test_a_stream_is_read_line_by_line(client: Client) -> None:
     pieces = [piece for line in lines if (piece := json.loads(line)["response"])]
     assert "".join(pieces).strip() == "1 2 3 4"
     assert len(pieces) > 1
+
+
+async def test_thoughts_are_told_apart(client: Client) -> None:
+    """Before the answer, in a field of their own."""
+    said = await client.run(THINKER, messages=[{"role": "user", "content": "think: count to 3"}])
+
+    message = said["choices"][0]["message"]
+    assert message["content"].strip() == "1 2 3"
+    assert message.get("reasoning") or message.get("reasoning_content")
+
+
+async def test_a_tool_is_called(client: Client) -> None:
+    """With arguments that are JSON, by the tool's name."""
+    function = {
+        "name": "get_weather",
+        "description": "of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "its name"}},
+            "required": ["city"],
+        },
+    }
+    messages = [{"role": "user", "content": "please get_weather of Oslo"}]
+    said = await client.run(THINKER, messages=messages, tools=[{"type": "function", "function": function}])
+
+    (choice,) = said["choices"]
+    (made,) = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert made["function"]["name"] == "get_weather"
+    assert set(json.loads(made["function"]["arguments"])) == {"city"}
+
+
+async def test_a_picture_in_a_chat_arrives(client: Client, sides: Sides) -> None:
+    """As the client wrote it, whoever stands between."""
+    shown = "data:image/png;base64," + base64.b64encode(png.picture("a cat", 16, 16)).decode()
+    parts: Any = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": shown}}]
+    said = await client.run(THINKER, messages=[{"role": "user", "content": parts}])
+
+    assert said["choices"][0]["message"]["content"]
+    assert sides.last_asked["messages"][-1]["content"][-1]["image_url"]["url"] == shown
 
 
 async def test_texts_become_vectors(client: Client) -> None:
@@ -245,6 +287,15 @@ async def test_no_room_is_a_rate_limit_error(client: Client, sides: Sides) -> No
         await client.run(BUSY, prompt="hi")
 
     assert code_of(caught.value) == 3040
+
+
+async def test_a_picture_is_painted_within_a_mask(emulator: Client) -> None:
+    """Both are lists of numbers, as the model's schema has them."""
+    given: Any = {name: list(png.picture(name, 16, 16)) for name in ("image", "mask")}
+    raw = emulator.package.ai.with_raw_response
+    reply = await raw.run(FILLER, account_id=emulator.account, prompt="a hat", **given)
+
+    assert Image.open(io.BytesIO(await reply.read())).format == "PNG"
 
 
 async def test_another_account_is_denied(emulator: Client) -> None:

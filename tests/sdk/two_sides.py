@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from router_process import ACCOUNT, TOKEN, Router
 
@@ -17,12 +18,14 @@ from hybrid_router.emulator.settings import Settings
 
 CHAT = "@cf/meta/llama-3.2-1b-instruct"
 BUSY = "@cf/meta/llama-3.2-3b-instruct"
+THINKER = "@cf/qwen/qwen3.8-27b"
 VECTORS = "@cf/baai/bge-small-en-v1.5"
 TRANSLATOR = "@cf/meta/m2m100-1.2b"
 LABELS = "@cf/microsoft/resnet-50"
 EARS = "@cf/openai/whisper"
 VOICE = "@cf/myshell-ai/melotts"
 PAINTER = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
+FILLER = "@cf/runwayml/stable-diffusion-v1-5-inpainting"
 ADAPTED = "@cf/mistral/mistral-7b-instruct-v0.2-lora"
 KEY = "alice-key-0123456789"
 GATEWAY = "site"
@@ -41,6 +44,7 @@ backends:
 aliases:
   chat: {{ try: cloudflare/{CHAT} }}
   busy: {{ try: busy/{BUSY}, retries: 0 }}
+  thinker: {{ try: cloudflare/{THINKER} }}
   vectors: {{ try: cloudflare/{VECTORS} }}
   translator: {{ try: cloudflare/{TRANSLATOR} }}
   labels: {{ try: cloudflare/{LABELS} }}
@@ -49,7 +53,7 @@ aliases:
   painter: {{ try: cloudflare/{PAINTER} }}
 dialects:
   workers_ai:
-    models: {{ "{BUSY}": busy }}
+    models: {{ "{BUSY}": busy, "@cf/qwen/*": thinker }}
     tasks:
       Text Generation: chat
       Text Embeddings: vectors
@@ -85,6 +89,11 @@ class Sides:
     router: Side
     running: Running
 
+    @property
+    def last_asked(self) -> Any:
+        """The body of the newest call that came to the emulator."""
+        return self.running.account.calls.calls[-1].body
+
     def be_busy(self) -> None:
         """Have the next call refused for want of capacity."""
         self.running.account.faults.add(Fault(code=3040))
@@ -93,7 +102,7 @@ class Sides:
 @asynccontextmanager
 async def both_sides(folder: Path) -> AsyncGenerator[Sides]:
     """An emulator, and the real router in front of it, whose aliases answer for every task."""
-    async with serve(Settings(account_id=ACCOUNT, token=TOKEN)) as running:
+    async with serve(Settings(account_id=ACCOUNT, token=TOKEN, paid=True)) as running:
         policy = POLICY.replace("URL", running.base_url)
         router = await asyncio.to_thread(Router, policy, folder)
         try:
