@@ -289,7 +289,7 @@ class Passage:
     def _entry(
         self, one: _Try, status: int, tokens: tuple[int, int] | None = None, *, cached: bool = False
     ) -> Entry:
-        """What the log has of a try.  Nothing that the caller wrote, unless the call is surely not private."""
+        """What the log has of a try.  Nothing that the caller wrote unless the call is surely not private."""
         record, controls = self._exchange.record, one.controls
         tokens_in, tokens_out = tokens or _tokens(record)
         last = record.last if record is not None else None

@@ -20,6 +20,7 @@ from hybrid_router.api.workers_ai import listing
 from hybrid_router.api.workers_ai.answering import alias_of, answer
 from hybrid_router.api.workers_ai.directory import DIRECTORY
 from hybrid_router.api.workers_ai.form import Given
+from hybrid_router.api.workers_ai.forms.table import FORMS
 from hybrid_router.api.workers_ai.names import NoSuchModel
 from hybrid_router.api.workers_ai.refusal import wrapped
 from hybrid_router.catalogue.families import family
@@ -102,6 +103,8 @@ def _named(body: dict[str, Any]) -> str:
 
 
 def _is_served(request: web.Request, model: Model) -> bool:
+    if family(model) not in FORMS:
+        return False
     try:
         alias_of(request, model.id, family(model))
     except NoSuchModel:

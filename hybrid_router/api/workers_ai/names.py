@@ -29,7 +29,8 @@ def alias_of(
 ) -> str:
     """An alias of that very name, or the one that `dialects.workers_ai` names.
 
-    A model that is gone is looked for by its successors' names too, before its task.
+    A model that is gone is looked for by its successors' names too, before its task.  A guard is not found by
+    its task: that is text generation, and whoever reads a chat's words as a verdict takes them for `safe`.
 
     Args:
         otherwise: the task of a model that the catalogue does not know.
@@ -45,7 +46,7 @@ def alias_of(
         ) is not None:
             return named
     known = models.get(asked)
-    task = known.task if known is not None else otherwise
+    task = otherwise if known is None else _task(known)
     tasks: Mapping[str, str] = {str(each): alias for each, alias in dialect.tasks.items()}
     if task is not None and task in tasks:
         return tasks[task]
@@ -85,6 +86,10 @@ def _names(asked: str, models: Mapping[str, Model]) -> Iterator[str]:
         yield name
         known = models.get(name)
         name = None if known is None else known.aliased_to or known.successor
+
+
+def _task(known: Model) -> str | None:
+    return None if family(known) is Family.GUARD else known.task
 
 
 def _advice(asked: str, task: str | None) -> str:

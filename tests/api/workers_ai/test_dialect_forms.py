@@ -19,7 +19,7 @@ from hybrid_router.catalogue import workers_ai
 from hybrid_router.catalogue.families import Family, family
 from hybrid_router.core.asks import Classification, Encoding, Translation
 from hybrid_router.core.call import Call, ImagePart, Operation
-from hybrid_router.core.errors import CallRefused, StreamBroken
+from hybrid_router.core.errors import BackendError, CallRefused, StreamBroken
 from hybrid_router.core.event import (
     Batch,
     Embedding,
@@ -39,6 +39,7 @@ from hybrid_router.core.event import (
 
 CATALOGUE = workers_ai.load()
 SENDER: Sender = {"call_id": "run-1", "principal": "alice", "headers": {}}
+GUARD = "@cf/meta/llama-guard-3-8b"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 BASE64 = base64.b64encode(PNG).decode()
 TOOLS = [{"name": "weather", "description": "of a city", "parameters": {"type": "object"}}]
@@ -145,6 +146,8 @@ def test_every_reply_satisfies_its_models_schema(
     for upload in call.uploads:
         upload.close()
     events = data.draw(st.composite(answered)(call))
+    if model == GUARD:  # what begins otherwise is refused
+        events = [Text("unsafe\n"), *events]
 
     VALIDATORS[model].validate(result_of(model, body, call, events))
 
@@ -225,14 +228,16 @@ def test_a_picture_comes_as_bytes_base64_or_data_url(image: Any) -> None:
 
 
 def test_a_verdict_is_told_in_the_form_that_was_asked() -> None:
-    """A guard's words stay words, and become an object where JSON is asked for."""
-    model = "@cf/meta/llama-guard-3-8b"
+    """A guard's words stay words, and become an object where JSON is asked for; other words are no answer."""
+    model = GUARD
     events: Batch = [Text("\n\nunsafe\nS1,S10"), Finish("stop")]
     as_json = SAY | {"response_format": {"type": "json_object"}}
 
     assert result_of(model, SAY, call_of(model, SAY), events)["response"] == "\n\nunsafe\nS1,S10"
     call = call_of(model, as_json)
     assert call.response_format is None
+    with pytest.raises(BackendError, match="no verdict"):
+        result_of(model, SAY, call, [Text("Here is how."), Finish("stop")])
     assert result_of(model, as_json, call, events)["response"] == {"safe": False, "categories": ["S1", "S10"]}
 
 

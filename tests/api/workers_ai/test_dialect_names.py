@@ -42,6 +42,17 @@ def test_a_retired_name_is_answered_by_its_successors_alias() -> None:
     assert alias_of(RETIRED.id, (), dialect, MODELS) == "usual"
 
 
+def test_a_guard_is_not_found_by_its_task() -> None:
+    """A chat's words are no verdict: only who is named for the guard answers for it."""
+    guard, dialect = "@cf/meta/llama-guard-3-8b", WorkersAIDialect(tasks={"Text Generation": "usual"})
+
+    with pytest.raises(NoSuchModel) as refused:
+        alias_of(guard, ("usual",), dialect, MODELS)
+
+    assert "tasks" not in refused.value.message
+    assert alias_of(guard, (guard,), dialect, MODELS) == guard
+
+
 def test_a_model_that_nobody_answers_for_says_what_to_write() -> None:
     """The refusal names both places of router.yaml, and has Cloudflare's status."""
     with pytest.raises(NoSuchModel, match=r'models: \{ "@cf/openai/whisper": ALIAS \}') as refused:

@@ -294,6 +294,17 @@ async def test_the_search_lists_what_is_answered_here(answers: ScriptedAnswers) 
     assert code_of(unknown) == 5007
 
 
+async def test_the_search_lists_nothing_that_is_refused(answers: ScriptedAnswers) -> None:
+    """Models that are spoken through a socket alone, or tell probabilities, are answered by no alias."""
+    tasks = {"Automatic Speech Recognition": "fast", "Text Generation": "fast"}
+    dialect = WorkersAIDialect(tasks=tasks)
+    async with listening(answers, fronts=Fronts(dialects=Dialects(workers_ai=dialect))) as listener:
+        names = {row["name"] for row in (await get(listener.port, f"{BASE}/ai/models/search")).json["result"]}
+
+    assert "@cf/openai/whisper" in names
+    assert names.isdisjoint({"@cf/deepgram/flux", "@cf/cloudflare/clef", "@cf/meta/llama-guard-3-8b"})
+
+
 class HandSleep:
     """Waits until the test lets it."""
 

@@ -20,7 +20,7 @@ from hybrid_router.api.workers_ai.refusal import wrapped
 from hybrid_router.api.workers_ai.text_input import CLASSIC_MAX_TOKENS
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import CallRefused
+from hybrid_router.core.errors import BackendError, CallRefused
 from hybrid_router.core.event import Batch
 
 Shape: TypeAlias = Literal["classic", "chat", "completion", "responses"]
@@ -119,8 +119,11 @@ class Chat:
         if shape == "responses":
             return msgspec.json.encode(chat_documents.responses(call, int(time.time()), events))
         result = chat_documents.classic(call, events)
-        if self._family is Family.GUARD and _wants_json(given):
-            result["response"] = chat_documents.verdict(result["response"])
+        if self._family is Family.GUARD:
+            verdict = chat_documents.verdict(result["response"])
+            if verdict is None:
+                raise BackendError(f"no verdict came for {given.model}: name an alias of a guard for it")
+            result["response"] = verdict if _wants_json(given) else result["response"]
         return msgspec.json.encode(result)
 
 

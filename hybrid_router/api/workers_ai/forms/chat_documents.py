@@ -50,14 +50,14 @@ def _folded(form: Any, call: Call, events: Batch, created_s: int, *, as_json: bo
     return told
 
 
-def verdict(said: Any) -> Any:
-    """A guard's `unsafe\\nS1,S10` as the object that its JSON form has; what is no verdict stays."""
+def verdict(said: Any) -> dict[str, Any] | None:
+    """A guard's `unsafe\\nS1,S10` as the object that its JSON form has; None: it is no verdict."""
     if not isinstance(said, str):
-        return said
+        return None
     first, _, rest = said.strip().partition("\n")
     word = first.strip().lower()
     if word not in ("safe", "unsafe"):
-        return said
+        return None
     return {"safe": word == "safe", "categories": _HAZARD.findall(rest) if word == "unsafe" else []}
 
 
