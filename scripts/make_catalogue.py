@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hybrid_router.catalogue.refresh import slim
+
 DATED = "2026-10-01"
 OUT = Path(__file__).parent.parent / "hybrid_router" / "catalogue" / "workers_ai.json"
 ATTRIBUTION = [
@@ -83,21 +85,6 @@ SUCCESSORS = {
     "@hf/thebloke/zephyr-7b-beta-awq": _MIDDLE,
 }
 Json = Any
-
-
-def slim(schema: Json) -> Json:
-    """`schema` without texts that only people read."""
-    if isinstance(schema, list):
-        return [slim(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {}
-    for key, value in schema.items():
-        if key == "properties" and isinstance(value, dict):
-            kept[key] = {name: slim(inner) for name, inner in value.items()}
-        elif key not in {"description", "examples", "example"} or not isinstance(value, str | list):
-            kept[key] = slim(value)
-    return kept
 
 
 class Schemas:

@@ -41,6 +41,7 @@ def application_for(
     on_call: OnCall = tell_nobody,
     on_refusal: OnRefusal = pass_over,
     told: metrics.Told = metrics.nothing,
+    directory: Directory | None = None,
 ) -> web.Application:
     """Everything that speaks HTTP, ready for a `Listener`.
 
@@ -50,6 +51,7 @@ def application_for(
         on_call: hears of every decoded call once, when it has ended.
         on_refusal: hears of every request that got an error before it was a call.
         told: what GET /metrics tells.
+        directory: Cloudflare's models; None: those that ship.
     """
     multipart.raise_for_odd_heads()
     current = Current(first)
@@ -64,7 +66,7 @@ def application_for(
     application[SHELF] = Shelf()
     application[GALLERY] = Gallery()
     application[GATEWAYS] = Gateways()
-    application[DIRECTORY] = Directory()
+    application[DIRECTORY] = directory or Directory()
     application.on_response_prepare.append(responses.dress)
     for route in ROUTES:
         resource = application.router.add_resource(route.path)

@@ -22,7 +22,8 @@ from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.backends.workers_ai.minutes import Minutes, limits
-from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.refresh import newest
+from hybrid_router.catalogue.workers_ai import Catalogue
 from hybrid_router.config.backend_schema import LocalBackend, Waits
 from hybrid_router.config.cloud_schema import BackendConfig, CloudBackend
 from hybrid_router.config.local_schema import LocalModel as LocalModelConfig
@@ -67,7 +68,7 @@ class Backends(Struct, kw_only=True):
     off: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     house: House = field(default_factory=House)
-    minutes: Minutes = field(default_factory=lambda: Minutes(limits(catalogue.load())))
+    minutes: Minutes = field(default_factory=lambda: Minutes({}))
     parts: dict[Identity, Part] = field(default_factory=dict)
     locals: dict[str, tuple[object, ...]] = field(default_factory=dict)
     verified: set[Stamp] = field(default_factory=set)
@@ -101,10 +102,13 @@ async def open_backends(
     connections stay open.  If this fails, what it opened itself is closed again.  `environ` says where the
     state folder is.
     """
+    folder = state_folder(loaded, environ)
+    known = newest(folder)
     if before is None:
-        before = Backends(house=await asyncio.to_thread(opened_house, loaded.config.residency))
+        house = await asyncio.to_thread(opened_house, loaded.config.residency)
+        before = Backends(house=house, minutes=Minutes(limits(known)))
     opened = Backends(off=dict(loaded.off), house=before.house, minutes=before.minutes)
-    opening = _Opening(loaded, logs, before, opened, state_folder(loaded, environ))
+    opening = _Opening(loaded, logs, before, opened, folder=folder, known=known)
     try:
         for name, config in loaded.config.backends.items():
             if name not in opened.off:
@@ -118,7 +122,17 @@ async def open_backends(
 class _Opening:
     """Makes the backends of one configuration, one after the other."""
 
-    def __init__(self, loaded: Loaded, logs: Logs, before: Backends, opened: Backends, folder: Path) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        logs: Logs,
+        before: Backends,
+        opened: Backends,
+        *,
+        folder: Path,
+        known: Catalogue,
+    ) -> None:
+        self._known = known
         self._folder = folder
         self._loaded = loaded
         self._logs = logs
@@ -143,12 +157,12 @@ class _Opening:
         }
         # Waits are the policy's: other ones need no other connections.
         written = msgspec.json.encode(structs.replace(config, timeouts=Waits()))
-        identity = (name, written, *sorted(secrets.items(), key=itemgetter(0)))
+        identity = (name, written, self._known.dated, *sorted(secrets.items(), key=itemgetter(0)))
         known = self._before.parts.get(identity)
         made = (
             known
             if isinstance(known, WorkersAI | Declared)
-            else cloud(name, config, secrets, catalogue.load().by_id(), self._opened.minutes)
+            else cloud(name, config, secrets, self._known.by_id(), self._opened.minutes)
         )
         self._opened.parts[identity] = made
         return made

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from hybrid_router.api.answers import Ended
-from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.refresh import newest
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.schema import Loaded
-from hybrid_router.config.state import store_path
+from hybrid_router.config.state import state_folder, store_path
 from hybrid_router.core.call import Call
 from hybrid_router.core.notes import Notes
 from hybrid_router.dispatch.archive import Archive
@@ -41,7 +41,9 @@ class Memory:
         lost_count: records that could not be written.
     """
 
-    def __init__(self, knowledge: Knowledge, archive: Archive | None) -> None:
+    def __init__(self, knowledge: Knowledge, archive: Archive | None, environ: Mapping[str, str]) -> None:
+        """`environ` says where the state folder is."""
+        self._environ = environ
         self.knowledge = knowledge
         self.archive = archive
         self.lost_count = 0
@@ -55,7 +57,8 @@ class Memory:
         config, before = loaded.config, self._loaded
         self._loaded = loaded
         self.knowledge.network.follow(_addresses(loaded))
-        self.knowledge.meter.configure(metered(loaded), rates(config, catalogue.load()))
+        known = newest(state_folder(loaded, self._environ))
+        self.knowledge.meter.configure(metered(loaded), rates(config, known))
         if self.archive is not None:
             self.archive.follow(config)
         for name in config.backends:
@@ -111,7 +114,7 @@ async def remembered(loaded: Loaded, logs: Logs, environ: Mapping[str, str]) -> 
     archive = None if store is None else Archive(store.decisions, loaded.config)
     saving = asyncio.create_task(_save_now_and_then(knowledge, logs))
     try:
-        memory = Memory(knowledge, archive)
+        memory = Memory(knowledge, archive, environ)
         yield memory
     finally:
         saving.cancel()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hybrid_router.app import model_files
 from hybrid_router.backends.clouds import idle_cloud
 from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.cli.room import counted
 from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.schema import Config, Loaded
@@ -15,9 +16,11 @@ from hybrid_router.core.step import Step
 from hybrid_router.workers.memory import Machine
 
 
-def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feature]]:
-    """`backend/model` → features, for each step."""
-    known = catalogue.load().by_id()
+def abilities(
+    config: Config, steps: Iterable[Step], models: Mapping[str, Model] | None = None
+) -> dict[str, frozenset[Feature]]:
+    """`backend/model` → features, for each step.  `models`: Workers AI's; those that ship, if not given."""
+    known = catalogue.load().by_id() if models is None else models
 
     def of(step: Step) -> frozenset[Feature]:
         backend = config.backends[step.backend]
@@ -28,9 +31,11 @@ def abilities(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Feat
     return {step.name: of(step) for step in steps}
 
 
-def operations(config: Config, steps: Iterable[Step]) -> dict[str, frozenset[Operation]]:
-    """`backend/model` → what it can be asked, for each step."""
-    known = catalogue.load().by_id()
+def operations(
+    config: Config, steps: Iterable[Step], models: Mapping[str, Model] | None = None
+) -> dict[str, frozenset[Operation]]:
+    """`backend/model` → what it can be asked, for each step; see `abilities`."""
+    known = catalogue.load().by_id() if models is None else models
 
     def of(step: Step) -> frozenset[Operation]:
         backend = config.backends[step.backend]

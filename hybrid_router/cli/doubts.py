@@ -5,11 +5,12 @@ Doubts, not mistakes: a manifest may be installed later, and a model be newer th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.refresh import Unreadable, newest, read
 from hybrid_router.catalogue.workers_ai import Catalogue, Model
 from hybrid_router.cli.folders import doubtful_purposes
 from hybrid_router.cli.room import Room, counted
@@ -18,6 +19,7 @@ from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.local_schema import LlamaModel, LocalModel
 from hybrid_router.config.problems import KeyPath, Problem, did_you_mean, meant, spelled
 from hybrid_router.config.schema import Loaded
+from hybrid_router.config.state import state_folder
 from hybrid_router.core.space import shown
 from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest
@@ -153,11 +155,22 @@ def _workers_ai(loaded: Loaded) -> Iterator[Doubt]:
     named = list(_named(loaded))
     if not named:
         return
-    known = catalogue.load()
+    known = newest(state_folder(loaded, os.environ))
+    if (unreadable := _unread(state_folder(loaded, os.environ))) is not None:
+        yield ("backends",), unreadable
     for key, model in named:
         wrong = _wrong_with(model, known)
         if wrong is not None:
             yield key, f"{model} {wrong}"
+
+
+def _unread(folder: Path) -> str | None:
+    """Why a refreshed catalogue is not used, if it cannot be read."""
+    try:
+        read(folder)
+    except Unreadable as error:
+        return str(error)
+    return None
 
 
 def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, str]]:

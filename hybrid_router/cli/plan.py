@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from hybrid_router.catalogue.refresh import newest
 from hybrid_router.cli.check import loaded_or_exit
 from hybrid_router.config.schema import Config, Loaded
+from hybrid_router.config.state import state_folder
 from hybrid_router.core.call import Call, Feature, Message, Operation, usual
 from hybrid_router.core.step import Plan
 from hybrid_router.dispatch import interpreting
@@ -151,12 +154,13 @@ def _facts(loaded: Loaded, policy: Policy, alias: str, *, online: bool, minute: 
     )
 
     steps = policy.aliases[alias].steps
+    models = newest(state_folder(loaded, os.environ)).by_id()
     return Facts(
         off=loaded.off,
         down=too_big(loaded),
         local=policy.local,
-        features=abilities(loaded.config, steps),
-        operations=interpreting.widened(operations(loaded.config, steps)),
+        features=abilities(loaded.config, steps, models),
+        operations=interpreting.widened(operations(loaded.config, steps, models)),
         online=online,
         minute_of_day=minute,
     )

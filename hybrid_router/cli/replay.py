@@ -10,10 +10,12 @@ from pathlib import Path
 import click
 import msgspec
 
+from hybrid_router.catalogue.refresh import newest
+from hybrid_router.catalogue.workers_ai import Catalogue
 from hybrid_router.cli.abilities import abilities
 from hybrid_router.cli.check import loaded_or_exit
 from hybrid_router.config.schema import Config
-from hybrid_router.config.state import store_path
+from hybrid_router.config.state import state_folder, store_path
 from hybrid_router.core import units
 from hybrid_router.dispatch.replay import Rehearsal
 from hybrid_router.dispatch.replay_report import Change, Report, report
@@ -67,11 +69,13 @@ def command(*, policy_path: Path, path: Path, since_s: float, as_json: bool) -> 
     that was kept on this machine would leave it, or might; 2 if a configuration is wrong or there is no
     store.
     """
-    store = store_path(loaded_or_exit(path), os.environ)
+    loaded = loaded_or_exit(path)
+    store = store_path(loaded, os.environ)
+    known = newest(state_folder(loaded, os.environ))
     config = loaded_or_exit(policy_path).config
     try:
         with open_reader(store) as reader:
-            made = report(reader.decisions(since_s), _rehearsal(config, reader))
+            made = report(reader.decisions(since_s), _rehearsal(config, reader, known))
     except StoreError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from error
@@ -80,9 +84,9 @@ def command(*, policy_path: Path, path: Path, since_s: float, as_json: bool) -> 
         raise SystemExit(1)
 
 
-def _rehearsal(config: Config, reader: Reader) -> Rehearsal:
+def _rehearsal(config: Config, reader: Reader, known: Catalogue) -> Rehearsal:
     steps = [step for route in compile_policy(config).aliases.values() for step in route.steps]
-    return Rehearsal(config, abilities(config, steps), dict(_speeds(reader)))
+    return Rehearsal(config, abilities(config, steps, known.by_id()), dict(_speeds(reader)), known)
 
 
 def _speeds(reader: Reader) -> Iterator[tuple[str, Speed]]:

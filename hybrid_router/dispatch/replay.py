@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hybrid_router.catalogue import workers_ai as catalogue
+from hybrid_router.catalogue.workers_ai import Catalogue
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.schema import Config
 from hybrid_router.core.call import Call, Feature, Sampling, answers_count
@@ -62,10 +63,15 @@ class Rehearsal:
     Args:
         features: step → what it can do beyond text.
         speeds: step → what was learned of it.
+        known: Workers AI's models, for their prices; None: those that ship.
     """
 
     def __init__(
-        self, config: Config, features: Mapping[str, frozenset[Feature]], speeds: Mapping[str, Speed]
+        self,
+        config: Config,
+        features: Mapping[str, frozenset[Feature]],
+        speeds: Mapping[str, Speed],
+        known: Catalogue | None = None,
     ) -> None:
         self._policy = compile_policy(config)
         self._judges = [judge(rule.when) for rule in config.rules]
@@ -74,7 +80,7 @@ class Rehearsal:
             local=self._policy.local,
             features=features,
             speeds=speeds,
-            rates=rates(config, catalogue.load()),
+            rates=rates(config, known or catalogue.load()),
             default_max_tokens={
                 name: backend.default_max_tokens
                 for name, backend in config.backends.items()

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from hybrid_router.catalogue import workers_ai
+from hybrid_router.catalogue.refresh import newest
 from hybrid_router.catalogue.workers_ai import Catalogue, Model
 
 
 class Directory:
-    """The models that there are at Cloudflare.  One for the whole process."""
+    """The models that there are at Cloudflare.  One for the whole process.
+
+    `folder`: the state folder, where a refreshed catalogue may be; None: what ships is used.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The table that ships with this package."""
-        return workers_ai.load()
+        """The newest there is."""
+        return workers_ai.load() if self._folder is None else newest(self._folder)
 
     @cached_property
     def models(self) -> dict[str, Model]:

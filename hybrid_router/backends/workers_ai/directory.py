@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from hybrid_router.backends.errand import Errand, Unreadable
 from hybrid_router.backends.workers_ai.desk import Desk
-from hybrid_router.backends.workers_ai.tasks import results
+from hybrid_router.backends.workers_ai.tasks import results, sending
+from hybrid_router.core.errors import BackendMisconfigured, CallRefused
 
 PAGE_COUNT = 50
 _MOST_PAGES = 200
+_AT_ONCE = 4
 
 
 async def search(desk: Desk, wanted: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -38,6 +41,23 @@ async def schema(desk: Desk, model: str) -> dict[str, Any]:
     """What a model takes (`input`) and gives (`output`), as JSON Schema; either may be None."""
     errand = Errand(method="GET", path="models/schema", query=urlencode({"model": model}))
     return await desk.ask(errand, _schemas)
+
+
+async def schemas(
+    desk: Desk, models: Sequence[str], progress: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, Any]]:
+    """Those of all these models, some at a time; one whose schema is not told is left out."""
+
+    async def one(model: str) -> tuple[str, dict[str, Any] | None]:
+        try:
+            return model, await schema(desk, model)
+        except (CallRefused, BackendMisconfigured):
+            return model, None
+        finally:
+            progress()
+
+    found = await sending.all_of([partial(one, model) for model in models], _AT_ONCE)
+    return {model: told for model, told in found if told is not None}
 
 
 def _schemas(body: bytes) -> dict[str, Any]:
