@@ -237,19 +237,28 @@ class AccountRefused(BackendMisconfigured):
 class Inexpressible(BackendError):
     """The backend has no words for something in the call.  Nobody failed; another backend may have them."""
 
+    status = 400
+    kind = "invalid_request_error"
+    code = "unsupported_parameter"
+
 
 class NotAble(Inexpressible):
     """The model cannot do what the call needs, which only showed once it was loaded."""
 
-    status = 400
-    kind = "invalid_request_error"
-    code = "unsupported_parameter"
+
+class RouterLoop(Inexpressible):
+    """Routers name each other as backends, and the call came back to the first."""
+
+    status = 502
+    kind = "server_error"
+    code = "router_loop"
 
 
 class RedactionImpossible(Inexpressible):
     """The call holds what cannot be searched or replaced, and the policy lets it leave only redacted."""
 
     status = 503
+    kind = "server_error"
     code = "redaction_impossible"
 
 

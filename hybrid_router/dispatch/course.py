@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from http import HTTPStatus
 
 from msgspec import Struct
 
@@ -12,6 +13,7 @@ from hybrid_router.core.errors import (
     BackendTimeout,
     BrokenByCall,
     ContextOverflow,
+    Inexpressible,
     NoBackend,
     PrefillRefused,
     RouterError,
@@ -183,7 +185,9 @@ class Course:
         """The error of a call that nobody answered whole, its message naming every step's."""
         if not self._failures:
             return self._never_tried()
-        last = copy(self._failures[-1][1])  # a backend may raise the same error again
+        failures = [failure for _, failure in self._failures]
+        # A step that may do better in a moment counts before one that only lacks a word for the call.
+        last = copy(next((f for f in reversed(failures) if not _is_of_the_call(f)), failures[-1]))
         if len(self._failures) > 1:
             said = "; ".join(dict.fromkeys(_said(step, failure) for step, failure in self._failures))
             count = len({step.name for step, _ in self._failures})
@@ -198,6 +202,10 @@ class Course:
         if why:
             return BackendTimeout(f"no step can answer in the time that the call has ({why})")
         return NoBackend("no backend may serve this call")
+
+
+def _is_of_the_call(failure: RouterError) -> bool:
+    return isinstance(failure, Inexpressible) and failure.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _said(step: Step, failure: RouterError) -> str:

@@ -20,6 +20,7 @@ from hybrid_router.core.errors import (
     BrokenByCall,
     CallRefused,
     ContextOverflow,
+    Inexpressible,
     NoBackend,
     RouterError,
     StreamBroken,
@@ -198,6 +199,17 @@ async def test_when_all_fail_the_last_error_names_every_step() -> None:
     assert isinstance(trial.error, BackendBusy)
     assert trial.error.retry_after_s == 7
     assert trial.error.message == "all 2 steps failed: b0/m: refused; b1/m: full"
+
+
+async def test_a_step_that_lacks_a_word_does_not_make_it_the_calls_fault() -> None:
+    """A client may ask again where another step was only busy; where all lack the word, it is told so."""
+    mixed = await Trial([BackendBusy("full")], [Inexpressible("no `seed`", param="seed")]).run(call())
+    alone = await Trial([Inexpressible("no `seed`", param="seed")]).run(call())
+
+    assert isinstance(mixed.error, BackendBusy)
+    assert mixed.error.message == "all 2 steps failed: b0/m: full; b1/m: no `seed`"
+    assert isinstance(alone.error, Inexpressible)
+    assert (alone.error.status, alone.error.code) == (400, "unsupported_parameter")
 
 
 async def test_what_a_step_says_twice_is_told_once() -> None:

@@ -15,6 +15,7 @@ from hybrid_router.core.errors import (
     BodyTooLarge,
     CallRefused,
     ContextOverflow,
+    Inexpressible,
     MethodNotAllowed,
     ModelNotFound,
     NotAuthenticated,
@@ -22,9 +23,12 @@ from hybrid_router.core.errors import (
     NotPermitted,
     PolicyRefused,
     QuotaExhausted,
+    RedactionImpossible,
     RouterError,
+    RouterLoop,
 )
 
+_OTHERS = 8005
 # From the special to the general: the first that fits counts.
 _CODES: tuple[tuple[type[RouterError], int], ...] = (
     (ModelNotFound, 5007),
@@ -40,8 +44,10 @@ _CODES: tuple[tuple[type[RouterError], int], ...] = (
     (QuotaExhausted, 4006),
     (BackendBusy, 3040),
     (BackendTimeout, 3046),
+    (RedactionImpossible, _OTHERS),
+    (RouterLoop, _OTHERS),
+    (Inexpressible, 5006),
 )
-_OTHERS = 8005
 
 
 def refusal(error: RouterError) -> Refusal:

@@ -18,7 +18,6 @@ from hybrid_router.backends.openai.answer import Answer
 from hybrid_router.backends.openai.chat import Manner
 from hybrid_router.backends.openai.hearing import transcript
 from hybrid_router.backends.openai.pictures import pictures
-from hybrid_router.backends.openai.refusal import ROUTER_LOOP
 from hybrid_router.backends.openai.speech import speech
 from hybrid_router.backends.openai.upstream import Form, Upstream
 from hybrid_router.backends.openai.vectors import embeddings, ranking
@@ -27,7 +26,7 @@ from hybrid_router.backends.workers_ai.prefill import can_follow
 from hybrid_router.config.cloud_schema import OpenAIBackend
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call, Operation
-from hybrid_router.core.errors import Inexpressible
+from hybrid_router.core.errors import RouterLoop
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
@@ -108,14 +107,13 @@ class OpenAI(Declared):
         """The routers behind this call, with this one.
 
         Raises:
-            Inexpressible: it has come round.  Nobody failed: a step that is no router may still answer.
+            RouterLoop: it has come round.  Nobody failed: a step that is no router may still answer.
         """
         before = [each for each in call.headers.get(VIA, "").replace(" ", "").split(",") if each]
         if self._id in before or len(before) >= MOST_HOPS:
-            raise Inexpressible(
+            raise RouterLoop(
                 f"{self._name} leads back to this router: the call would go round for ever; take one of "
-                "the two backends that name each other out",
-                code=ROUTER_LOOP,
+                "the two backends that name each other out"
             )
         return ",".join([*before, self._id])
 

@@ -26,14 +26,13 @@ from hybrid_router.core.errors import (
     CallRefused,
     ContentRefused,
     ContextOverflow,
-    Inexpressible,
     QuotaExhausted,
     RouterError,
+    RouterLoop,
 )
 
 BILLING_WAIT_S = 600.0  # money comes back when somebody pays: midnight has nothing to do with it
 TEXT_CHARS = 500
-ROUTER_LOOP = "router_loop"
 _TOO_LONG = re.compile(
     r"context (length|window|size)|maximum context|max_model_len|too many tokens"
     r"|tokens? .{0,60}exceed|prompt is too long",
@@ -91,11 +90,10 @@ _BY_CODE: Mapping[str, Verdict] = MappingProxyType({
     "engine_overloaded": _DOWN,
     "overloaded_error": _DOWN,
     # another router's own
-    ROUTER_LOOP: Verdict(
-        Inexpressible,
+    RouterLoop.code: Verdict(
+        RouterLoop,
         "{label} leads back to a router that the call has passed: take one of the backends that name each "
         "other out",
-        code=ROUTER_LOOP,
     ),
     "refused_by_policy": Verdict(BackendError, "a rule of the router behind {label} refuses the call"),
     "no_backend_available": _DOWN,

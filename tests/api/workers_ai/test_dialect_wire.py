@@ -33,9 +33,12 @@ from hybrid_router.core.errors import (
     BackendTimeout,
     CallRefused,
     ContextOverflow,
+    Inexpressible,
     PolicyRefused,
     QuotaExhausted,
+    RedactionImpossible,
     RouterError,
+    RouterLoop,
     StreamBroken,
 )
 from hybrid_router.core.event import Finish, Heard, Label, Picture, Progress, Segment, Text, Usage
@@ -180,6 +183,9 @@ async def test_a_picture_comes_as_the_file_itself(port: int, answers: ScriptedAn
         (BackendBusy("full"), 429, 3040),
         (BackendTimeout("slow"), 504, 3046),
         (StreamBroken("half"), 502, 8005),
+        (Inexpressible("no word"), 400, 5006),
+        (RouterLoop("round"), 502, 8005),
+        (RedactionImpossible("a file"), 503, 8005),
     ],
     ids=lambda value: type(value).__name__,
 )

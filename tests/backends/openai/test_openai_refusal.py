@@ -19,9 +19,9 @@ from hybrid_router.core.errors import (
     CallRefused,
     ContentRefused,
     ContextOverflow,
-    Inexpressible,
     QuotaExhausted,
     RouterError,
+    RouterLoop,
 )
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -68,7 +68,7 @@ def error(message: str = "no", kind: str = "x", code: Any = None) -> dict[str, A
         (200, error(), BackendError),
         (200, {"error": ["a", "b"]}, BackendError),
         (403, error(code="refused_by_policy"), BackendError),  # another router
-        (502, error(code="router_loop"), Inexpressible),
+        (502, error(code="router_loop"), RouterLoop),
         (200, error(code="insufficient_quota"), QuotaExhausted),
     ],
 )
