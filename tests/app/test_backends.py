@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from hybrid_router.app import model_files
 from hybrid_router.app.backends import close, open_backends
+from hybrid_router.catalogue import refresh
+from hybrid_router.catalogue.workers_ai import load
 from hybrid_router.config.load import loads
 from hybrid_router.config.local_schema import EncoderModel, LlamaModel, PainterModel
 from hybrid_router.config.schema import Loaded
+from hybrid_router.config.state import state_folder
+from hybrid_router.core.backend import GENERATES
+from hybrid_router.core.call import Operation
 from hybrid_router.engines.settings import AdapterFile, Drafting, Keeping, LlamaSettings, Offload
 from hybrid_router.models.stamps import STAMPS_FILE
 from hybrid_router.observe.logs import Logs, LogSettings
@@ -236,3 +242,27 @@ def test_a_path_is_told_without_detours(tmp_path: Path) -> None:
     files = model_files.ModelFiles(weights=model_files.File(tmp_path / "configs" / ".." / "m.gguf"))
 
     assert model_files.settings(files, LlamaModel(), None).path == str(tmp_path / "m.gguf")
+
+
+async def test_a_refreshed_catalogue_is_taken_up_by_a_reload(tmp_path: Path, logs: Logs) -> None:
+    """What an account told after the start counts from the next reload on, and only then."""
+    environ = {"TOKEN": "canary-token"}
+    cloud = loads(
+        f"backends: {{ cf: {{ type: workers_ai, account_id: {'a' * 32}, token: {{ env: TOKEN }} }} }}\n"
+        "aliases: { it: { try: cf/@cf/new/thing } }\n",
+        str(tmp_path / "router.yaml"),
+        environ=environ,
+    )
+    first = await open_backends(cloud, logs, environ=environ)
+    shipped = load()
+    bge = shipped.by_id()["@cf/baai/bge-base-en-v1.5"]
+    new = structs.replace(bge, id="@cf/new/thing")
+    dated = structs.replace(shipped, dated="2999-01-01", models=(*shipped.models, new))
+    refresh.write(state_folder(cloud, environ), dated)
+    second = await open_backends(cloud, logs, first, environ=environ)
+    third = await open_backends(cloud, logs, second, environ=environ)
+
+    assert first.by_name["cf"].operations(new.id) == GENERATES
+    assert second.by_name["cf"].operations(new.id) == {Operation.EMBED}
+    assert third.by_name["cf"] is second.by_name["cf"]
+    await close([*first.parts.values(), *second.parts.values()])

@@ -24,7 +24,12 @@ POLICY = f"""
 timeouts: {{ connect: 2s, load: 30s, first_token: 40s, between_tokens: 10s, total: 5m }}
 backends:
   local: {{ type: local, models: {{ small: {{}} }} }}
-  sky: {{ type: workers_ai, account_id: {{ env: A }}, token: {{ env: T }}, timeouts: {{ first_token: 8s }} }}
+  sky:
+    type: workers_ai
+    account_id: {{ env: A }}
+    token: {{ env: T }}
+    gateway: {{ id: g, through: host }}
+    timeouts: {{ first_token: 8s }}
 aliases:
   away: {{ try: [{SKY}, {HOME}], retries: 0 }}
   only-away: {{ try: {SKY}, retries: 0 }}
@@ -36,7 +41,7 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    """Two aliases, one of which has nobody on this machine; no account is given."""
+    """Two aliases, one of which has nobody on this machine; no account is given, and no gateway is asked."""
     return loads(POLICY).config
 
 
