@@ -302,8 +302,7 @@ async def test_the_search_lists_what_is_answered_here(answers: ScriptedAnswers) 
 
 async def test_the_search_lists_nothing_that_is_refused(answers: ScriptedAnswers) -> None:
     """Models that are spoken through a socket alone, or tell probabilities, are answered by no alias."""
-    tasks = {"Automatic Speech Recognition": "fast", "Text Generation": "fast"}
-    dialect = WorkersAIDialect(tasks=tasks)
+    dialect = WorkersAIDialect(tasks={"Automatic Speech Recognition": "fast", "Text Generation": "fast"})
     async with listening(answers, fronts=Fronts(dialects=Dialects(workers_ai=dialect))) as listener:
         names = {row["name"] for row in (await get(listener.port, f"{BASE}/ai/models/search")).json["result"]}
 
