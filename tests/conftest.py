@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,25 @@ if TYPE_CHECKING:
 # How long an example takes says how busy the machine is, not whether the promise holds.
 settings.register_profile("router", deadline=None)
 settings.load_profile("router")
+
+
+@pytest.fixture(autouse=True)
+def own_uploads() -> Iterator[None]:
+    """What a test made to be sent is gone with it: others count what is open in their process."""
+    before = _uploads()
+    yield
+    for file in _uploads() - before:
+        os.close(file)
+
+
+def _uploads() -> set[int]:
+    """Descriptors of this process's uploads."""
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the folder's own is gone already
+            if "memfd:upload" in str(link.readlink()):
+                found.add(int(link.name))
+    return found
 
 
 @pytest.fixture(scope="session")

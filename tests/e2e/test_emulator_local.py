@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import av
+import numpy as np
 import pytest
 from router_policy import place_model
 from router_process import ACCOUNT, TOKEN, Emulator, stopped_at_end
@@ -84,7 +85,7 @@ def test_speech_is_the_local_voice(emulator: Emulator) -> None:
 
     for sound in (file, base64.b64decode(json.loads(body)["result"]["audio"])):
         with av.open(io.BytesIO(sound), "r") as container:
-            loudest = max(float(abs(frame.to_ndarray()).max()) for frame in container.decode(audio=0))
+            loudest = max(float(np.abs(frame.to_ndarray()).max()) for frame in container.decode(audio=0))
         assert loudest > 0.01  # the emulator's own stand-in is silent
 
 

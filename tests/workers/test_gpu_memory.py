@@ -51,7 +51,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.parent.mkdir()
     path.write_text(PYNVML)
     monkeypatch.syspath_prepend(str(path.parent))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # so that it is as before at the end
+    monkeypatch.delitem(sys.modules, "pynvml")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return path
 

@@ -7,7 +7,6 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Any
 
 from scripted_cloud import CLOSE, HOLD, Reply, listening, make, plain
@@ -128,9 +127,8 @@ def classify(*, uploads: tuple[Upload, ...] = (), prompts: tuple[str, ...] = (),
     return Call(id="c1", operation=Operation.CLASSIFY, alias="a", uploads=uploads, prompts=prompts, ask=ask)
 
 
-@cache
 def picture(content: bytes = PICTURE) -> Upload:
-    """A file, one for all tests."""
+    """A file."""
     return upload_of(content, media_type="image/png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -89,19 +90,19 @@ async def test_a_text_has_its_labels() -> None:
 @pytest.mark.parametrize(
     ("model", "call"),
     [
-        (RESNET, classify(prompts=("a joy",))),
-        (RESNET, classify()),
-        (DISTILBERT, classify(uploads=(picture(),))),
-        (DISTILBERT, classify(prompts=("a", "b"))),
+        (RESNET, lambda: classify(prompts=("a joy",))),
+        (RESNET, classify),
+        (DISTILBERT, lambda: classify(uploads=(picture(),))),
+        (DISTILBERT, lambda: classify(prompts=("a", "b"))),
     ],
 )
 async def test_a_picture_is_for_models_of_pictures_and_a_text_for_those_of_texts(
-    model: str, call: Call
+    model: str, call: Callable[[], Call]
 ) -> None:
     """Nothing is sent to the other."""
     async with tasks_cloud(lambda _: result(ROWS)) as (backend, server):
         with pytest.raises(Inexpressible, match="classifies one"):
-            await answer(backend, call, model)
+            await answer(backend, call(), model)
     assert server.asked == []
 
 
