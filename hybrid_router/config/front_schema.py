@@ -68,7 +68,9 @@ class FrontGateway(Struct, frozen=True, kw_only=True):
     cache_ttl: Annotated[
         Duration | Literal["off"], Doc("How long whole answers are kept, for the same principal alone.")
     ] = "off"
-    rate_limit: Annotated[RateLimit | None, Doc("Calls that are more get 429. Default: no limit.")] = None
+    rate_limit: Annotated[
+        RateLimit | None, Doc("Of all callers together; what is more gets 429. Default: no limit.")
+    ] = None
     request_timeout: Annotated[
         Duration | None, Doc("Until the first byte of an answer. Default: as the alias says.")
     ] = None

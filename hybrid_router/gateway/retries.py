@@ -5,6 +5,7 @@ from __future__ import annotations
 from hybrid_router.gateway.controls import Controls
 
 LONGEST_WAIT_S = 60.0
+LONGEST_S = 600.0  # of a request with all its steps: no other try begins later than this
 
 
 def wait_s(controls: Controls, failed_count: int) -> float:
@@ -16,6 +17,11 @@ def wait_s(controls: Controls, failed_count: int) -> float:
         case "exponential":
             delay_s *= 2 ** (failed_count - 1)
     return min(delay_s, LONGEST_WAIT_S)
+
+
+def may_go_on(elapsed_s: float, pause_s: float = 0.0) -> bool:
+    """Whether another try may begin after a pause: a caller who asks for many gets no endless silence."""
+    return elapsed_s + pause_s < LONGEST_S
 
 
 def within_s(controls: Controls, try_count: int, *, last_step: bool) -> float | None:

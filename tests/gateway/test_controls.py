@@ -160,3 +160,10 @@ def test_what_is_no_list_of_steps_is_refused(body: bytes) -> None:
     """None, too many, no provider, or no JSON at all."""
     with pytest.raises(CallRefused):
         steps.read(body, keeps_headers=False)
+
+
+def test_a_pause_that_would_be_too_late_is_not_made() -> None:
+    """Ten minutes for a request with all its steps, the pause before the next try included."""
+    assert retries.may_go_on(retries.LONGEST_S - 60.1, 60.0)
+    assert not retries.may_go_on(retries.LONGEST_S - 60.0, 60.0)
+    assert not retries.may_go_on(retries.LONGEST_S)

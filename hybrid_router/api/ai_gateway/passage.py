@@ -123,9 +123,13 @@ class Passage:
             try:
                 return await self._step(number, step, controls, last=last)
             except RouterError:
-                if last:
+                if last or not retries.may_go_on(self._elapsed_s):
                     raise
         raise gateway_error.NoGateway("there is no step")  # pragma: no cover - steps are never empty
+
+    @property
+    def _elapsed_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._exchange.started_s
 
     def _count(self) -> None:
         """Count the request, once: what was kept is free.
@@ -189,9 +193,11 @@ class Passage:
                 raise
             except RouterError as error:
                 self._note(one, self._entry(one, error.status))
-                if count == controls.tries or not _may_pass(error):
+                pause_s = retries.wait_s(controls, count)
+                over = not retries.may_go_on(self._elapsed_s, pause_s)
+                if over or count == controls.tries or not _may_pass(error):
                     raise
-            await asyncio.sleep(retries.wait_s(controls, count))
+            await asyncio.sleep(pause_s)
         raise BackendError("the step was never tried")  # pragma: no cover - there is always a first try
 
     def _begin(self, number: int, step: GatewayStep, controls: Controls) -> _Try:

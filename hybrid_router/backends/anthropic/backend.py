@@ -17,8 +17,8 @@ from hybrid_router.backends.anthropic.refusal import refusal
 from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.errand import Errand, Line, Unreadable
 from hybrid_router.backends.http import Http, redactor
+from hybrid_router.backends.prefill import can_follow, moved
 from hybrid_router.backends.readers import Events
-from hybrid_router.backends.workers_ai.prefill import can_follow, moved
 from hybrid_router.config.cloud_schema import AnthropicBackend
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError

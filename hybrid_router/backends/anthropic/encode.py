@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.backends.anthropic import messages
-from hybrid_router.backends.workers_ai.prefill import tokens_left, with_written
+from hybrid_router.backends.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Sampling
 from hybrid_router.core.errors import Inexpressible
 

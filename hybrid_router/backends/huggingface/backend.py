@@ -17,7 +17,7 @@ from hybrid_router.backends.openai.answer import Answer
 from hybrid_router.backends.openai.chat import Manner
 from hybrid_router.backends.openai.upstream import Upstream
 from hybrid_router.backends.openai.vectors import embeddings
-from hybrid_router.backends.workers_ai.prefill import can_follow
+from hybrid_router.backends.prefill import can_follow
 from hybrid_router.config.cloud_schema import HuggingFaceBackend
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Batch

@@ -9,11 +9,11 @@ import msgspec
 from hybrid_router.backends.chunks import REASONS, Choice, Delta, Scalar, ToolPiece
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.openai import wire
+from hybrid_router.backends.prefill import Echo
 from hybrid_router.backends.readers import Events
 from hybrid_router.backends.scores import scores as scores_of
 from hybrid_router.backends.tally import Tally
 from hybrid_router.backends.tool_calls import ToolCalls
-from hybrid_router.backends.workers_ai.prefill import Echo
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, TokenScore, Usage
 from hybrid_router.core.stops import StopFilter
 

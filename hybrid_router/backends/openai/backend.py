@@ -22,7 +22,7 @@ from hybrid_router.backends.openai.speech import speech
 from hybrid_router.backends.openai.upstream import Form, Upstream
 from hybrid_router.backends.openai.vectors import embeddings, ranking
 from hybrid_router.backends.openai.verdicts import verdicts
-from hybrid_router.backends.workers_ai.prefill import can_follow
+from hybrid_router.backends.prefill import can_follow
 from hybrid_router.config.cloud_schema import OpenAIBackend
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call, Operation

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.workers_ai.prefill import tokens_left, with_written
+from hybrid_router.backends.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Feature, Message, Operation, Sampling
 from hybrid_router.core.errors import Inexpressible
 

@@ -8,13 +8,13 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from hybrid_router.backends import prefill
 from hybrid_router.backends.errand import Errand, Line, Reader
 from hybrid_router.backends.http import Http, redactor
 from hybrid_router.backends.openai.answer import Answer
 from hybrid_router.backends.openai.chat import Manner
 from hybrid_router.backends.openai.refusal import refusal
 from hybrid_router.backends.tally import added
-from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import (
     BackendError,

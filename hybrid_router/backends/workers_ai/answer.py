@@ -13,12 +13,12 @@ from msgspec import UNSET
 
 from hybrid_router.backends.chunks import REASONS, Choice, ToolPiece
 from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.prefill import Echo
 from hybrid_router.backends.scores import scores as scores_of
 from hybrid_router.backends.tally import Tally
 from hybrid_router.backends.tool_calls import ToolCalls
 from hybrid_router.backends.workers_ai import wire
 from hybrid_router.backends.workers_ai.leaks import Leak
-from hybrid_router.backends.workers_ai.prefill import Echo
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, TokenScore, Usage
 from hybrid_router.core.stops import StopFilter
 

@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from hybrid_router.backends import prefill
 from hybrid_router.backends.discretion import prompt_of, without_prompt
 from hybrid_router.backends.errand import Errand, Reader
 from hybrid_router.backends.tally import total
-from hybrid_router.backends.workers_ai import prefill
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import EXTRA_FIELDS, Model, Request, requests
 from hybrid_router.backends.workers_ai.gateway import Passage, keeps

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hybrid_router.backends.prefill import tokens_left, with_written
 from hybrid_router.backends.workers_ai.declarations import described
 from hybrid_router.backends.workers_ai.leaks import forced
 from hybrid_router.backends.workers_ai.messages import encoded
-from hybrid_router.backends.workers_ai.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import Inexpressible
 

@@ -18,6 +18,7 @@ from hybrid_router.config.schema import Server
 from hybrid_router.core.errors import BackendError, BackendUnavailable, CallRefused, QuotaExhausted
 from hybrid_router.core.event import Embedding, Finish, Heard, Picture, Segment, Text, Usage
 from hybrid_router.core.step import Plan
+from hybrid_router.gateway import retries
 from hybrid_router.gateway.cache import Kept
 
 GOOD: list[Any] = [[Text("good")], [Finish("stop"), Usage(7, 3)]]
@@ -114,6 +115,19 @@ async def test_the_first_step_that_works_answers(failing: int) -> None:
         assert text(reply) == "good"
     else:
         assert (reply.status, reply.error["code"]) == (503, "backend_unavailable")
+
+
+async def test_a_caller_gets_no_endless_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many steps and tries are asked for: once a request is too old no other one begins."""
+    monkeypatch.setattr(retries, "LONGEST_S", 0.0)
+    answers = Aliased({"fast": [BAD, GOOD], "slow": [GOOD]})
+    async with door(answers) as played:
+        wishes = {"cf-aig-max-attempts": "5", "cf-aig-retry-delay": "60000"}
+        reply = await played.post("site", [step(model="fast"), step(model="slow")], **wishes)
+        told = await played.logs()
+
+    assert (reply.status, reply.error["code"]) == (503, "backend_unavailable")
+    assert len(told["result"]) == 1
 
 
 async def test_a_step_of_another_provider_takes_over() -> None:

@@ -365,3 +365,30 @@ def test_an_answer_that_is_not_whole_is_none() -> None:
     for model, body, events in missing:
         with pytest.raises(StreamBroken):
             result_of(model, body, call_of(model, body), events)
+
+
+@pytest.mark.parametrize("openai", [False, True])
+@pytest.mark.parametrize("said", ["safe", "\n\nunsafe\nS1", "You said: safe", "", "I cannot say."])
+def test_a_streamed_verdict_is_told_once_it_is_one(said: str, openai: bool) -> None:
+    """A chat that stands in a guard's place is found out before a word of it is out."""
+    call = Call(id="c1", operation=Operation.CHAT, alias="a", stream=True)
+    chunks = FORMS[Family.GUARD].chunks(
+        Given(model=GUARD, body={"messages": [], "stream": True}, openai=openai), call
+    )
+    assert chunks is not None
+    before = [chunks.encode([Text(piece)]) for piece in said]
+
+    assert set(before) <= {b":\n\n"}
+    if "said" in said or "say" in said or not said:
+        with pytest.raises(StreamBroken, match="no verdict"):
+            chunks.encode([Finish("stop")])
+    else:
+        told = chunks.encode([Finish("stop")])
+        lines = [json.loads(line[6:]) for line in told.splitlines() if line]
+        words = (
+            [line["choices"][0]["delta"].get("content") or "" for line in lines]
+            if openai
+            else [line.get("response", "") for line in lines]
+        )
+        assert "".join(words) == said
+        assert chunks.whole

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 from scripted_cloud import MODEL, answer, batches, chat, cloud, complete, make, piece, plain, stream
 
+from hybrid_router.backends.prefill import Echo, written_tokens
 from hybrid_router.backends.workers_ai import WorkersAI
-from hybrid_router.backends.workers_ai.prefill import Echo, written_tokens
 from hybrid_router.core.call import Call, Feature, Message, Sampling
 from hybrid_router.core.errors import BackendError, CallRefused, ContextOverflow, PrefillRefused
 from hybrid_router.core.event import Event, Finish, Reasoning, Text, Usage

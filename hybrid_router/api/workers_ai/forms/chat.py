@@ -63,6 +63,10 @@ class Chat:
         """See `form.Form`."""
         if not call.stream:
             return None
+        plain = self._streamed(given, call)
+        return chat_documents.GuardChunks(plain, given.model) if self._family is Family.GUARD else plain
+
+    def _streamed(self, given: Given, call: Call) -> Chunks:
         told, created_s, shape = replace(call, alias=given.model), int(time.time()), self._shape(given)
         if shape == "classic":
             return chat_documents.ClassicChunks(call)
@@ -122,7 +126,7 @@ class Chat:
         if self._family is Family.GUARD:
             verdict = chat_documents.verdict(result["response"])
             if verdict is None:
-                raise BackendError(f"no verdict came for {given.model}: name an alias of a guard for it")
+                raise BackendError(chat_documents.no_verdict(given.model))
             result["response"] = verdict if _wants_json(given) else result["response"]
         return msgspec.json.encode(result)
 

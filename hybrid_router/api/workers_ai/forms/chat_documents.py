@@ -7,14 +7,17 @@ from typing import Any
 
 import msgspec
 
+from hybrid_router.api.calls import Chunks
 from hybrid_router.api.openai import reply
 from hybrid_router.api.workers_ai.text_documents import Answer, Stamp, document
 from hybrid_router.api.workers_ai.text_streams import ClassicStream
 from hybrid_router.core.call import Call
-from hybrid_router.core.event import Batch, Finish, Usage, without_remarks
+from hybrid_router.core.errors import StreamBroken
+from hybrid_router.core.event import Batch, Finish, Text, Usage, without_remarks
 
 _HAZARD = re.compile(r"\bS1[0-4]\b|\bS[1-9]\b")
 _DONE = b"data: [DONE]\n\n"
+_ALIVE = b":\n\n"
 
 
 def classic(call: Call, events: Batch) -> dict[str, Any]:
@@ -92,6 +95,48 @@ class ClassicChunks:
         if self._usage is None:
             return _DONE
         return b"".join(map(_line, self._stream.ending(self._usage, 0.0))) + _DONE
+
+
+class GuardChunks:
+    """A stream held back until it is a verdict: who looks for `unsafe` takes any other word for `safe`.
+
+    Args:
+        told: how it is written.
+    """
+
+    def __init__(self, told: Chunks, model: str) -> None:
+        self._told = told
+        self._model = model
+        self._held: Batch = []
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer has its finish reason."""
+        return self._told.whole
+
+    def encode(self, batch: Batch) -> bytes:
+        """All of it with its end, a sign of life before.
+
+        Raises:
+            StreamBroken: it is no verdict.
+        """
+        self._held += batch
+        if not self.whole:
+            if not any(isinstance(event, Finish) for event in self._held):
+                return _ALIVE
+            if verdict("".join(event.text for event in self._held if isinstance(event, Text))) is None:
+                raise StreamBroken(no_verdict(self._model))
+        held, self._held = self._held, []
+        return self._told.encode(held)
+
+    def end(self) -> bytes:
+        """What comes after a whole answer."""
+        return self._told.end()
+
+
+def no_verdict(model: str) -> str:
+    """What to say of a model that answers in a guard's place."""
+    return f"no verdict came for {model}: name an alias of a guard for it"
 
 
 def _line(told: dict[str, Any]) -> bytes:
