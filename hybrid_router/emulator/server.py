@@ -24,6 +24,7 @@ from hybrid_router.emulator.settings import Account, Settings
 BASE = "/client/v4"
 ACCOUNT = web.AppKey("account", Account)
 REQUEST_ID_HEADER = "cf-ai-req-id"
+_EMAIL, _KEY = "x-auth-email", "x-auth-key"
 
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 _SHUTDOWN_S = 0.05
@@ -124,23 +125,37 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def authorize(request: web.Request) -> Account:
-    """The account, if the path names it and the token opens it.
+    """The account, if the path names it and the token, or the legacy pair of e-mail and key, opens it.
 
     Raises:
-        Refusal: 7003 no account id, 401/10000 no or another token, 403/10000 another account.
+        Refusal: 7003 no account id, 401/10000 no or other credentials, 403/10000 another account.
     """
     account = request.app[ACCOUNT]
     named = request.match_info.get("account_id")
     if named is not None and not _ACCOUNT_ID.fullmatch(named):
         message = f"Could not route to {request.path}, perhaps your object identifier is invalid?"
         raise Refusal(7003, message)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    known = secrets.compare_digest(token.strip().encode(), account.settings.token.encode())
-    if scheme.lower() != "bearer" or not known:
+    known = _known_token if "authorization" in request.headers else _known_pair
+    if not known(request, account.settings):
         raise Refusal(10000)
     if named is not None and named != account.settings.account_id:
         raise Refusal(10000, status=403)
     return account
+
+
+def _known_token(request: web.Request, settings: Settings) -> bool:
+    scheme, _, token = request.headers["authorization"].partition(" ")
+    return secrets.compare_digest(token.strip().encode(), settings.token.encode()) and (
+        scheme.lower() == "bearer"
+    )
+
+
+def _known_pair(request: web.Request, settings: Settings) -> bool:
+    """The global key of old; both are compared always, so that time tells nothing."""
+    email, key = (request.headers.get(name, "").strip().encode() for name in (_EMAIL, _KEY))
+    same_email = secrets.compare_digest(email, settings.auth_email.encode())
+    same_key = secrets.compare_digest(key, settings.auth_key.encode())
+    return bool(settings.auth_email and settings.auth_key) and same_email and same_key
 
 
 async def run_model(request: web.Request) -> web.StreamResponse:

@@ -48,6 +48,7 @@ class Settings:
 
     Attributes:
         port: 0 takes a free one.
+        auth_email, auth_key: the legacy pair that opens the account as its token does; empty: there is none.
         gateway_token: what gateways with authentication want in `cf-aig-authorization`.
         upstreams: provider → base of its API, for calls through a gateway; Workers AI is the emulator itself.
         daily_neurons: the day's allowance; the free plan has 10,000.
@@ -73,6 +74,8 @@ class Settings:
     port: int = 0
     account_id: str = DEFAULT_ACCOUNT_ID
     token: str = DEFAULT_TOKEN
+    auth_email: str = ""
+    auth_key: str = ""
     gateway_token: str = DEFAULT_GATEWAY_TOKEN
     upstreams: Mapping[str, str] = field(default_factory=dict)
     daily_neurons: float = 10_000.0

@@ -27,6 +27,35 @@ async def test_a_call_needs_the_token() -> None:
                 assert response.headers["cf-ai-req-id"]
 
 
+async def test_the_legacy_pair_opens_the_account_where_there_is_one() -> None:
+    """Both of e-mail and key are needed; a wrong token is not made good by them; none is there by itself."""
+    pair = {"x-auth-email": "me@example.com", "x-auth-key": "k1"}
+    attempts = [
+        pair,
+        pair | {"x-auth-key": "k2"},
+        pair | {"x-auth-email": "you@example.com"},
+        {"x-auth-key": "k1"},
+        pair | {"authorization": "Bearer wrong"},
+    ]
+    statuses = []
+    async with (
+        emulated(auth_email="me@example.com", auth_key="k1") as cloud,
+        emulated() as other,
+        aiohttp.ClientSession() as stranger,
+    ):
+        for headers in attempts:
+            url = f"{cloud.ai_url}/run/{CLASSIC}"
+            async with stranger.post(url, json=HELLO, headers=headers) as response:
+                statuses.append(response.status)
+        seen = await cloud.settled_calls()
+        empty = {"x-auth-email": "", "x-auth-key": ""}
+        async with stranger.post(f"{other.ai_url}/run/{CLASSIC}", json=HELLO, headers=empty) as response:
+            assert first_code(await response.json()) == 10000
+
+    assert statuses == [200, 401, 401, 401, 401]
+    assert seen[0]["headers"]["x-auth-key"] == "***"
+
+
 async def test_an_account_id_of_the_wrong_form_is_not_routed() -> None:
     """404 with 7003 and 7000, whatever the token: a client is not told `401` for a typing error."""
     async with emulated() as cloud, aiohttp.ClientSession() as stranger:
