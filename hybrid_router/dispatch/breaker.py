@@ -69,6 +69,12 @@ class Breaker:
             return f"its breaker lets one call through at a time after {self._because}, and that one runs"
         return None
 
+    def wait_s(self, now_s: float) -> float | None:
+        """Seconds until a call may try; None: it may now, or nobody knows when.  Changes nothing."""
+        open_left_s = 0.0 if self._open_until_s is None else self._open_until_s - now_s
+        left_s = max(self._bench_left_s(now_s), open_left_s)
+        return left_s if left_s > 0 else None
+
     def enter(self, now_s: float) -> bool:
         """Begin an attempt, which half-open becomes the probe.  False: it may not run."""
         if self.why_not(now_s) is not None:

@@ -78,6 +78,14 @@ class Health:
         breaker = self._breakers.get((backend, model))
         return None if breaker is None else breaker.why_not(now_s)
 
+    def wait_s(self, backend: str, model: str, now_s: float) -> float | None:
+        """Seconds until a model may be asked; None: it may be now, or nobody knows when.  Changes nothing."""
+        bench, breaker = self._benches.get(backend), self._breakers.get((backend, model))
+        left_s = 0.0 if bench is None else bench.left_s(now_s, self._wall())
+        if breaker is not None:
+            left_s = max(left_s, breaker.wait_s(now_s) or 0.0)
+        return left_s if left_s > 0 else None
+
     def enter(self, backend: str, model: str, now_s: float) -> str | None:
         """Begin an attempt; a reason: it may not run, and must not `leave`.
 

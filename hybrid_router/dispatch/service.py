@@ -21,7 +21,7 @@ from hybrid_router.core.errors import (
     UnsupportedParameter,
 )
 from hybrid_router.core.event import Batch
-from hybrid_router.core.step import Plan, Step
+from hybrid_router.core.step import LeftOut, Plan, Step
 from hybrid_router.dispatch import engine, interpreting
 from hybrid_router.dispatch.archive import Archive
 from hybrid_router.dispatch.knowledge import Knowledge
@@ -77,13 +77,16 @@ class Service:
     def facts(self, alias: str, call: Call | None = None) -> Facts:
         """What is known now about the steps of `alias`, and of the conversation that `call` goes on with."""
         known, now, now_s = self.knowledge, time.localtime(), time.monotonic()
-        down, contexts, loads, features, operations = {}, {}, {}, {}, {}
+        down, waits, contexts, loads, features, operations = {}, {}, {}, {}, {}, {}
         for step in self._candidates(alias):
             backend, name = self._backends[step.backend], step.name
             operations[name], features[name] = backend.operations(step.model), backend.features(step.model)
-            why = backend.down(step.model) or known.health.why_down(step.backend, step.model, now_s)
-            if why is not None:
+            if (why := backend.down(step.model)) is not None:
                 down[name] = why
+            elif (why := known.health.why_down(step.backend, step.model, now_s)) is not None:
+                down[name] = why
+                if (wait_s := known.health.wait_s(step.backend, step.model, now_s)) is not None:
+                    waits[name] = wait_s
             if (context := backend.context(step.model)) is not None:
                 contexts[name] = context
             load = backend.load(step.model)
@@ -93,6 +96,7 @@ class Service:
             off=self._off,
             local=self._local,
             down=down,
+            waits=waits,
             unreachable=dict(known.network.why_unreachable),
             features=features,
             operations=interpreting.widened(operations),
@@ -132,7 +136,33 @@ class Service:
         """What the client of an empty plan is told."""
         if decided.refused is not None:
             return PolicyRefused(decided.refused)
-        return self._incapable(call, facts) or self._not_installed(call, facts) or _nobody(decided)
+        return (
+            self._incapable(call, facts)
+            or self._not_installed(call, facts)
+            or self._nobody(call, facts, decided)
+        )
+
+    def _nobody(self, call: Call, facts: Facts, decided: Plan) -> NoBackend:
+        """Says why the plan is empty, and when to ask again if every step that may answer then says when."""
+        why = "; ".join(f"{left.step}: {left.because}" for left in decided.left_out)
+        return NoBackend(
+            f"no backend may serve this call ({why})", retry_after_s=self.wait_s(call, facts, decided)
+        )
+
+    def wait_s(self, call: Call, facts: Facts, decided: Plan) -> float | None:
+        """Seconds until the first of an empty plan's steps may be asked.
+
+        None: one may be back at any moment, or none is away that could answer.
+        """
+        away = [
+            None if step.backend in facts.unreachable else facts.waits.get(step.name)
+            for step in self._candidates(call.alias)
+            if (step.backend in facts.unreachable or _is_down(step, facts, decided))
+            and not self._backends[step.backend].not_installed(step.model)
+            and not _lacking(call, step, facts)
+        ]
+        known = [wait_s for wait_s in away if wait_s is not None]
+        return min(known) if known and len(known) == len(away) else None
 
     def _not_installed(self, call: Call, facts: Facts) -> NotInstalled | None:
         """The error of a call whose every able step lacks an extra; else None."""
@@ -235,11 +265,11 @@ def _lacking(call: Call, step: Step, facts: Facts) -> Sequence[Operation | Featu
     return sorted(call.features - facts.features[step.name])
 
 
+def _is_down(step: Step, facts: Facts, decided: Plan) -> bool:
+    """Whether that is what keeps it out of the plan, and no rule."""
+    why = facts.down.get(step.name)
+    return why is not None and LeftOut(step=step.name, because=why) in decided.left_out
+
+
 def _why_not(step: Step, facts: Facts) -> str | None:
     return facts.off.get(step.backend) or facts.unreachable.get(step.backend) or facts.down.get(step.name)
-
-
-def _nobody(decided: Plan) -> NoBackend:
-    """Say why the plan is empty."""
-    why = "; ".join(f"{left.step}: {left.because}" for left in decided.left_out)
-    return NoBackend(f"no backend may serve this call ({why})")

@@ -19,6 +19,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         off: backend → why it is off (no credentials, extra not installed).
         local: names of backends that run on this machine.
         down: step → why it cannot serve right now: a dead worker, an open breaker, a bench.
+        waits: step → seconds after which it may be asked again, of those that are down until a known time.
         unreachable: backend → why no connection to it can be made at present.
         features: step → what it can do beyond text; a step not named here can do everything.
         operations: step → what it can be asked; a step not named here can be asked everything.
@@ -36,6 +37,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     off: Mapping[str, str] = field(default_factory=dict)
     local: frozenset[str] = frozenset()
     down: Mapping[str, str] = field(default_factory=dict)
+    waits: Mapping[str, float] = field(default_factory=dict)
     unreachable: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, frozenset[Feature]] = field(default_factory=dict)
     operations: Mapping[str, frozenset[Operation]] = field(default_factory=dict)

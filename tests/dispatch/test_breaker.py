@@ -42,6 +42,7 @@ def test_it_opens_after_five_failures_in_a_row() -> None:
     tried(breaker, 0.0, fails=True)
     assert breaker.word(0.0) == "open"
     assert breaker.why_not(1.8) == "its breaker is open for 3.2 s more after 5 failures in a row"
+    assert breaker.wait_s(1.8) == pytest.approx(3.2)
     assert not breaker.enter(1.8)
 
 

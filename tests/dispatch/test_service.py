@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
@@ -9,8 +11,19 @@ from hybrid_router.backends.scripted import EVERYTHING, Scripted, answer
 from hybrid_router.config.load import loads
 from hybrid_router.core.ability import ABILITIES, DOES
 from hybrid_router.core.call import Adapter, Call, Feature, Message, Operation
-from hybrid_router.core.errors import ModelNotFound, NoBackend, PolicyRefused, UnsupportedParameter
+from hybrid_router.core.errors import (
+    AccountRefused,
+    BackendBusy,
+    BackendError,
+    ModelNotFound,
+    NoBackend,
+    PolicyRefused,
+    RouterError,
+    UnsupportedParameter,
+)
 from hybrid_router.core.event import Text
+from hybrid_router.dispatch.breaker import FIRST_OPEN_S
+from hybrid_router.dispatch.health import ACCOUNT_BENCH_S
 from hybrid_router.dispatch.record import Attempt, Record
 from hybrid_router.dispatch.service import Service
 from hybrid_router.routing.policy import compile_policy
@@ -33,6 +46,9 @@ rules:
   - name: refuse_swearing
     when: {text: dash it}
     refuse: mind your language
+  - name: stay
+    when: {text: stay here}
+    local_only: true
 """
 
 
@@ -112,6 +128,71 @@ async def test_nobody_there_says_why_for_each() -> None:
     """503: it may be different in a while."""
     with pytest.raises(NoBackend, match=r"local/m: it is dead.*cloud-a/x: .*no token"):
         await refused(service(home(why_down="it is dead")), call())
+
+
+def lost(answers: Service, backend: str, model: str, *errors: RouterError) -> None:
+    """Attempts that end so."""
+    health, now_s = answers.knowledge.health, time.monotonic()
+    for error in errors:
+        assert health.enter(backend, model, now_s) is None
+        health.leave(backend, model, now_s, error, began_s=now_s)
+
+
+BUSY = BackendBusy("busy", retry_after_s=30.0)
+FAILED = (BackendError("no"),) * 5
+
+
+def wait_s(answers: Service, asked: Call) -> float | None:
+    """What a client that is told 503 reads of when to ask again."""
+    refusal = answers.decide(asked).refusal
+    assert isinstance(refusal, NoBackend)
+    return refusal.retry_after_s
+
+
+def test_who_is_away_until_known_times_says_when_to_ask_again() -> None:
+    """The shortest of the waits: one breaker is open, one backend has named a time itself."""
+    answers = service(home(), Scripted([answer("cloud")]))
+    lost(answers, "local", "m", BUSY)
+    lost(answers, "cloud-a", "x", *FAILED)
+
+    assert 0 < (wait_s(answers, call()) or 0.0) <= FIRST_OPEN_S
+    assert FIRST_OPEN_S < (wait_s(answers, call("home")) or 0.0) <= 30.0
+
+
+def test_a_bench_of_a_whole_account_is_waited_for() -> None:
+    """A step that could not answer anyway is not, however soon it may be asked."""
+    answers = service(home(can=frozenset()), Scripted([answer("cloud")]))
+    lost(answers, "cloud-a", "x", AccountRefused("no such token"))
+    lost(answers, "local", "m", BUSY)
+    tools = msgspec.structs.replace(call(), features=frozenset({Feature.TOOLS}))
+
+    assert 30.0 < (wait_s(answers, tools) or 0.0) <= ACCOUNT_BENCH_S
+
+
+def test_nobody_waits_for_a_backend_that_is_off() -> None:
+    """Time does not bring it back, so the other's wait is what counts."""
+    answers = service(home())
+    lost(answers, "local", "m", BUSY)
+
+    assert 0 < (wait_s(answers, call()) or 0.0) <= 30.0
+
+
+def test_no_time_is_told_where_one_may_be_back_at_any_moment() -> None:
+    """A worker that starts again, a cloud that cannot be reached, a step that a rule leaves out."""
+    answers = service(home(why_down="dead"), Scripted([answer("cloud")]))
+    lost(answers, "cloud-a", "x", BUSY)
+    assert wait_s(answers, call()) is None
+    assert wait_s(answers, call(text="stay here")) is None
+
+    answers = service(home(), Scripted([answer("cloud")]))
+    lost(answers, "local", "m", BUSY)
+    lost(answers, "cloud-a", "x", BUSY)
+    facts, decided = answers.facts("both"), answers.explain(call())
+    gone = msgspec.structs.replace(facts, unreachable={"cloud-a": "no route"})
+    assert not decided.steps
+    assert facts.waits.keys() == {"local/m", "cloud-a/x"}
+    assert answers.wait_s(call(), facts, decided) == min(facts.waits.values())
+    assert answers.wait_s(call(), gone, decided) is None
 
 
 @pytest.mark.parametrize("alias", ["home", "both"])
