@@ -14,7 +14,7 @@ from aiohttp import web
 
 from hybrid_router.api.workers_ai import listing
 from hybrid_router.api.workers_ai.refusal import Refusal, refused, wrapped
-from hybrid_router.emulator import account_routes, control
+from hybrid_router.emulator import account_routes, control, realtime
 from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.fault import Fault, FaultInvalid, from_header
 from hybrid_router.emulator.gateway import host as gateway
@@ -29,6 +29,7 @@ _EMAIL, _KEY = "x-auth-email", "x-auth-key"
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 _SHUTDOWN_S = 0.05
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Respond = Callable[[web.Request, SeenCall], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ def create_app(settings: Settings) -> web.Application:
     app.add_routes(
         [
             web.post(accounts + "/ai/run/{model:.+}", run_model),
+            web.get(accounts + "/ai/run/{model:.+}", run_live, allow_head=False),
             web.post(accounts + "/ai/run", run_model),
             web.post(accounts + "/ai/v1/chat/completions", run_model),
             web.post(accounts + "/ai/v1/embeddings", run_model),
@@ -159,11 +161,27 @@ def _known_pair(request: web.Request, settings: Settings) -> bool:
 
 
 async def run_model(request: web.Request) -> web.StreamResponse:
-    """An inference call, noted from its first byte to its last."""
+    """An inference call."""
+    return await _noted(request, _run)
+
+
+async def run_live(request: web.Request) -> web.StreamResponse:
+    """A conversation with a realtime model; nothing else is to be had by GET.
+
+    Raises:
+        Refusal: 7001, no WebSocket is asked for.
+    """
+    if not realtime.upgrades(request):
+        raise Refusal(7001)
+    return await _noted(request, _converse)
+
+
+async def _noted(request: web.Request, respond: Respond) -> web.StreamResponse:
+    """Answer a call, and note it from its first byte to its last."""
     calls = request.app[ACCOUNT].calls
     seen = calls.open(request.path, request.headers)
     try:
-        response = await _run(request, seen)
+        response = await respond(request, seen)
     except Refusal as refusal:
         seen.status = refusal.status
         calls.close(seen, "refused")
@@ -186,6 +204,12 @@ async def _run(request: web.Request, seen: SeenCall) -> web.StreamResponse:
     account = authorize(request)
     seen.auth_ok = True
     return await answer(account, request, seen, request.match_info.get("model"), _fault(request, account))
+
+
+async def _converse(request: web.Request, seen: SeenCall) -> web.StreamResponse:
+    account = authorize(request)
+    seen.auth_ok = True
+    return await realtime.converse(account, request, seen, _fault(request, account))
 
 
 def _fault(request: web.Request, account: Account) -> Fault:
