@@ -60,9 +60,11 @@ class Guard:
             and request.match_info.handler not in self._public
             and not _is_preflight(request, exchange)
         ):
-            principal = self._keyring.principal(request.headers, gateway=is_gateway(request.path))
+            gateway = is_gateway(request.path)
+            principal = self._keyring.principal(request.headers, gateway=gateway)
             if principal is None:
-                raise NotAuthenticated("a valid key is needed: send Authorization: Bearer KEY")
+                header = "cf-aig-authorization" if gateway else "Authorization"  # what always counts there
+                raise NotAuthenticated(f"a valid key is needed: send {header}: Bearer KEY")
             exchange.principal = principal
 
     def _check_host(self, request: web.Request) -> None:

@@ -137,7 +137,10 @@ def _number(name: str, value: str, most: float) -> float:
 
 def _ttl_s(name: str, value: str) -> float:
     """Seconds; what is between off and a minute is a minute, what is longer than a month a month."""
-    number = _number(name, value, 10.0**12)
+    try:
+        number = _number(name, value, 10.0**12)
+    except CallRefused:
+        raise _wrong(name, f"seconds: 0 for off, or {SHORTEST_TTL_S:.0f} to {LONGEST_TTL_S:.0f}") from None
     return number and min(max(number, SHORTEST_TTL_S), LONGEST_TTL_S)
 
 

@@ -249,6 +249,21 @@ def test_what_has_no_word_is_not_left_out(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
+    ("call", "words", "param"),
+    [
+        (chat("hi", sampling=Sampling(temperature=1.5)), "`temperature` of at most 1", "temperature"),
+        (chat(""), "a message that is not empty", "messages"),
+        (chat(Message(role="system", content="alone")), "beside the system's", "messages"),
+    ],
+)
+def test_what_is_to_be_changed_is_said(call: Call, words: str, param: str) -> None:
+    """The field and its bound; a message of no words is none."""
+    with pytest.raises(Inexpressible, match=words) as refused:
+        request(call, MODEL, 4096)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
     ("told", "reason"),
     [
         ("end_turn", "stop"),

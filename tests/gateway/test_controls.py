@@ -100,6 +100,14 @@ def test_a_wish_that_is_none_is_named(name: str, value: str) -> None:
     assert refused.value.param == name
 
 
+def test_a_ttl_that_is_none_is_told_the_bounds_that_count() -> None:
+    """A minute and a month, and how to say off."""
+    with pytest.raises(CallRefused) as refused:
+        from_headers({"cf-aig-cache-ttl": "soon"})
+
+    assert refused.value.message == "cf-aig-cache-ttl: expected seconds: 0 for off, or 60 to 2592000"
+
+
 @pytest.mark.parametrize(
     ("backoff", "waits"),
     [

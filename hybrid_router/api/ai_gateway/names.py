@@ -21,8 +21,14 @@ class Names:
     """The names of one gateway."""
 
     def __init__(
-        self, gateway: FrontGateway, fronts: Fronts, aliases: Sequence[str], models: Mapping[str, Model]
+        self,
+        name: str,
+        gateway: FrontGateway,
+        fronts: Fronts,
+        aliases: Sequence[str],
+        models: Mapping[str, Model],
     ) -> None:
+        self._name = name
         self._gateway = gateway
         self._dialect = fronts.dialects.workers_ai
         self._aliases = frozenset(aliases)
@@ -37,8 +43,8 @@ class Names:
         found = self._found(provider, model)
         if found is None:
             raise ModelNotFound(
-                f"no alias answers for {model[:128]!r} of {provider}: name one in gateways.…"
-                f".providers.{provider} of router.yaml, or call an alias {provider}/{model[:128]}",
+                f"no alias answers for {model[:128]!r} of {provider}: name one in gateways."
+                f"{self._name}.providers.{provider} of router.yaml, or call an alias {provider}/{model[:128]}",
                 param="model",
             )
         return found

@@ -101,7 +101,11 @@ class Passage:
         self._exchange = request[EXCHANGE]
         self._answers = generation.answers
         self._names = Names(
-            gateway.settings, generation.fronts, self._answers.aliases, request.app[DIRECTORY].models
+            request.match_info["gateway"],
+            gateway.settings,
+            generation.fronts,
+            self._answers.aliases,
+            request.app[DIRECTORY].models,
         )
         self._counted = False
         self._event_id = wishes.event_id or ids.new("")

@@ -26,6 +26,7 @@ from hybrid_router.core.errors import (
     RedactionImpossible,
     RouterError,
     RouterLoop,
+    UnsupportedMediaType,
 )
 
 _OTHERS = 8005
@@ -34,6 +35,7 @@ _CODES: tuple[tuple[type[RouterError], int], ...] = (
     (ModelNotFound, 5007),
     (ContextOverflow, 8007),
     (CallRefused, 5006),
+    (UnsupportedMediaType, 5006),
     (BodyTooLarge, 3006),
     (BodyTimeout, 3008),
     (NotAuthenticated, 10000),

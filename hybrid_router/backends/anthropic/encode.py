@@ -14,6 +14,7 @@ from hybrid_router.core.errors import Inexpressible
 
 EXTRA_FIELDS = frozenset({"metadata", "service_tier", "thinking"})
 FEWEST_THOUGHTS_TOKENS = 1024
+MOST_TEMPERATURE = 1.0
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _NO_EFFORT = frozenset({"none", "minimal"})
 
@@ -37,11 +38,15 @@ def request(call: Call, model: str, default_max_tokens: int) -> Request:
     """
     if (unknown := _unknown(call)) is not None:
         raise Inexpressible(f"Anthropic takes no `{unknown}`")
+    if (call.sampling.temperature or 0.0) > MOST_TEMPERATURE:
+        raise Inexpressible("Anthropic takes a `temperature` of at most 1", param="temperature")
     told = call.sampling.max_tokens
     asked = with_written(call)
     turns = messages.turns(asked.messages)
     if not turns:
-        raise Inexpressible("Anthropic wants a message beside the system's")
+        raise Inexpressible(
+            "Anthropic wants a message that is not empty beside the system's", param="messages"
+        )
     if turns[-1]["role"] == "assistant" and not (call.goes_on or call.written):
         raise Inexpressible(
             "Anthropic goes on from a last message of the assistant's: it is to be the user's"
@@ -94,7 +99,6 @@ def _unknown(call: Call) -> str | None:
         "mirostat": sampling.mirostat,
         "ignore_eos": sampling.ignore_eos,
         "max_tokens: 0": sampling.max_tokens == 0,
-        "temperature over 1": sampling.temperature is not None and sampling.temperature > 1,
         "logprobs": call.top_logprobs is not None,
         "adapters": call.adapters,
         "chat_template_kwargs": call.template_values,

@@ -40,6 +40,7 @@ from hybrid_router.core.errors import (
     RouterError,
     RouterLoop,
     StreamBroken,
+    UnsupportedMediaType,
 )
 from hybrid_router.core.event import Finish, Heard, Label, Picture, Progress, Segment, Text, Usage
 
@@ -178,6 +179,7 @@ async def test_a_picture_comes_as_the_file_itself(port: int, answers: ScriptedAn
     [
         (CallRefused("no"), 400, 5006),
         (ContextOverflow("long"), 400, 8007),
+        (UnsupportedMediaType("packed"), 415, 5006),
         (PolicyRefused("no"), 403, 3023),
         (QuotaExhausted("spent"), 429, 4006),
         (BackendBusy("full"), 429, 3040),
