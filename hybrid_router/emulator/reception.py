@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from hybrid_router.emulator.fault import Fault
 from hybrid_router.emulator.incoming import Address, Incoming
 from hybrid_router.emulator.inference import Inference, accept
 from hybrid_router.emulator.settings import Account
+from hybrid_router.emulator.webhooks import Hook, hook_of
 
 _ANSWERED, _QUEUED, _RUNNING = "answered", "queued", "running"
 _TRUE = frozenset({"1", "true"})
@@ -35,14 +37,20 @@ async def answer(
     """
     read = await incoming.read(request)
     address = incoming.address_of(request.path)
+    takes_hooks = model_id is None and address == "run"
     model_id, read = _named(model_id, read, address)
     options, read = _options(read)
+    hook = hook_of(options)
+    if hook is not None and not takes_hooks:
+        raise Refusal(5006, "Bad input: Error: '/options/background' is for /ai/run without a model")
     seen.model, seen.body = model_id, _shown(read)
     seen.stream = bool((read.body or {}).get("stream"))
     delivery = Delivery(request, fault, seen, account.settings)
     instead = await delivery.instead()
     if instead is not None:
         return instead
+    if hook is not None:
+        return await delivery.document(_begun(account, model_id, read, hook))
     if address == "run" and read.query.get("queueRequest", "").lower() in _TRUE:
         return await delivery.document(await _queued(account, model_id, read))
     async with admission.place(account, rejects_if_busy=options.get("rejectIfBusy") is True):
@@ -60,6 +68,31 @@ async def _whole(account: Account, model_id: str, read: Incoming, address: Addre
     with tasks.accepted(account, model_id, read, address) as task:
         in_pieces = task.call.operation is Operation.SPEAK and task.call.stream
         return await tasks.replied(account, task), in_pieces
+
+
+def _begun(account: Account, model_id: str, read: Incoming, hook: Hook) -> dict[str, Any]:
+    """A call that is answered later.
+
+    Raises:
+        Refusal: 5007, 5028 or 5035 at once; all else is told later.
+    """
+    admission.model_of(account, model_id)
+
+    async def work() -> dict[str, Any]:
+        async with admission.place(account, rejects_if_busy=False):
+            return await _document(account, model_id, read)
+
+    return wrapped(account.webhooks.begin(hook, model_id, work))
+
+
+async def _document(account: Account, model_id: str, read: Incoming) -> dict[str, Any]:
+    """A whole answer in its envelope; a file as base64."""
+    if _writes_text(account, model_id, "run"):
+        return await Inference(account, accept(account, model_id, _object(read), "run")).whole()
+    reply, _ = await _whole(account, model_id, read, "run")
+    if reply.media_type != "application/json":
+        return wrapped({"contentType": reply.media_type, "body": base64.b64encode(reply.content).decode()})
+    return msgspec.json.decode(reply.content, type=dict[str, Any])
 
 
 async def _queued(account: Account, model_id: str, read: Incoming) -> dict[str, Any]:
@@ -90,11 +123,7 @@ async def _one(account: Account, job: queue.Job, place: int) -> dict[str, Any]:
     body = dict(job.requests[place])
     told = {"id": place, "external_reference": body.pop("external_reference", None)}
     try:
-        if _writes_text(account, job.model, "run"):
-            document = await Inference(account, accept(account, job.model, body, "run")).whole()
-        else:
-            reply, _ = await _whole(account, job.model, Incoming(body=body), "run")
-            document = msgspec.json.decode(reply.content, type=dict[str, Any])
+        document = await _document(account, job.model, Incoming(body=body))
     except Refusal as refusal:
         return told | {"result": {}, "success": False, "errors": body_of(refusal)["errors"]}
     return told | {"result": document["result"], "success": True}
@@ -137,18 +166,10 @@ def _named(model_id: str | None, read: Incoming, address: Address) -> tuple[str,
 
 
 def _options(read: Incoming) -> tuple[dict[str, Any], Incoming]:
-    """What the body says about the call itself.
-
-    Raises:
-        Refusal: 5006, a webhook without `background`; 8001, `background`, which is not played.
-    """
+    """What the body says about the call itself."""
     options = (read.body or {}).get("options")
     if not isinstance(options, dict):
         return {}, read
-    if options.get("background"):
-        raise Refusal(8001, "the emulator plays no background calls; use queueRequest")
-    if "webhookUrl" in options:
-        raise Refusal(5006, "Bad input: Error: '/options/webhookUrl' needs '/options/background'")
     body = {name: value for name, value in (read.body or {}).items() if name != "options"}
     return options, replace(read, body=body)
 

@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> web.Application:
     app[ACCOUNT] = account
     app.on_response_prepare.append(_stamp)
     app.on_shutdown.append(_stop)
+    app.cleanup_ctx.append(account.webhooks.connected)
     accounts = BASE + "/accounts/{account_id}"
     app.add_routes(
         [

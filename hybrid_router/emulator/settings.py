@@ -23,6 +23,7 @@ from hybrid_router.emulator.ledger import Ledger, Now
 from hybrid_router.emulator.queue import Queue
 from hybrid_router.emulator.schema_check import SchemaCheck
 from hybrid_router.emulator.stand_in import StandIn
+from hybrid_router.emulator.webhooks import Webhooks
 
 DEFAULT_ACCOUNT_ID = "e" * 32
 DEFAULT_TOKEN = "emulator"  # noqa: S105 - opens nothing but the emulator
@@ -112,6 +113,7 @@ class Account:
         self.faults = FaultQueue()
         self.finetunes = FineTunes(self.models, settings.now)
         self.queue = Queue(settings.queue_polls)
+        self.webhooks = Webhooks()
         self.places = None if settings.parallel is None else asyncio.Semaphore(settings.parallel)
         self.stopping = False
         self._stand_in = StandIn(self.models)

@@ -319,18 +319,6 @@ async def test_a_busy_account_rejects_who_does_not_want_to_wait() -> None:
     assert (patient, answer["result"]["response"], idle) == (200, "two", 200)
 
 
-@pytest.mark.parametrize(
-    ("options", "code"), [({"webhookUrl": "https://a.b"}, 5006), ({"background": True}, 8001)]
-)
-async def test_background_calls_are_refused(options: dict[str, Any], code: int) -> None:
-    """A webhook alone is an error of the API's, `background` is not played."""
-    body = {"model": CLASSIC, "input": {"prompt": "hi"}, "options": options}
-    async with emulated() as cloud:
-        status, document = await cloud.reply("/run", body)
-
-    assert (status, first_code(document)) == (400, code)
-
-
 async def test_a_guard_gives_verdicts() -> None:
     """`safe`, `unsafe` with the category, or the same as an object where JSON is asked for."""
     guard = "@cf/meta/llama-guard-3-8b"
