@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from hybrid_router.api.failures import ACCOUNT as ACCOUNT_ID
 from hybrid_router.core.errors import CallRefused
-from hybrid_router.emulator.gateway import management
+from hybrid_router.emulator.gateway import management, realtime
 from hybrid_router.emulator.gateway.gateways import PlayedGateway, PlayedGateways
 from hybrid_router.emulator.gateway.passing import Passing, Sent
 from hybrid_router.emulator.gateway.providers import WORKERS_AI, Providers
@@ -26,7 +26,6 @@ from hybrid_router.gateway.steps import GatewayStep
 _BASE = f"/v1/{{account_id:{ACCOUNT_ID}}}/{{gateway}}"
 _API = "/client/v4"
 _NAMED = "cf-aig-gateway-id"
-_TOKEN = "cf-aig-authorization"  # noqa: S105 - the header's name
 _MOST_CONNECTIONS = 100
 Authorize = Callable[[web.Request], Account]
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,6 +41,8 @@ def mount(app: web.Application, account: Account, authorize: Authorize) -> None:
         [
             web.post(_BASE, host.universal),
             web.post(_BASE + "/", host.universal),
+            web.get(_BASE, host.socket, allow_head=False),
+            web.get(_BASE + "/", host.socket, allow_head=False),
             web.get(_BASE + "/compat/models", host.models),
             web.post(_BASE + "/{provider}/{endpoint:.+}", host.provider),
             *management.routes(_API + "/accounts/{account_id}/ai-gateway/gateways", gateways, authorize),
@@ -75,6 +76,10 @@ class _Host:
         """GET /v1/{account}/{gateway}/compat/models."""
         return await _told(self._models(request))
 
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        """GET /v1/{account}/{gateway} with an upgrade."""
+        return await _told(self._socket(request))
+
     @property
     def by_header(self) -> Middleware:
         """Send inference calls of the API that name a gateway through it."""
@@ -96,6 +101,12 @@ class _Host:
         asked = steps.read(await request.read(), keeps_headers=True)
         wishes = from_headers(request.headers)
         return await self._passing(request, gateway).run(request, asked, wishes)
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        if not web.WebSocketResponse().can_prepare(request).ok:
+            raise web.HTTPMethodNotAllowed(request.method, ["POST"])
+        self._opened(request)
+        return await realtime.converse(request, self._client, _own_url(request) + request.path)
 
     async def _provider(self, request: web.Request) -> web.StreamResponse:
         gateway = self._opened(request)
@@ -139,18 +150,22 @@ class _Host:
         gateway = self._gateways.find(request.match_info["gateway"])
         if gateway is None or request.match_info["account_id"] != self._account.settings.account_id:
             raise GatewayRefusal(2001)
-        scheme, _, token = request.headers.get(_TOKEN, "").partition(" ")
+        scheme, _, token = realtime.credential(request).partition(" ")
         known = secrets.compare_digest(token.strip().encode(), self._account.settings.gateway_token.encode())
         if gateway.settings.authentication and not (known and scheme.lower() == "bearer"):
             raise GatewayRefusal(2009)
         return gateway
 
-    def _passing(self, request: web.Request, gateway: PlayedGateway) -> Passing:
+    @property
+    def _client(self) -> aiohttp.ClientSession:
         if self._http is None:
             raise RuntimeError("the application does not run")
+        return self._http
+
+    def _passing(self, request: web.Request, gateway: PlayedGateway) -> Passing:
         settings = self._account.settings
         own = f"{_own_url(request)}{_API}/accounts/{settings.account_id}/ai"
-        return Passing(self._account, gateway, Providers(own, settings.upstreams), self._http)
+        return Passing(self._account, gateway, Providers(own, settings.upstreams), self._client)
 
 
 async def _told(answering: Awaitable[web.StreamResponse]) -> web.StreamResponse:

@@ -60,8 +60,9 @@ class Line:
                 else:
                     break
         except Refusal as refusal:
-            await self._socket.send_str(_json(body_of(refusal)))
-            await self.close(WSCloseCode.POLICY_VIOLATION)
+            await self._failed(refusal, WSCloseCode.POLICY_VIOLATION)
+        except RouterError as error:
+            await self._failed(admission.refusal(error), WSCloseCode.INTERNAL_ERROR)
         except TimeoutError:
             await self.close(WSCloseCode.GOING_AWAY)
         finally:
@@ -109,6 +110,10 @@ class Line:
         """Count the neurons of what was said or heard."""
         done = msgspec.structs.replace(done, live=self._live)
         self.account.ledger.charge(prices.neurons(self._priced.price, done))
+
+    async def _failed(self, refusal: Refusal, code: int) -> None:
+        await self._socket.send_str(_json(body_of(refusal)))
+        await self.close(code)
 
     async def _send(self, message: str | bytes) -> None:
         """Send a message, or do what a fault wants in its place."""
