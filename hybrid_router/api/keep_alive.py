@@ -18,10 +18,22 @@ from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
 
 EVERY_S = 10.0
+_PIECE_BYTES = 64 * 1024
 SPACE = b" "  # JSON may begin with it
 PING = b": ping\n\n"  # a comment, which readers of events pass over
 Sleep: TypeAlias = Callable[[float], Awaitable[object]]
 SLEEP: Final[web.AppKey[Sleep]] = web.AppKey("keep_alive_sleep", object)  # type: ignore[arg-type]
+
+
+async def finished(sent: EventStream, body: bytes) -> EventStream:
+    """Send the rest piece by piece: a client may be slow as long as it reads."""
+    try:
+        for start in range(0, len(body), _PIECE_BYTES):
+            await sent.send(body[start : start + _PIECE_BYTES])
+        await sent.finish(b"")
+    except ConnectionError:
+        sent.abort()
+    return sent
 
 
 class Waiting:

@@ -179,6 +179,25 @@ class Told:
         self.heard.set()
 
 
+class HandSleep:
+    """Waits until the test lets it."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+
+    async def __call__(self, seconds: float) -> None:
+        """Between two signs."""
+        assert seconds == 10.0
+        wait = asyncio.get_running_loop().create_future()
+        await self.asked.put(wait)
+        await wait
+
+    async def passes(self) -> None:
+        """Ten seconds go by."""
+        wait = await self.asked.get()
+        wait.set_result(None)
+
+
 @asynccontextmanager
 async def listening(
     answers: ScriptedAnswers,

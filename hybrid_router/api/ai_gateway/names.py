@@ -42,9 +42,10 @@ class Names:
         """
         found = self._found(provider, model)
         if found is None:
+            place, shown = f"gateways.{self._name}.providers.{provider}", model[:128]
             raise ModelNotFound(
-                f"no alias answers for {model[:128]!r} of {provider}: name one in gateways."
-                f"{self._name}.providers.{provider} of router.yaml, or call an alias {provider}/{model[:128]}",
+                f"no alias answers for {shown!r} of {provider}: name one in {place} of router.yaml, "
+                f"or call an alias {provider}/{shown}",
                 param="model",
             )
         return found

@@ -7,7 +7,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -22,6 +22,7 @@ from hybrid_router.api.ai_gateway.names import WORKERS_AI, Names
 from hybrid_router.api.ai_gateway.providers.table import PROVIDERS
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
+from hybrid_router.api.keep_alive import SPACE, Waiting, finished
 from hybrid_router.api.multipart import Form
 from hybrid_router.api.openai import endpoints
 from hybrid_router.api.openai.sender import Sender
@@ -56,6 +57,7 @@ _PROVIDER, _MODEL, _REQUEST_ID = "cf-aig-provider", "cf-aig-model", "cf-ai-req-i
 # Asking the same once more changes nothing about these.
 _FINAL = (Inexpressible, QuotaExhausted, BackendMisconfigured)
 _BROKEN = frozenset({"failed", "broken", "cancelled"})
+_GOOD = 200
 _GONE = 499
 _ERRORS = 400
 _LONGEST_SHOWN = 256
@@ -76,6 +78,7 @@ class _Try(Struct, kw_only=True, eq=False):
     step: GatewayStep
     controls: Controls
     log_id: str
+    last_step: bool
     started_s: float
     model: str = ""
     media_type: str = ""
@@ -108,6 +111,8 @@ class Passage:
             request.app[DIRECTORY].models,
         )
         self._counted = False
+        self._signs = AsyncExitStack()
+        self._waiting: Waiting | None = None
         self._event_id = wishes.event_id or ids.new("")
 
     async def run(self, steps: Sequence[GatewayStep]) -> web.StreamResponse:
@@ -116,6 +121,17 @@ class Passage:
         Raises:
             RouterError: none does; the last one's error, in the words of its provider.
         """
+        async with self._signs:
+            try:
+                return await self._first_of(steps)
+            except RouterError as error:
+                sent = None if self._waiting is None else await self._waiting.over()
+                if sent is None:
+                    raise
+                sent.force_close()
+                return await finished(sent, self._exchange.failure(error))
+
+    async def _first_of(self, steps: Sequence[GatewayStep]) -> web.StreamResponse:
         self._exchange.headers[EVENT_ID] = _printable(self._event_id)
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
@@ -171,7 +187,7 @@ class Passage:
 
     def _again(self, kept: Kept, number: int, step: GatewayStep, controls: Controls) -> web.Response:
         """What was answered before."""
-        one = self._begin(number, step, controls)
+        one = self._begin(number, step, controls, last=False)
         one.model, one.media_type = kept.model, kept.media_type
         self._exchange.headers[STATUS] = "HIT"
         tokens = (kept.tokens_in, kept.tokens_out)
@@ -188,7 +204,7 @@ class Passage:
         if step.provider == WORKERS_AI:
             self._exchange.headers[_REQUEST_ID] = str(uuid.uuid4())
         for count in range(1, controls.tries + 1):
-            one = self._begin(number, step, controls)
+            one = self._begin(number, step, controls, last=last)
             within_s = retries.within_s(controls, count, last_step=last)
             try:
                 return await self._try(one, provider, within_s)
@@ -204,7 +220,7 @@ class Passage:
             await asyncio.sleep(pause_s)
         raise BackendError("the step was never tried")  # pragma: no cover - there is always a first try
 
-    def _begin(self, number: int, step: GatewayStep, controls: Controls) -> _Try:
+    def _begin(self, number: int, step: GatewayStep, controls: Controls, *, last: bool) -> _Try:
         now_s = self._gateways.now_s
         log_id = ulid(now_s, secrets.token_bytes(ENTROPY_BYTES)) if controls.collect_log else ""
         self._exchange.record = None
@@ -216,6 +232,7 @@ class Passage:
             step=step,
             controls=controls,
             log_id=log_id,
+            last_step=last,
             started_s=asyncio.get_running_loop().time(),
         )
 
@@ -242,6 +259,7 @@ class Passage:
         ttl_s = one.controls.ttl_s if one.step.query is not None else 0.0
         if ttl_s:
             self._exchange.headers[STATUS] = "MISS"
+        await self._give_signs(one, asked)
         response = await calls.plain(self._request, call, asked.document, within_s=within_s)
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return response
@@ -260,7 +278,18 @@ class Passage:
                 tokens_out=tokens_out,
             )
             self._gateway.keep(self._key(one.step, one.controls), kept)
-        return response
+        sent = None if self._waiting is None else await self._waiting.over()
+        return response if sent is None else await finished(sent, response.body)
+
+    async def _give_signs(self, one: _Try, asked: Asked) -> None:
+        """Signs of life from here on, through all further tries.
+
+        They send the head, which names the step and has one status: so only once nothing else can come.
+        """
+        is_plain = asked.media_type == responses.JSON and asked.status == _GOOD
+        if self._waiting is None and one.last_step and is_plain:
+            waiting = Waiting(self._request, SPACE, responses.JSON)
+            self._waiting = await self._signs.enter_async_context(waiting)
 
     def _alias(self, one: _Try) -> str:
         alias = self._names.alias(one.step.provider, one.model)

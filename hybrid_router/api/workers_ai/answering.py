@@ -9,10 +9,9 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from hybrid_router.api import calls, responses
-from hybrid_router.api.event_stream import EventStream
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
-from hybrid_router.api.keep_alive import PING, SPACE, Waiting
+from hybrid_router.api.keep_alive import PING, SPACE, Waiting, finished
 from hybrid_router.api.multipart import SHELF
 from hybrid_router.api.openai import endpoints
 from hybrid_router.api.openai import error as openai_error
@@ -29,7 +28,6 @@ from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch
 
 _EMBEDDINGS = "/embeddings"
-_PIECE_BYTES = 64 * 1024
 
 
 async def answer(
@@ -121,7 +119,7 @@ async def _answered(request: web.Request, form: Form, given: Given, call: Call) 
                 raise
             sent.force_close()
             told = request[EXCHANGE].failure(failure)
-            return await _finished(sent, _events(told) if is_events else told)
+            return await finished(sent, _events(told) if is_events else told)
 
 
 async def _whole(
@@ -143,18 +141,7 @@ async def _whole(
         return response
     assert isinstance(response, web.Response)  # noqa: S101 -- `plain` answers with a document
     assert isinstance(response.body, bytes)  # noqa: S101
-    return await _finished(sent, response.body)
-
-
-async def _finished(sent: EventStream, body: bytes) -> EventStream:
-    """Send the rest piece by piece: a client may be slow as long as it reads."""
-    try:
-        for start in range(0, len(body), _PIECE_BYTES):
-            await sent.send(body[start : start + _PIECE_BYTES])
-        await sent.finish(b"")
-    except ConnectionError:
-        sent.abort()
-    return sent
+    return await finished(sent, response.body)
 
 
 def _in_band(given: Given) -> Callable[[RouterError], bytes]:

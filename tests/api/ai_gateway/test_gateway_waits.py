@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import msgspec
 import pytest
 from gateways_played import ACCOUNT, LLAMA, SAID, Aliased, door
-from scripted_answers import post
+from scripted_answers import HandSleep, Reply, post
 
-from hybrid_router.core.errors import NoBackend
+from hybrid_router.config.front_schema import FrontGateway
+from hybrid_router.core.errors import BackendUnavailable, NoBackend
+from hybrid_router.core.event import Finish, Picture, Text, Usage
+
+GOOD: list[Any] = [[Text("wörld" * 40_000)], [Finish("stop"), Usage(7, 3)]]
+DOWN = BackendUnavailable("nobody there")
+PNG = b"\x89PNG\r\n\x1a\n rest"
 
 
 @pytest.mark.parametrize(
@@ -46,3 +55,82 @@ async def test_a_wrong_key_is_told_the_header_that_counts() -> None:
 
     assert reply.status == 401
     assert "cf-aig-authorization: Bearer KEY" in msgspec.json.decode(reply.body)["message"]
+
+
+async def _slow(scripts: list[list[Any]], **wishes: str) -> tuple[Reply, Reply]:
+    """A chat during which twenty seconds go by before its first script ends, and the same chat once more."""
+    gate, sleep = asyncio.Event(), HandSleep()
+    answers = Aliased({"fast": [[gate, *scripts[0]], *scripts[1:]]})
+    async with door(answers, sleep=sleep) as played:
+        asked = asyncio.create_task(played.chat(**wishes))
+        await sleep.passes()
+        await sleep.passes()
+        await sleep.asked.get()  # both signs were given
+        gate.set()
+        return await asked, await played.chat(**wishes)
+
+
+async def test_a_slow_document_of_a_gateway_begins_with_spaces() -> None:
+    """One every ten seconds; what is kept of it begins with itself."""
+    first, again = await _slow([GOOD], cf_aig_cache_ttl="60")
+
+    assert (first.status, first.headers["content-type"]) == (200, "application/json")
+    assert first.body.startswith(b"  {")
+    assert first.json["choices"][0]["message"]["content"] == "wörld" * 40_000
+    assert (first.headers["cf-aig-step"], first.headers["cf-aig-cache-status"]) == ("0", "MISS")
+    assert (again.headers["cf-aig-cache-status"], again.body) == ("HIT", first.body.lstrip())
+
+
+async def test_a_further_try_goes_on_where_signs_were_given() -> None:
+    """The document is the one of the try that worked; if none did, it is the error."""
+    wishes = {"cf_aig_max_attempts": "2", "cf_aig_retry_delay": "0"}
+    better, _ = await _slow([[DOWN], GOOD], **wishes)
+    failed, afterwards = await _slow([[DOWN], [DOWN]], **wishes)
+
+    assert (better.status, better.json["object"]) == (200, "chat.completion")
+    assert better.body.startswith(b"  {")
+    assert (failed.status, failed.error["code"]) == (200, "backend_unavailable")
+    assert afterwards.status == 503
+
+
+CHAT = {"provider": "openai", "endpoint": "chat/completions", "query": {"model": "slow", "messages": SAID}}
+IMAGE = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "step"),
+    [
+        ("site", [CHAT, CHAT | {"query": {"model": "fast", "messages": SAID}}], "1"),
+        ("site/openai/chat/completions", {"model": "slow", "messages": SAID, "stream": True}, "0"),
+        ("site/replicate/v1/predictions", {"version": "slow", "input": {"prompt": "x"}}, "0"),
+    ],
+    ids=["another step may answer", "a stream", "201"],
+)
+async def test_no_head_is_sent_that_may_be_another(path: str, body: Any, step: str) -> None:
+    """A step that others come after, a stream, and a status of its own: nothing is sent before the answer."""
+    gate, sleep = asyncio.Event(), HandSleep()
+    answers = Aliased({"slow": [[gate, *([DOWN] if step == "1" else GOOD)]]})
+    async with door(answers, sleep=sleep) as played:
+        asked = asyncio.create_task(played.post(path, body))
+        await answers.running.wait()
+        assert sleep.asked.empty()
+        gate.set()
+        reply = await asked
+
+    assert (reply.status, reply.headers["cf-aig-step"]) == (201 if "replicate" in path else 200, step)
+    assert not reply.body.startswith(b" ")
+
+
+async def test_a_file_of_a_gateway_has_no_room_for_signs() -> None:
+    """However long a picture takes, its first byte is its own."""
+    gate, sleep = asyncio.Event(), HandSleep()
+    answers = Aliased({"fast": [[gate, [Picture(PNG), Finish("stop")]]]})
+    gateways = {"site": FrontGateway(providers={"workers-ai": {IMAGE: "fast"}})}
+    async with door(answers, gateways, sleep=sleep) as played:
+        asked = asyncio.create_task(played.post(f"site/workers-ai/{IMAGE}", {"prompt": "a cat"}))
+        await answers.running.wait()
+        assert sleep.asked.empty()
+        gate.set()
+        reply = await asked
+
+    assert reply.body == PNG

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from scripted_answers import (
     HELLO,
+    HandSleep,
     Reply,
     ScriptedAnswers,
     Told,
@@ -310,24 +311,6 @@ async def test_the_search_lists_nothing_that_is_refused(answers: ScriptedAnswers
 
     assert "@cf/openai/whisper" in names
     assert names.isdisjoint({"@cf/deepgram/flux", "@cf/cloudflare/clef", "@cf/meta/llama-guard-3-8b"})
-
-
-class HandSleep:
-    """Waits until the test lets it."""
-
-    def __init__(self) -> None:
-        self.asked: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
-
-    async def __call__(self, seconds: float) -> None:
-        assert seconds == 10.0
-        wait = asyncio.get_running_loop().create_future()
-        await self.asked.put(wait)
-        await wait
-
-    async def passes(self) -> None:
-        """Ten seconds go by."""
-        wait = await self.asked.get()
-        wait.set_result(None)
 
 
 async def _slow(answers: ScriptedAnswers, body: dict[str, Any], end: Any, model: str = CLASSIC) -> Reply:
