@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 from emulated import CLASSIC, Cloud, emulated, first_code
 
+from hybrid_router.emulator.server import serve
+from hybrid_router.emulator.settings import Settings
 from hybrid_router.emulator.stand_ins import recordings, wav
 
 AURA, NOVA = "@cf/deepgram/aura-1", "@cf/deepgram/nova-3"
@@ -185,3 +187,18 @@ async def test_faults_happen_between_messages() -> None:
     assert [row["outcome"] for row in seen] == ["refused", "cut", "answered", "answered"]
     assert outcomes[1:] == [("CLOSE", 1000), ("TEXT", None)]
     assert outcomes[0][0] in ("CLOSED", "ERROR")
+
+
+async def test_an_open_line_does_not_keep_the_emulator_running() -> None:
+    """It stops while somebody is connected, who is hung up on, and the call is noted as stopped."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as http:
+        async with serve(Settings()) as running:
+            url = f"{running.base_url}/accounts/{running.account_id}/ai/run/{FLUX}"
+            headers = {"authorization": f"Bearer {running.token}"}
+            socket = await http.ws_connect(url, params=PCM, headers=headers)
+            await socket.send_bytes(SPEECH)
+            await socket.receive_json()
+        message = await socket.receive()
+
+    assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+    assert [seen.outcome for seen in running.account.calls.calls] == ["stopped"]
