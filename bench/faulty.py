@@ -154,7 +154,7 @@ async def routed(
 def _config(port: int, ports: dict[str, int], aliases: str, timeouts: str) -> str:
     backends = "".join(
         f"  {name}:\n    type: workers_ai\n    account_id: {'0' * 32}\n    token: {{ file: token }}\n"
-        f"    neurons: {{ daily: 100000000 }}\n    base_url: http://127.0.0.1:{at}/client/v4\n"
+        f"    minute_limits: false\n    neurons: {{ daily: 100000000 }}\n    base_url: http://127.0.0.1:{at}/client/v4\n"
         for name, at in ports.items()
     )
     return (

@@ -32,6 +32,7 @@ backends:
       file: token
     base_url: http://127.0.0.1:{upstream}/client/v4
     neurons: {{ daily: 1000000000000 }} # counted like any others, and enough
+    minute_limits: false
 aliases:
 {aliases}
 rules:

@@ -24,7 +24,7 @@ settings.register_profile("router", deadline=None)
 settings.load_profile("router")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_uploads() -> Iterator[None]:
     """What a test made to be sent is gone with it: others count what is open in their process."""
     before = _uploads()

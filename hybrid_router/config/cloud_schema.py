@@ -144,6 +144,9 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
     default_max_tokens: Annotated[
         int, Bounds(at_least=1), Doc("Sent when the client names none; Cloudflare's own default is 256.")
     ] = 2048
+    minute_limits: Annotated[
+        bool, Doc("Keep to Cloudflare's limits of requests a minute; false where the account has others.")
+    ] = True
     prefills: Annotated[
         tuple[ModelName, ...],
         Doc("Models known to go on from an answer's beginning, sent as the assistant's last message."),

@@ -92,16 +92,19 @@ backends:
   cloudflare:
     type: workers_ai
     base_url: {cloud_url}
+    minute_limits: false
     default_max_tokens: 2048
     {account}
   native:
     type: workers_ai
     base_url: {cloud_url}
+    minute_limits: false
     chat_endpoint: run
     default_max_tokens: 2048
     {account}
   closed:
     type: workers_ai
     base_url: http://127.0.0.1:{free_port()}/client/v4
+    minute_limits: false
     {account}
 {ALIASES.replace("MODEL", CLOUD_MODEL).replace("WAITS", waits).replace("PATIENT", PATIENT)}"""

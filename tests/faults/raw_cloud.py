@@ -19,6 +19,7 @@ timeouts:
 backends:
   cloudflare:
     type: workers_ai
+    minute_limits: false
     base_url: {url}
     default_max_tokens: 2048
     neurons: {neurons}
@@ -26,6 +27,7 @@ backends:
     token: {{ env: CLOUDFLARE_API_TOKEN }}
   spare:
     type: workers_ai
+    minute_limits: false
     base_url: {spare_url}
     default_max_tokens: 2048
     neurons: {{ daily: 1000000 }}

@@ -327,6 +327,7 @@ async def test_a_disk_that_fills_up_keeps_what_is_there(hub: LittleHub, listed: 
     assert weights.state(added.entry, listed.parent) is State.PRESENT
 
 
+@pytest.mark.timeout(90)  # a process of its own, which imports the hub's library
 async def test_ctrl_c_keeps_what_is_there(hub: LittleHub, listed: Path) -> None:
     """The command says that it is kept, ends as interrupted, and the next one fetches the rest alone."""
     hub.stall_after = 120_000

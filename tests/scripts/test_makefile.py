@@ -27,6 +27,10 @@ def tree(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     for path in (ROOT / "pyproject.toml", *ROOT.glob("requirements*.lock")):
         shutil.copy(path, tmp_path)
+    node = tmp_path / "tests" / "node"
+    (node / "node_modules").mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "node" / "package-lock.json", node)
+    (node / "node_modules" / ".package-lock.json").touch()  # as if installed
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(PYTHON)

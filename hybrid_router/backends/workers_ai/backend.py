@@ -71,7 +71,8 @@ class WorkersAI:
         self._prefills = prefills | frozenset(config.prefills)
         account = account_id.reveal() if isinstance(account_id, Secret) else account_id
         self._upstream = Upstream(config, account, token, gateway_token)
-        self._minute = (minutes or Minutes({})).of(f"{config.base_url} {account.lower()}")
+        counted = minutes if minutes is not None and config.minute_limits else Minutes({})
+        self._minute = counted.of(f"{config.base_url} {account.lower()}")
         self._running: Counter[str] = Counter()
 
     def __repr__(self) -> str:

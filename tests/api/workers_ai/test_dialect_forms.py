@@ -37,6 +37,8 @@ from hybrid_router.core.event import (
     Word,
 )
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 CATALOGUE = workers_ai.load()
 SENDER: Sender = {"call_id": "run-1", "principal": "alice", "headers": {}}
 GUARD = "@cf/meta/llama-guard-3-8b"

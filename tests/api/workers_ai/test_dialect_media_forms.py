@@ -23,6 +23,8 @@ from hybrid_router.core.errors import CallRefused, StreamBroken
 from hybrid_router.core.event import Batch, Finish, Heard, Label, Picture, Segment, Sound, Usage, Word
 from hybrid_router.core.upload import Upload, upload_of
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 SENDER: Sender = {"call_id": "run-1", "principal": "alice", "headers": {}}
 FILE = b"RIFF and so on"
 BASE64 = base64.b64encode(FILE).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from scripted_cloud import answer, make, models
 from tasks_cloud import classify, embed, moderate, picture, rerank, shown, talk, translate
 
@@ -14,6 +15,8 @@ from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Embedding, Event, Finish, Relevance
 from hybrid_router.emulator.server import serve
 from hybrid_router.emulator.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("own_uploads")
 
 CALLS: dict[tuple[Family, Operation], Callable[[], Call]] = {
     (Family.VECTORS, Operation.EMBED): lambda: embed("a", "b"),

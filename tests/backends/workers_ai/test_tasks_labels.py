@@ -42,6 +42,8 @@ from hybrid_router.core.errors import BackendError, Inexpressible
 from hybrid_router.core.event import Finish, Label, Progress, Text, Verdict
 from hybrid_router.core.upload import upload_of
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 ROWS = [{"label": "DOG", "score": 0.1}, {"label": "CAT", "score": 0.8}, {"label": "FOX", "score": 0.05}]
 
 

@@ -36,6 +36,8 @@ from hybrid_router.core.call import Call, Message
 from hybrid_router.core.errors import BackendBusy, BackendError, BackendUnavailable, CallRefused
 from hybrid_router.core.event import Finish, Progress, Usage
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 COUNTS = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 BOX = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}
 

@@ -24,6 +24,8 @@ from hybrid_router.core.errors import (
 from hybrid_router.core.event import Event, Finish, Heard, Segment, Usage
 from hybrid_router.core.upload import upload_of
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 VTT = "WEBVTT\n\n00.000 --> 01.200\nHello there,\n\n00:00:01.200 --> 00:00:02.500\nold friend.\n\n"
 WORDS = [
     {"word": "Hello", "start": 0.0, "end": 0.5},

@@ -14,6 +14,8 @@ from hybrid_router.core.event import Event, Finish, Heard, Picture, Segment, Sou
 from hybrid_router.emulator.server import serve
 from hybrid_router.emulator.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 PAINTERS = [
     "@cf/black-forest-labs/flux-1-schnell",
     "@cf/black-forest-labs/flux-2-dev",

@@ -24,6 +24,8 @@ from hybrid_router.core.errors import BackendBusy, BackendError, BackendUnavaila
 from hybrid_router.core.event import Event, Finish, Picture, Progress
 from hybrid_router.core.upload import upload_of
 
+pytestmark = pytest.mark.usefixtures("own_uploads")
+
 SDXL = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
 LIGHTNING = "@cf/bytedance/stable-diffusion-xl-lightning"
 PHOENIX = "@cf/leonardo/phoenix-1.0"

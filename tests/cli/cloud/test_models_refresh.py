@@ -37,6 +37,12 @@ def folder(account: Account) -> Path:
     return account.folder / "state"
 
 
+@pytest.fixture(autouse=True)
+def only_what_ships(account: Account) -> None:
+    """Each begins with no other table than the one that ships."""
+    (folder(account) / refresh.FILE_NAME).unlink(missing_ok=True)
+
+
 def test_an_account_that_has_what_ships_changes_nothing_but_the_day(account: Account) -> None:
     """Every model, price, flag and schema comes back as it was; ids that were unknown are known now."""
     said, found = refreshed(account)
