@@ -18,7 +18,7 @@ import pytest
 import tiny_painter
 from openai.types import ImagesResponse
 from PIL import Image, ImageChops
-from router_process import Router, cpu_s, stopped_at_end
+from router_process import Router, cpu_s, soon, stopped_at_end
 from wire_client import raw_call
 
 # The worker imports diffusers, which takes many seconds where others compute too.
@@ -195,7 +195,11 @@ async def test_who_leaves_frees_the_painter(service: Router, client: openai.Open
     assert pictures(answer)
     assert cpu_s(painter) - left_s < left_s - begun_s
     assert service.worker() == painter
-    (line,) = (line for line in service.log() if line.get("error") == "client_gone")
+
+    def left() -> list[dict[str, Any]]:  # lines are written beside the answers
+        return [line for line in service.log() if line.get("error") == "client_gone"]
+
+    (line,) = await soon(left, "the line of the call that was left")
     assert (line["event"], line["path"]) == ("call", "/v1/images/generations")
 
 
