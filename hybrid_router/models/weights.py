@@ -154,9 +154,11 @@ class _Verifying:
         try:
             found = _stat(path)
         except OSError as e:
-            raise self._missing(f"{path}: {e.strerror}") from e
+            raise self._missing(item, f"{path}: {e.strerror}") from e
         if found.st_size != item.size_bytes:
-            raise self._changed(f"{path} has {found.st_size} bytes, the manifest says {item.size_bytes}")
+            raise self._changed(
+                item, f"{path} has {found.st_size} bytes, the manifest says {item.size_bytes}"
+            )
         return stamps.stamp_of(found, item.sha256)
 
     def read(self, item: Item, stamp: Stamp) -> None:
@@ -166,10 +168,10 @@ class _Verifying:
             digest = sha256_of(path, self._told)
             settled = stamps.stamp_of(_stat(path), digest)
         except OSError as e:
-            raise self._missing(f"{path}: {e.strerror}") from e
+            raise self._missing(item, f"{path}: {e.strerror}") from e
         self._read_bytes += stamp.size_bytes
         if digest != item.sha256:
-            raise self._changed(f"{path} has sha256 {digest}, the manifest says {item.sha256}")
+            raise self._changed(item, f"{path} has sha256 {digest}, the manifest says {item.sha256}")
         # Only a file that nobody touched while it was read earns its stamp.
         if settled == stamp:
             self.settled[item.path] = stamp
@@ -178,16 +180,21 @@ class _Verifying:
         if self._progress is not None:
             self._progress(self._read_bytes + read_bytes)
 
-    def _missing(self, detail: str) -> FileMissing:
+    def _missing(self, item: Item, detail: str) -> FileMissing:
         remedy = _remedy(self._name, self._entry, "put it where models/manifest.yaml says")
-        return FileMissing(f"the file of model {self._name!r} is missing: {remedy}", detail=detail)
+        return FileMissing(f"{self._which(item)} is missing: {remedy}", detail=detail)
 
-    def _changed(self, detail: str) -> FileChanged:
+    def _changed(self, item: Item, detail: str) -> FileChanged:
         remedy = _remedy(self._name, self._entry, "put the right one there, or correct the manifest")
         return FileChanged(
-            f"the file of model {self._name!r} is not the one that models/manifest.yaml names: {remedy}",
-            detail=detail,
+            f"{self._which(item)} is not the one that models/manifest.yaml names: {remedy}", detail=detail
         )
+
+    def _which(self, item: Item) -> str:
+        """A file in words; of a folder's, by its name there."""
+        if not isinstance(self._entry, FolderEntry):
+            return f"the file of model {self._name!r}"
+        return f"{str(Path(item.path).relative_to(self._entry.path))!r} of model {self._name!r}"
 
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:
