@@ -6,7 +6,6 @@ Sources: OpenAI's error codes page; llama-server's, vLLM's, Ollama's and our own
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -15,57 +14,41 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.http import DETAIL_CHARS, retry_after_s
+from hybrid_router.backends.http import retry_after_s
+from hybrid_router.backends.refusal import (
+    DOWN,
+    OVERFLOW,
+    REDIRECT,
+    REFUSED,
+    SLOW,
+    TOO_LARGE,
+    Verdict,
+    by_status,
+    document,
+    named,
+    unless_too_long,
+)
 from hybrid_router.core.errors import (
     AccountRefused,
     BackendBusy,
     BackendError,
     BackendMisconfigured,
-    BackendTimeout,
     BackendUnavailable,
-    CallRefused,
     ContentRefused,
-    ContextOverflow,
     QuotaExhausted,
     RouterError,
     RouterLoop,
 )
 
 BILLING_WAIT_S = 600.0  # money comes back when somebody pays: midnight has nothing to do with it
-TEXT_CHARS = 500
-_TOO_LONG = re.compile(
-    r"context (length|window|size)|maximum context|max_model_len|too many tokens"
-    r"|tokens? .{0,60}exceed|prompt is too long",
-    re.IGNORECASE,
-)
 _STATUSES = range(400, 600)
-_REDIRECTS = range(300, 400)
-_ORIGIN_DOWN = range(520, 530)
-
-
-class Verdict(Struct, frozen=True):
-    """What a reply means.  `quoted`: the server's own words help the client, so they are added."""
-
-    kind: type[RouterError]
-    message: str
-    quoted: bool = False
-    code: str | None = None
-
-
-_REFUSED = Verdict(CallRefused, "{label} does not accept this call", quoted=True)
-_TOO_LARGE = Verdict(CallRefused, "the call is too large for {label}: send less", code="request_too_large")
-_OVERFLOW = Verdict(ContextOverflow, "prompt and answer do not fit into the model's context", quoted=True)
 _CONTENT = Verdict(ContentRefused, "{label}'s content rules refused this call")
-_SLOW = Verdict(BackendTimeout, "{label} gave up on the call: it took too long there")
 _SPENT = Verdict(QuotaExhausted, "the account at {label} has no credit: see to its billing")
 _BUSY = Verdict(BackendBusy, "{label} asks us to wait")
-_DOWN = Verdict(BackendUnavailable, "{label} is not available right now")
 _LOADING = Verdict(BackendUnavailable, "{label} is still loading the model")
-_FAILED = Verdict(BackendError, "{label} failed to answer")
 _TOKEN = Verdict(AccountRefused, "{label} does not accept the token: check its source in router.yaml")
 _MODEL = Verdict(BackendMisconfigured, "{label} has no such model or address: check both in router.yaml")
 _FORBIDDEN = Verdict(AccountRefused, "{label} refuses this account: check what its token may do")
-_REDIRECT = Verdict(AccountRefused, "{label} answers with a redirect, which is not followed: check base_url")
 _NOT_OPENAI = Verdict(AccountRefused, "{label} does not speak OpenAI's API here: check base_url")
 
 _BY_CODE: Mapping[str, Verdict] = MappingProxyType({
@@ -75,9 +58,9 @@ _BY_CODE: Mapping[str, Verdict] = MappingProxyType({
     "rate_limit_exceeded": _BUSY,
     "requests": _BUSY,
     "tokens": _BUSY,
-    "context_length_exceeded": _OVERFLOW,
-    "string_above_max_length": _OVERFLOW,
-    "exceed_context_size_error": _OVERFLOW,
+    "context_length_exceeded": OVERFLOW,
+    "string_above_max_length": OVERFLOW,
+    "exceed_context_size_error": OVERFLOW,
     "content_filter": _CONTENT,
     "content_policy_violation": _CONTENT,
     "moderation_blocked": _CONTENT,
@@ -87,8 +70,8 @@ _BY_CODE: Mapping[str, Verdict] = MappingProxyType({
     "unsupported_country_region_territory": _FORBIDDEN,
     "model_not_found": _MODEL,
     "unavailable_error": _LOADING,
-    "engine_overloaded": _DOWN,
-    "overloaded_error": _DOWN,
+    "engine_overloaded": DOWN,
+    "overloaded_error": DOWN,
     # another router's own
     RouterLoop.code: Verdict(
         RouterLoop,
@@ -96,27 +79,27 @@ _BY_CODE: Mapping[str, Verdict] = MappingProxyType({
         "other out",
     ),
     "refused_by_policy": Verdict(BackendError, "a rule of the router behind {label} refuses the call"),
-    "no_backend_available": _DOWN,
-    "backend_unavailable": _DOWN,
-    "backend_timeout": _SLOW,
-    "request_too_large": _TOO_LARGE,
+    "no_backend_available": DOWN,
+    "backend_unavailable": DOWN,
+    "backend_timeout": SLOW,
+    "request_too_large": TOO_LARGE,
 })  # fmt: skip
 _BY_STATUS: Mapping[int, Verdict] = MappingProxyType({
-    400: _REFUSED,
+    400: REFUSED,
     401: _TOKEN,
     402: _SPENT,
     403: _FORBIDDEN,
     404: _MODEL,
     405: _NOT_OPENAI,
-    408: _SLOW,
-    413: _TOO_LARGE,
-    415: _REFUSED,
-    422: _REFUSED,
+    408: SLOW,
+    413: TOO_LARGE,
+    415: REFUSED,
+    422: REFUSED,
     429: _BUSY,
-    502: _DOWN,
-    503: _DOWN,
-    504: _SLOW,
-    529: _DOWN,
+    502: DOWN,
+    503: DOWN,
+    504: SLOW,
+    529: DOWN,
 })  # fmt: skip
 
 
@@ -146,31 +129,23 @@ def refusal(
         redact: takes secrets out of the server's words.
     """
     said = _said(body)
-    text = redact(said.text)
     verdict = _verdict(said.status or status, said)
-    message = verdict.message.format(label=label)
-    return verdict.kind(
-        f"{message}: {text[:TEXT_CHARS]}" if verdict.quoted and text else message,
-        detail=_detail(status, said, text, redact),
+    code = f", code {redact(said.codes[0])[:64]}" if said.codes else ""
+    return named(
+        label,
+        verdict,
+        redact(said.text),
+        told=f"status {status}{code}",
         retry_after_s=_wait_s(verdict, headers, said, now),
-        code=verdict.code,
     )
 
 
 def _verdict(status: int, said: Said) -> Verdict:
-    """What a reply means.  Following a redirect would carry the token elsewhere."""
-    if status in _REDIRECTS:
-        return _REDIRECT
-    known = next((found for code in said.codes if (found := _BY_CODE.get(code))), None)
-    verdict = known or _BY_STATUS.get(status) or (_DOWN if status in _ORIGIN_DOWN else _FAILED)
-    return _OVERFLOW if verdict is _REFUSED and _TOO_LONG.search(said.text) else verdict
-
-
-def _detail(status: int, said: Said, text: str, redact: Callable[[str], str]) -> str:
-    """What is known, for the log."""
-    code = f", code {redact(said.codes[0])[:64]}" if said.codes else ""
-    told = f"status {status}{code}"
-    return (f"{told}: {text}" if text else told)[:DETAIL_CHARS]
+    """The first code that is known decides, then the status."""
+    verdict = by_status(status, _BY_STATUS)
+    if verdict is not REDIRECT:
+        verdict = next((known for code in said.codes if (known := _BY_CODE.get(code))), verdict)
+    return unless_too_long(verdict, said.text)
 
 
 def _wait_s(verdict: Verdict, headers: Mapping[str, str], said: Said, now: datetime) -> float | None:
@@ -183,18 +158,17 @@ def _wait_s(verdict: Verdict, headers: Mapping[str, str], said: Said, now: datet
 
 def _said(body: bytes) -> Said:
     """Words and codes: OpenAI's `error` object, a bare text, a list, or FastAPI's `detail`."""
-    try:
-        document = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return Said(text=body[:TEXT_CHARS].decode("utf-8", "replace"))
-    if not isinstance(document, dict):
+    told = document(body)
+    if isinstance(told, str):
+        return Said(text=told)
+    if not isinstance(told, dict):
         return Said()
-    error = document.get("error") or document.get("detail") or document.get("message") or document
-    told = error if isinstance(error, dict) else {}
-    codes = [told.get("code"), told.get("type"), document.get("code"), document.get("error_type")]
-    wait_s = document.get("estimated_time")
+    error = told.get("error") or told.get("detail") or told.get("message") or told
+    inner = error if isinstance(error, dict) else {}
+    codes = [inner.get("code"), inner.get("type"), told.get("code"), told.get("error_type")]
+    wait_s = told.get("estimated_time")
     return Said(
-        text=_text(told.get("message") if told else error),
+        text=_text(inner.get("message") if inner else error),
         codes=tuple(code for code in codes if isinstance(code, str)),
         status=next((code for code in codes if isinstance(code, int) and code in _STATUSES), None),
         wait_s=float(wait_s) if isinstance(wait_s, int | float) and wait_s >= 0 else None,

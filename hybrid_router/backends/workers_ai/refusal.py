@@ -11,21 +11,27 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
-from hybrid_router.backends.http import DETAIL_CHARS, retry_after_s
+from hybrid_router.backends.http import retry_after_s
+from hybrid_router.backends.refusal import (
+    DOWN,
+    FAILED,
+    OVERFLOW,
+    REFUSED,
+    SLOW,
+    TOO_LARGE,
+    Verdict,
+    by_status,
+    document,
+    named,
+    unless_too_long,
+)
 from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.core.errors import (
     AccountRefused,
     BackendBusy,
     BackendError,
     BackendMisconfigured,
-    BackendTimeout,
-    BackendUnavailable,
-    CallRefused,
     ContentRefused,
-    ContextOverflow,
     QuotaExhausted,
     RouterError,
 )
@@ -36,23 +42,8 @@ class ModelGone(BackendMisconfigured):
 
 
 RATE_WINDOW_S = 60.0
-TEXT_CHARS = 500
-_TOO_LONG = re.compile(
-    r"context (length|window)|maximum context|max_model_len|too many tokens"
-    r"|tokens? .{0,60}exceed|prompt is too long",
-    re.IGNORECASE,
-)
 _LEADING_CODE = re.compile(r"\s*(?:AiError:\s*)*(\d{4,5}):")
 _REQUEST_ID = re.compile(r"\s*\([0-9a-f-]{8,36}\)\s*\Z")
-
-
-class Verdict(Struct, frozen=True):
-    """What a code means.  `quoted`: upstream's own words help the client, so they are added."""
-
-    kind: type[RouterError]
-    message: str
-    quoted: bool = False
-    code: str | None = None
 
 
 def _misconfigured(message: str) -> Verdict:
@@ -63,16 +54,10 @@ def _account_refused(message: str) -> Verdict:
     return Verdict(AccountRefused, message)
 
 
-_REFUSED = Verdict(CallRefused, "Workers AI does not accept this call", quoted=True)
-_TOO_LARGE = Verdict(CallRefused, "the call is too large for Workers AI: send less", code="request_too_large")
-_OVERFLOW = Verdict(ContextOverflow, "prompt and answer do not fit into the model's context", quoted=True)
 _CONTENT = Verdict(ContentRefused, "Cloudflare's content rules refused this call")
-_SLOW = Verdict(BackendTimeout, "Workers AI gave up on the call: it took too long there")
 _SPENT = Verdict(QuotaExhausted, "today's Workers AI allowance is spent: it is renewed at 00:00 UTC")
 _NO_CAPACITY = Verdict(BackendBusy, "Workers AI has no capacity for this model right now")
 _RATE = Verdict(BackendBusy, "Workers AI's rate limit for this minute is reached")
-_DOWN = Verdict(BackendUnavailable, "Workers AI is not available right now")
-_FAILED = Verdict(BackendError, "Workers AI failed to answer")
 _TOKEN = _account_refused(
     "Workers AI does not accept the API token: make one with the permission Workers AI Read for this account"
 )
@@ -86,7 +71,7 @@ _MISUSED = Verdict(BackendError, "Workers AI did not understand our request")
 _BY_CODE: Mapping[int, Verdict] = {
     2001: _GATEWAY,
     2003: Verdict(BackendBusy, "the AI Gateway's rate limit is reached"),
-    2005: _DOWN,
+    2005: DOWN,
     2008: _GATEWAY,
     2009: _GATEWAY,
     2016: _CONTENT,
@@ -95,9 +80,9 @@ _BY_CODE: Mapping[int, Verdict] = {
     2029: _CONTENT,
     2030: _CONTENT,
     3003: _MISUSED,
-    3006: _TOO_LARGE,
-    3007: _SLOW,
-    3008: _SLOW,
+    3006: TOO_LARGE,
+    3007: SLOW,
+    3008: SLOW,
     3021: _RATE,
     3023: _account_refused("Cloudflare has blocked the account for Workers AI: ask Cloudflare why"),
     3036: _SPENT,
@@ -105,29 +90,29 @@ _BY_CODE: Mapping[int, Verdict] = {
     3040: _NO_CAPACITY,
     3041: _PRIVATE,
     3042: _NO_MODEL,
-    3046: _SLOW,
+    3046: SLOW,
     4006: _SPENT,
-    5004: _REFUSED,
-    5005: _REFUSED,
-    5006: _REFUSED,
+    5004: REFUSED,
+    5005: REFUSED,
+    5006: REFUSED,
     5007: _NO_MODEL,
-    5012: _REFUSED,
+    5012: REFUSED,
     5016: _misconfigured(
         "the model's terms are not agreed to: send it the prompt `agree` once from this account"
     ),
     5018: _PRIVATE,
     5019: _MISUSED,
-    5021: _OVERFLOW,
+    5021: OVERFLOW,
     5028: Verdict(ModelGone, "Workers AI has retired the model: name a newer one in router.yaml"),
     5035: _misconfigured("the model needs the Workers Paid plan: upgrade or name another"),
     7000: _ACCOUNT,
     7001: _MISUSED,
     7003: _ACCOUNT,
-    7013: _DOWN,
-    8001: _REFUSED,
-    8005: _FAILED,
-    8006: _REFUSED,
-    8007: _REFUSED,
+    7013: DOWN,
+    8001: REFUSED,
+    8005: FAILED,
+    8006: REFUSED,
+    8007: REFUSED,
     9106: _TOKEN,
     10000: _TOKEN,
 }
@@ -137,14 +122,14 @@ _BY_STATUS: Mapping[int, Verdict] = {
     403: _misconfigured("Workers AI refuses this account or token: check both"),
     404: _misconfigured("Workers AI knows no such address or model: check base_url, account id and model"),
     405: _account_refused("this is not the Workers AI API: check base_url"),
-    408: _SLOW,
+    408: SLOW,
     410: _BY_CODE[5028],
-    413: _TOO_LARGE,
+    413: TOO_LARGE,
     424: _CONTENT,
     429: Verdict(BackendBusy, "Workers AI asks us to wait"),
-    502: _DOWN,
-    503: _DOWN,
-    504: _DOWN,
+    502: DOWN,
+    503: DOWN,
+    504: DOWN,
 }
 
 
@@ -165,12 +150,12 @@ def refusal(
     code, text = _said(body)
     text = redact(_REQUEST_ID.sub("", text))
     verdict = _verdict(status, code, text)
-    message = f"{verdict.message}: {text[:TEXT_CHARS]}" if verdict.quoted and text else verdict.message
-    return verdict.kind(
-        message,
-        detail=_detail(status, code, text),
+    return named(
+        "Workers AI",
+        verdict,
+        text,
+        told=f"status {status}" if code is None else f"status {status}, code {code}",
         retry_after_s=_wait_s(verdict, headers, now),
-        code=verdict.code,
     )
 
 
@@ -186,21 +171,9 @@ def with_successor(error: RouterError, model: Model | None) -> RouterError:
 
 
 def _verdict(status: int, code: int | None, text: str) -> Verdict:
-    """What a reply means.  300 to 399 are redirects: following one would carry the token elsewhere."""
-    verdict = None if code is None else _BY_CODE.get(code)
-    if verdict is _REFUSED and _TOO_LONG.search(text):
-        return _OVERFLOW
-    if verdict is not None and verdict is not _FAILED:
-        return verdict
-    if 300 <= status < 400:  # noqa: PLR2004
-        return _account_refused("the address answers with a redirect, which is not followed: check base_url")
-    return _BY_STATUS.get(status) or (_DOWN if 520 <= status < 530 else _FAILED)  # noqa: PLR2004
-
-
-def _detail(status: int, code: int | None, text: str) -> str:
-    """What is known, for the log."""
-    told = f"status {status}" if code is None else f"status {status}, code {code}"
-    return (f"{told}: {text}" if text else told)[:DETAIL_CHARS]
+    """What a reply means.  A code that only says that something failed leaves it to the status."""
+    verdict = FAILED if code is None else _BY_CODE.get(code, FAILED)
+    return by_status(status, _BY_STATUS) if verdict is FAILED else unless_too_long(verdict, text)
 
 
 def _wait_s(verdict: Verdict, headers: Mapping[str, str], now: datetime) -> float | None:
@@ -216,20 +189,19 @@ def _wait_s(verdict: Verdict, headers: Mapping[str, str], now: datetime) -> floa
 
 def _said(body: bytes) -> tuple[int | None, str]:
     """Code and words of the error that says most: the first whose code is known, else the first."""
-    try:
-        document = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return None, _page(body)
-    errors = [_error(error) for error in _errors(document)]
+    told = document(body)
+    if isinstance(told, str):
+        return None, told
+    errors = [_error(error) for error in _errors(told)]
     known = [error for error in errors if error[0] in _BY_CODE]
     return (known or errors or [(None, "")])[0]
 
 
-def _errors(document: Any) -> list[Any]:
+def _errors(told: Any) -> list[Any]:
     """The errors of an envelope (`errors`), of the gateway (`error`, a list) or of OpenAI (`error`)."""
-    if not isinstance(document, dict):
+    if not isinstance(told, dict):
         return []
-    found = document.get("errors") or document.get("error") or document.get("message") or []
+    found = told.get("errors") or told.get("error") or told.get("message") or []
     return found if isinstance(found, list) else [found]
 
 
@@ -245,8 +217,3 @@ def _error(error: Any) -> tuple[int | None, str]:
         leading = _LEADING_CODE.match(text)
         code = int(leading[1]) if leading else None
     return code, text
-
-
-def _page(body: bytes) -> str:
-    """The beginning of a body that is no JSON, such as a proxy's HTML page."""
-    return body[:TEXT_CHARS].decode("utf-8", "replace")
