@@ -1,8 +1,4 @@
-"""The composition root: configuration → backends → service → listener.  The only room that knows all."""
+"""The composition root: configuration → backends → service → listener.  The only room that knows all.
 
-from __future__ import annotations
-
-from hybrid_router.app.backends import open_worker
-from hybrid_router.app.router import Running, beside, running
-
-__all__ = ["Running", "beside", "open_worker", "running"]
+Nothing is imported here: who asks for a piece, such as what a model's files are, need not load the server.
+"""

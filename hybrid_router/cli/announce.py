@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_router import __version__
-from hybrid_router.app import Running
+from hybrid_router.app.router import Running
 from hybrid_router.cli.first_call import curl
 from hybrid_router.config.schema import Config
 from hybrid_router.core.call import usual

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from hybrid_router import app
+from hybrid_router.app.backends import open_worker
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.cli import emulate_clouds
@@ -140,7 +140,7 @@ async def local_backend(weights: Path) -> Backend:
     if (lacking := BY_ENGINE["llama"].missing) is not None:
         raise click.ClickException(lacking)
     chosen = LlamaModel()
-    worker = app.open_worker(weights, chosen)
+    worker = open_worker(weights, chosen)
     state = await worker.settled()
     if isinstance(state, Dead):
         await worker.close()

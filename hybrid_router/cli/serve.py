@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from hybrid_router import app
+from hybrid_router.app.router import Running, beside, running
 from hybrid_router.cli.announce import announcement
 from hybrid_router.cli.doubts import of_cloud_models
 from hybrid_router.config.load import ConfigErrors, load
@@ -95,8 +95,8 @@ async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: floa
     alive = asyncio.create_task(notifier.keep_alive())
     try:
         async with (
-            app.running(loaded, logs, notifier=notifier) as router,
-            app.beside(_reload(router, reload)),
+            running(loaded, logs, notifier=notifier) as router,
+            beside(_reload(router, reload)),
         ):
             await _first(router.settled(), stop.wait())
             _settle_memory()
@@ -113,7 +113,7 @@ async def _serve(loaded: Loaded, logs: Logs, notifier: Notifier, started_s: floa
         alive.cancel()
 
 
-async def _reload(router: app.Running, wanted: asyncio.Event) -> None:
+async def _reload(router: Running, wanted: asyncio.Event) -> None:
     """Take up router.yaml anew whenever that is wanted.  Its outcome is logged."""
     while True:
         await wanted.wait()

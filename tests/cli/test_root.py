@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -66,17 +67,30 @@ def test_an_unknown_command_is_answered_with_all() -> None:
         assert name in result.output
 
 
-def test_help_imports_no_server() -> None:
-    """Asking for help or for models loads neither aiohttp nor an engine."""
-    code = (
-        "import sys\n"
-        "from hybrid_router.cli.root import main\n"
-        "main(['--help'], standalone_mode=False)\n"
-        "main(['models', '--help'], standalone_mode=False)\n"
-        "assert not {'aiohttp', 'llama_cpp', 'rich'} & set(sys.modules), sorted(sys.modules)\n"
+def without(modules: set[str], *calls: list[str]) -> None:
+    """Run commands in a process of its own and look that none of `modules` was imported for them."""
+    code = "\n".join(
+        [
+            "import sys",
+            "from hybrid_router.cli.root import main",
+            *(f"main({call!r}, standalone_mode=False)" for call in calls),
+            f"assert not {modules!r} & set(sys.modules), sorted(sys.modules)",
+        ]
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=15
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_help_imports_no_server() -> None:
+    """Asking for help or for models loads neither aiohttp nor an engine."""
+    without({"aiohttp", "llama_cpp", "rich"}, ["--help"], ["models", "--help"])
+
+
+def test_a_file_is_checked_without_a_server() -> None:
+    """`check` counts memory and reads models' heads as the router does, and imports neither server nor store."""
+    shipped = str(Path(__file__).parents[2] / "router.yaml")
+
+    without({"aiohttp", "llama_cpp", "sqlalchemy"}, ["check", "--config", shipped])

@@ -18,7 +18,7 @@ from router_policy import policy
 from router_process import ACCOUNT, TOKEN, WITHIN_S, Emulator, eventually
 from wire_client import CHAT, chat_body
 
-from hybrid_router.app import running
+from hybrid_router.app.router import running
 from hybrid_router.config.load import load
 from hybrid_router.observe.logs import Logs, LogSettings
 from hybrid_router.observe.rows import AttemptLike, CallLike, RecordLike

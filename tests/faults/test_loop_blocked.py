@@ -18,7 +18,7 @@ from router_policy import policy
 from router_process import ACCOUNT, TOKEN, Emulator, Router, soon, stopped_at_end
 from wire_client import ask, chat_body, raw_call
 
-from hybrid_router.app import running
+from hybrid_router.app.router import running
 from hybrid_router.config.load import load
 from hybrid_router.observe.lag import Stall
 from hybrid_router.observe.logs import Logs, LogSettings
