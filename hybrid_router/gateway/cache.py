@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from hybrid_router.core.errors import CallRefused
 
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 64 * 2**20
 MOST_ANSWER_BYTES = 25 * 2**20
+MOST_ANSWERS = 10_000  # small ones take more than their content
 
 
 class Kept(Struct, frozen=True, kw_only=True):
@@ -52,11 +53,22 @@ def key(principal: str, provider: str, endpoint: str, query: Any, custom: str | 
 class Cache:
     """The answers of one gateway.  When it is full, whoever has most in it loses what is oldest."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES, most_answer_bytes: int = MOST_ANSWER_BYTES) -> None:
+    def __init__(
+        self,
+        most_bytes: int = MOST_BYTES,
+        most_answer_bytes: int = MOST_ANSWER_BYTES,
+        most_count: int = MOST_ANSWERS,
+    ) -> None:
         self._most_bytes = most_bytes
         self._most_answer_bytes = min(most_answer_bytes, most_bytes)
+        self._most_count = most_count
         self._kept: dict[bytes, Kept] = {}  # the one that was found longest ago first
-        self._taken_bytes: Counter[str] = Counter()  # by principal
+        self._taken_bytes: Counter[str] = Counter()  # by principal, as the next
+        self._taken_count: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """How many answers are kept, also those whose time is over until somebody sweeps."""
+        return len(self._kept)
 
     @property
     def taken_bytes(self) -> int:
@@ -82,9 +94,12 @@ class Cache:
         if name in self._kept:
             self._drop(name)
         while self.taken_bytes + size_bytes > self._most_bytes:
-            self._drop(self._longest_ago_of_largest())
+            self._drop(self._longest_ago_of_most(self._taken_bytes))
+        while len(self._kept) >= self._most_count:
+            self._drop(self._longest_ago_of_most(self._taken_count))
         self._kept[name] = answer
         self._taken_bytes[answer.principal] += size_bytes
+        self._taken_count[answer.principal] += 1
         return True
 
     def sweep(self, now_s: float) -> None:
@@ -96,13 +111,15 @@ class Cache:
         """Forget all."""
         self._kept.clear()
         self._taken_bytes.clear()
+        self._taken_count.clear()
 
-    def _longest_ago_of_largest(self) -> bytes:
-        principal, _ = self._taken_bytes.most_common(1)[0]
+    def _longest_ago_of_most(self, taken: Counter[str]) -> bytes:
+        principal, _ = taken.most_common(1)[0]
         return next(name for name, kept in self._kept.items() if kept.principal == principal)
 
     def _drop(self, name: bytes) -> None:
         dropped = self._kept.pop(name)
         self._taken_bytes[dropped.principal] -= len(dropped.content)
-        if not self._taken_bytes[dropped.principal]:
-            del self._taken_bytes[dropped.principal]
+        self._taken_count[dropped.principal] -= 1
+        if not self._taken_count[dropped.principal]:
+            del self._taken_bytes[dropped.principal], self._taken_count[dropped.principal]

@@ -92,6 +92,31 @@ def test_whoever_fills_the_cache_loses_their_own() -> None:
     assert cache.find(b"mine", 0.0) is not None
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 2)), max_size=40))
+def test_tiny_answers_are_bounded_by_their_number(puts: list[tuple[str, int, int]]) -> None:
+    """What an answer takes beside its content would grow without end; whoever has most loses again."""
+    cache = Cache(most_count=4)
+    cache.put(b"mine", answer("me", 9))
+    for principal, number, size_bytes in puts:
+        assert cache.put(key(principal, "p", "e", number), answer(principal, size_bytes))
+        assert len(cache) <= 4
+    assert len(puts) > 3 or cache.find(b"mine", 0.0) is not None
+    cache.sweep(100.0)
+
+    assert (len(cache), cache.taken_bytes) == (0, 0)
+
+
+def test_many_answers_of_one_push_out_none_of_another() -> None:
+    """By number as by size."""
+    cache = Cache(most_count=4)
+    cache.put(b"mine", answer("a", 9))
+    for number in range(9):
+        cache.put(bytes([number]), answer("b", 0))
+
+    assert cache.find(b"mine", 0.0) is not None
+    assert len(cache) == 4
+
+
 @given(st.integers(1, 5), st.sampled_from([1.0, 2.5]), st.lists(st.floats(0, 20), max_size=60).map(sorted))
 def test_a_sliding_interval_never_has_one_too_many(
     most: int, interval_s: float, arrivals: list[float]

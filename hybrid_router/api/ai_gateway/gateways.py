@@ -17,7 +17,7 @@ from hybrid_router.gateway.controls import Controls
 from hybrid_router.gateway.logbook import Logbook
 from hybrid_router.gateway.rate import Rate
 
-_CACHE_BYTES = 64 * 2**20
+SWEEP_S = 60.0
 
 
 class Gateway:
@@ -28,12 +28,13 @@ class Gateway:
         self._limit: RateLimit | None = None
         self._rate: Rate | None = None
         self.log = Logbook()
+        self.cache = Cache()
         self.apply(settings)
 
     def apply(self, settings: FrontGateway) -> None:
         """Go by these settings from here on.  What was kept may be answered otherwise by them: it goes."""
         self.settings = settings
-        self.cache = Cache(_CACHE_BYTES)
+        self.cache.clear()
         if settings.rate_limit != self._limit:
             limit = self._limit = settings.rate_limit
             self._rate = None if limit is None else Rate(limit.calls, limit.interval, limit.technique)
@@ -59,13 +60,6 @@ class Gateway:
         """An answer that was kept."""
         return self.cache.find(name, self._clock())
 
-    def keep(self, name: bytes, answer: Kept) -> None:
-        """Keep an answer; it is let go of when its time is over, whether somebody asks or not."""
-        if self.cache.put(name, answer):
-            cache = self.cache
-            after_s = max(0.0, answer.until_s - self._clock())
-            asyncio.get_running_loop().call_later(after_s, lambda: cache.sweep(self._clock()))
-
 
 class Gateways:
     """All of them, by name, as the current generation has them."""
@@ -74,6 +68,7 @@ class Gateways:
         self._clock = clock
         self._of: Generation | None = None
         self._gateways: dict[str, Gateway] = {}
+        self._sweeping = False
 
     @property
     def now_s(self) -> float:
@@ -91,6 +86,25 @@ class Gateways:
         if (found := self._gateways.get(name)) is None:
             raise NoGateway(f"there is no gateway {name[:64]!r}: add it to `gateways` in router.yaml")
         return found
+
+    def keep(self, gateway: Gateway, name: bytes, answer: Kept) -> None:
+        """Keep an answer; it is let go of soon after its time is over, whether somebody asks or not."""
+        gateway.cache.put(name, answer)
+        if not self._sweeping:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        """One timer for all answers: one for each would hold what was dropped long before, for a month."""
+        self._sweeping = True
+        asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        caches = [gateway.cache for gateway in self._gateways.values()]
+        for cache in caches:
+            cache.sweep(self._clock())
+        if any(len(cache) for cache in caches):
+            self._sweep_later()
 
     def _take_up(self, generation: Generation) -> None:
         """Go by another generation; a gateway that is gone loses what it had."""

@@ -76,11 +76,6 @@ class Names:
         except ModelNotFound:
             return None
 
-    @property
-    def all(self) -> list[str]:
-        """The aliases, as `compat/models` lists them."""
-        return sorted(self._aliases)
-
 
 def _fitting(patterns: Mapping[str, str], model: str) -> str | None:
     """The first pattern's; `*` is any characters."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -38,6 +37,7 @@ from hybrid_router.core.errors import (
     QuotaExhausted,
     RouterError,
 )
+from hybrid_router.core.step import Plan
 from hybrid_router.core.upload import Upload
 from hybrid_router.dispatch.record import Record
 from hybrid_router.gateway import cache, retries
@@ -71,14 +71,26 @@ class Brought(Struct, frozen=True, kw_only=True, eq=False):
     parameters: dict[str, str] = {}
 
 
-class _Try(Struct, kw_only=True, eq=False):
-    """One try of a step, as the log will have it."""
+class _Turn(Struct, frozen=True, kw_only=True, eq=False):
+    """A step whose turn it is.
+
+    Attributes:
+        last: no other comes after it.
+        key: what its answer is kept by; None: it is not.
+    """
 
     number: int
     step: GatewayStep
     controls: Controls
+    last: bool
+    key: bytes | None
+
+
+class _Try(Struct, kw_only=True, eq=False):
+    """One try of a step, as the log will have it."""
+
+    turn: _Turn
     log_id: str
-    last_step: bool
     started_s: float
     model: str = ""
     media_type: str = ""
@@ -134,14 +146,15 @@ class Passage:
     async def _first_of(self, steps: Sequence[GatewayStep]) -> web.StreamResponse:
         self._exchange.headers[EVENT_ID] = _printable(self._event_id)
         for number, step in enumerate(steps):
-            last = number == len(steps) - 1
             controls = first_of(step.controls, self._wishes, self._gateway.controls)
+            last, key = number == len(steps) - 1, self._key(step, controls)
+            turn = _Turn(number=number, step=step, controls=controls, last=last, key=key)
             self._exchange.headers[STEP] = str(number)
-            if (kept := self._kept(step, controls)) is not None:
-                return self._again(kept, number, step, controls)
+            if (kept := self._kept(turn)) is not None:
+                return self._again(kept, turn)
             self._count()
             try:
-                return await self._step(number, step, controls, last=last)
+                return await self._step(turn)
             except RouterError:
                 if last or not retries.may_go_on(self._elapsed_s):
                     raise
@@ -163,56 +176,56 @@ class Passage:
                 self._exchange.failure = gateway_error.document
                 raise BackendBusy("Rate limited")
 
-    def _kept(self, step: GatewayStep, controls: Controls) -> Kept | None:
-        if not controls.ttl_s or controls.skip_cache or step.query is None:
+    def _kept(self, turn: _Turn) -> Kept | None:
+        if turn.key is None or turn.controls.skip_cache:
             return None
-        kept = self._gateway.find(self._key(step, controls))
-        return None if kept is None or self._is_ruled(step) else kept
+        kept = self._gateway.find(turn.key)
+        return None if kept is None or self._is_ruled(turn.step) else kept
 
     def _is_ruled(self, step: GatewayStep) -> bool:
         """Whether the call is refused, or has to stay here: then it is asked, whatever was kept."""
         try:
             with ExitStack() as stack:
                 call = PROVIDERS[step.provider].asked(self._given(step, stack), **self._sender(step)).call
-                alias = self._names.alias(step.provider, call.alias)
-                plan = self._answers.explain(replace(call, alias=alias))
+                plan = self._plan(step.provider, call)
         except RouterError:  # told in its provider's words once it is asked
             return True
         return plan.local_only or plan.refused is not None
 
-    def _key(self, step: GatewayStep, controls: Controls) -> bytes:
+    def _key(self, step: GatewayStep, controls: Controls) -> bytes | None:
+        if not controls.ttl_s or step.query is None:
+            return None
         principal, query = self._exchange.principal, step.query
         asked = [query, sorted(self._brought.parameters.items())]
         return cache.key(principal, step.provider, step.endpoint, asked, controls.cache_key)
 
-    def _again(self, kept: Kept, number: int, step: GatewayStep, controls: Controls) -> web.Response:
+    def _again(self, kept: Kept, turn: _Turn) -> web.Response:
         """What was answered before."""
-        one = self._begin(number, step, controls, last=False)
+        one = self._begin(turn)
         one.model, one.media_type = kept.model, kept.media_type
         self._exchange.headers[STATUS] = "HIT"
         tokens = (kept.tokens_in, kept.tokens_out)
-        self._note(one, self._entry(one, 200, tokens=tokens, cached=True))
+        self._note(one, _GOOD, tokens=tokens, cached=True)
         return responses.document(kept.content, content_type=kept.media_type)
 
-    async def _step(
-        self, number: int, step: GatewayStep, controls: Controls, *, last: bool
-    ) -> web.StreamResponse:
+    async def _step(self, turn: _Turn) -> web.StreamResponse:
         """A step's answer, after as many tries as it takes and may have."""
-        provider = PROVIDERS.get(step.provider)
+        controls, name = turn.controls, turn.step.provider
+        provider = PROVIDERS.get(name)
         self._exchange.failure = provider.failure if provider else gateway_error.document
         self._exchange.headers.pop(_REQUEST_ID, None)
-        if step.provider == WORKERS_AI:
+        if name == WORKERS_AI:
             self._exchange.headers[_REQUEST_ID] = str(uuid.uuid4())
         for count in range(1, controls.tries + 1):
-            one = self._begin(number, step, controls, last=last)
-            within_s = retries.within_s(controls, count, last_step=last)
+            one = self._begin(turn)
+            within_s = retries.within_s(controls, count, last_step=turn.last)
             try:
                 return await self._try(one, provider, within_s)
             except asyncio.CancelledError:
-                self._note(one, self._entry(one, _GONE))
+                self._note(one, _GONE)
                 raise
             except RouterError as error:
-                self._note(one, self._entry(one, error.status))
+                self._note(one, error.status)
                 pause_s = retries.wait_s(controls, count)
                 over = not retries.may_go_on(self._elapsed_s, pause_s)
                 if over or count == controls.tries or not _may_pass(error):
@@ -220,28 +233,22 @@ class Passage:
             await asyncio.sleep(pause_s)
         raise BackendError("the step was never tried")  # pragma: no cover - there is always a first try
 
-    def _begin(self, number: int, step: GatewayStep, controls: Controls, *, last: bool) -> _Try:
-        now_s = self._gateways.now_s
-        log_id = ulid(now_s, secrets.token_bytes(ENTROPY_BYTES)) if controls.collect_log else ""
+    def _begin(self, turn: _Turn) -> _Try:
+        log_id = ""
+        if turn.controls.collect_log:
+            log_id = ulid(self._gateways.now_s, secrets.token_bytes(ENTROPY_BYTES))
         self._exchange.record = None
         self._exchange.headers.pop(LOG_ID, None)
         if log_id:
             self._exchange.headers[LOG_ID] = log_id
-        return _Try(
-            number=number,
-            step=step,
-            controls=controls,
-            log_id=log_id,
-            last_step=last,
-            started_s=asyncio.get_running_loop().time(),
-        )
+        return _Try(turn=turn, log_id=log_id, started_s=asyncio.get_running_loop().time())
 
     async def _try(self, one: _Try, provider: Provider | None, within_s: float | None) -> web.StreamResponse:
         if provider is None:
             raise NotFound(f"invalid provider: this gateway plays {', '.join(sorted(PROVIDERS))}")
         with ExitStack() as stack:
-            given = self._given(one.step, stack)
-            asked = provider.asked(given, **self._sender(one.step))
+            given = self._given(one.turn.step, stack)
+            asked = provider.asked(given, **self._sender(one.turn.step))
             one.model = asked.call.alias
             call = replace(asked.call, alias=self._alias(one))
             if asked.chunks is not None:
@@ -251,13 +258,13 @@ class Passage:
                 one.media_type = asked.stream_type
             else:
                 response = await self._whole(one, asked, call, within_s)
-            self._note(one, self._entry(one, response.status))
+            self._note(one, response.status)
             return response
 
     async def _whole(self, one: _Try, asked: Asked, call: Call, within_s: float | None) -> web.StreamResponse:
         """A plain answer, which is kept if it may be."""
-        ttl_s = one.controls.ttl_s if one.step.query is not None else 0.0
-        if ttl_s:
+        key = one.turn.key
+        if key is not None:
             self._exchange.headers[STATUS] = "MISS"
         await self._give_signs(one, asked)
         response = await calls.plain(self._request, call, asked.document, within_s=within_s)
@@ -266,18 +273,19 @@ class Passage:
         one.media_type = asked.media_type or gallery.media_type(response.body)
         response.headers["content-type"] = one.media_type
         response.set_status(asked.status)
-        if ttl_s and self._exchange.record is not None and _may_leave_a_trace(self._exchange.record):
-            tokens_in, tokens_out = _tokens(self._exchange.record)
+        record = self._exchange.record
+        if key is not None and record is not None and _may_leave_a_trace(record):
+            tokens_in, tokens_out = _tokens(record)
             kept = Kept(
                 principal=self._exchange.principal,
                 content=response.body,
                 media_type=one.media_type,
-                until_s=self._gateways.now_s + ttl_s,
-                model=one.model,
+                until_s=self._gateways.now_s + one.turn.controls.ttl_s,
+                model=one.model[:_LONGEST_SHOWN],
                 tokens_in=tokens_in,
                 tokens_out=tokens_out,
             )
-            self._gateway.keep(self._key(one.step, one.controls), kept)
+            self._gateways.keep(self._gateway, key, kept)
         sent = None if self._waiting is None else await self._waiting.over()
         return response if sent is None else await finished(sent, response.body)
 
@@ -287,13 +295,14 @@ class Passage:
         They send the head, which names the step and has one status: so only once nothing else can come.
         """
         is_plain = asked.media_type == responses.JSON and asked.status == _GOOD
-        if self._waiting is None and one.last_step and is_plain:
+        if self._waiting is None and one.turn.last and is_plain:
             waiting = Waiting(self._request, SPACE, responses.JSON)
             self._waiting = await self._signs.enter_async_context(waiting)
 
     def _alias(self, one: _Try) -> str:
-        alias = self._names.alias(one.step.provider, one.model)
-        self._exchange.headers[_PROVIDER] = one.step.provider
+        provider = one.turn.step.provider
+        alias = self._names.alias(provider, one.model)
+        self._exchange.headers[_PROVIDER] = provider
         self._exchange.headers[_MODEL] = _printable(one.model)
         return alias
 
@@ -302,16 +311,16 @@ class Passage:
             endpoint=step.endpoint,
             request=self._request,
             stack=stack,
-            able=lambda call: self._is_able(step.provider, call),
+            able=lambda call: bool(self._plan(step.provider, call).steps),
             query=step.query,
             form=self._brought.form,
             content=self._brought.content,
             parameters=self._brought.parameters,
         )
 
-    def _is_able(self, provider: str, call: Call) -> bool:
-        plan = self._answers.explain(replace(call, alias=self._names.alias(provider, call.alias)))
-        return bool(plan.steps)
+    def _plan(self, provider: str, call: Call) -> Plan:
+        """Who would answer it.  Raises RouterError."""
+        return self._answers.explain(replace(call, alias=self._names.alias(provider, call.alias)))
 
     def _sender(self, step: GatewayStep) -> Sender:
         """Each try is a call of its own.  Rules see the step's headers beside the request's."""
@@ -325,11 +334,15 @@ class Passage:
             "path": self._request.path,
         }
 
-    def _entry(
+    def _note(
         self, one: _Try, status: int, tokens: tuple[int, int] | None = None, *, cached: bool = False
-    ) -> Entry:
-        """What the log has of a try.  Nothing that the caller wrote unless the call is surely not private."""
-        record, controls = self._exchange.record, one.controls
+    ) -> None:
+        """Into the log, if wished; nothing that the caller wrote unless the call is surely not private."""
+        if one.log_id:
+            self._gateway.log.add(self._entry(one, status, tokens, cached=cached))
+
+    def _entry(self, one: _Try, status: int, tokens: tuple[int, int] | None, *, cached: bool) -> Entry:
+        record, step, controls = self._exchange.record, one.turn.step, one.turn.controls
         tokens_in, tokens_out = tokens or _tokens(record)
         last = record.last if record is not None else None
         usd = (last.neurons or 0.0) * NEURON_USD if last is not None else 0.0
@@ -339,9 +352,9 @@ class Passage:
         return Entry(
             id=one.log_id,
             principal=self._exchange.principal,
-            created_at=datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
-            provider=one.step.provider[:_LONGEST_SHOWN],
-            path=one.step.endpoint[:_LONGEST_SHOWN],
+            created_at=datetime.fromtimestamp(self._gateways.now_s, UTC).isoformat(timespec="milliseconds"),
+            provider=step.provider[:_LONGEST_SHOWN],
+            path=step.endpoint[:_LONGEST_SHOWN],
             model=one.model[:_LONGEST_SHOWN],
             response_content_type=one.media_type,
             status_code=status,
@@ -352,14 +365,10 @@ class Passage:
             tokens_out=tokens_out,
             cost=0.0 if cached else usd if told is None else told.usd(tokens_in, tokens_out),
             custom_cost=told is not None,
-            step=one.number,
+            step=one.turn.number,
             metadata={} if private else controls.metadata or {},
             event_id="" if private else self._event_id,
         )
-
-    def _note(self, one: _Try, entry: Entry) -> None:
-        if one.log_id:
-            self._gateway.log.add(entry)
 
 
 def _may_pass(error: RouterError) -> bool:

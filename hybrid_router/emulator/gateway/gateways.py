@@ -16,7 +16,6 @@ from hybrid_router.gateway.logbook import Logbook
 from hybrid_router.gateway.rate import Rate
 
 DEFAULT = "default"
-_CACHE_BYTES = 64 * 2**20
 _PAYLOAD_BYTES = 64 * 2**10
 _MOST_PAYLOADS = 500
 # Ours: the contract tells nothing of what a wrong gateway object is answered with.
@@ -51,7 +50,7 @@ class PlayedGateway:
     """One gateway at work."""
 
     def __init__(self, settings: GatewayObject) -> None:
-        self.cache = Cache(_CACHE_BYTES)
+        self.cache = Cache()
         self.log = Logbook()
         self.payloads: dict[str, tuple[bytes, bytes]] = {}  # by entry, the oldest first
         self.take(settings)

@@ -13,8 +13,8 @@ from hybrid_router.api.generation import Fronts
 from hybrid_router.config.front_schema import Dialects, FrontGateway, WorkersAIDialect
 from hybrid_router.config.schema import Key, Server
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch
+from hybrid_router.core.errors import BackendUnavailable, RouterError
+from hybrid_router.core.event import Batch, Finish, Text, Usage
 from hybrid_router.core.step import Plan, Step, Timeouts
 from hybrid_router.dispatch.record import Record
 
@@ -22,6 +22,9 @@ ACCOUNT = "e" * 32
 KEYS = {"alice": "hr-alice", "bob": "hr-bob"}
 SAID = [{"role": "user", "content": "hi"}]
 LLAMA = "@cf/meta/llama-3.2-1b-instruct"
+GOOD: list[Any] = [[Text("good")], [Finish("stop"), Usage(7, 3)]]
+BAD: list[Any] = [BackendUnavailable("nobody there")]
+CACHING = {"cf_aig_cache_ttl": "60"}
 _TIMES = Timeouts(connect_s=5, load_s=5, first_token_s=5, between_tokens_s=5, total_s=10)
 
 
@@ -112,3 +115,20 @@ async def door(
     server = Server(listen="127.0.0.1:0", keys=keys)
     async with listening(answers, server, fronts=fronts, **told) as listener:
         yield Door(listener.port)
+
+
+def step(provider: str = "openai", model: str = "fast", **more: Any) -> dict[str, Any]:
+    """A step of a universal call."""
+    return {
+        "provider": provider,
+        "endpoint": "chat/completions",
+        "headers": {"Authorization": "Bearer sk-canary-of-a-step"},
+        "query": {"model": model, "messages": SAID},
+        **more,
+    }
+
+
+def text(reply: Any) -> str:
+    """What a chat says."""
+    said: str = reply.json["choices"][0]["message"]["content"]
+    return said

@@ -7,42 +7,16 @@ import json
 from typing import Any
 
 import pytest
-from gateways_played import ACCOUNT, LLAMA, SAID, Aliased, Door, door
+from gateways_played import ACCOUNT, BAD, CACHING, GOOD, LLAMA, SAID, Aliased, Door, door, step, text
 from scripted_answers import Told
 
-from hybrid_router.api.ai_gateway.error import NoGateway
-from hybrid_router.api.ai_gateway.gateways import Gateways
-from hybrid_router.api.generation import Fronts, Generation
 from hybrid_router.config.front_schema import FrontGateway, RateLimit
-from hybrid_router.config.schema import Server
-from hybrid_router.core.errors import BackendError, BackendUnavailable, CallRefused, QuotaExhausted
-from hybrid_router.core.event import Embedding, Finish, Heard, Picture, Segment, Text, Usage
-from hybrid_router.core.step import Plan
+from hybrid_router.core.errors import BackendError, CallRefused, QuotaExhausted
+from hybrid_router.core.event import Embedding, Finish, Heard, Picture, Segment, Text
 from hybrid_router.gateway import retries
-from hybrid_router.gateway.cache import Kept
 
-GOOD: list[Any] = [[Text("good")], [Finish("stop"), Usage(7, 3)]]
-BAD: list[Any] = [BackendUnavailable("nobody there")]
-CACHING = {"cf_aig_cache_ttl": "60"}
 NOT_FULL = {"return_full_text": False}
 PNG = b"\x89PNG\r\n\x1a\n rest"
-
-
-def step(provider: str = "openai", model: str = "fast", **more: Any) -> dict[str, Any]:
-    """A step of a universal call."""
-    return {
-        "provider": provider,
-        "endpoint": "chat/completions",
-        "headers": {"Authorization": "Bearer sk-canary-of-a-step"},
-        "query": {"model": model, "messages": SAID},
-        **more,
-    }
-
-
-def text(reply: Any) -> str:
-    """What a chat says."""
-    said: str = reply.json["choices"][0]["message"]["content"]
-    return said
 
 
 @pytest.mark.parametrize(
@@ -181,48 +155,6 @@ async def test_a_first_byte_that_is_late_is_a_failure() -> None:
     assert streamed.headers["cf-aig-step"] == "1"
 
 
-async def test_an_answer_is_kept_for_its_principal_alone() -> None:
-    """The same question is a HIT for who asked it, and a MISS for anybody else."""
-    answers = Aliased()
-    async with door(answers) as played:
-        status = [
-            (await played.chat(who, **CACHING)).headers["cf-aig-cache-status"]
-            for who in ("alice", "alice", "bob", "bob", "alice")
-        ]
-        skipped = await played.chat(**CACHING, cf_aig_skip_cache="true")
-        other = await played.chat(model="slow", **CACHING)
-
-    assert status == ["MISS", "HIT", "MISS", "HIT", "HIT"]
-    assert {skipped.headers["cf-aig-cache-status"], other.headers["cf-aig-cache-status"]} == {"MISS"}
-    assert [call.principal for call in answers.calls] == ["alice", "bob", "alice", "alice"]
-
-
-async def test_a_hit_is_the_answer_to_the_byte() -> None:
-    """Body and type are as they were; nobody is asked, and the log says so and counts no cost."""
-    answers = Aliased({"fast": [[[Picture(PNG), Finish("stop")]]]})
-    body = {"model": "fast", "prompt": "a cat"}
-    async with door(answers) as played:
-        first, second = [
-            await played.post("site/openai/images/generations", body, **CACHING) for _ in range(2)
-        ]
-        newest = (await played.logs())["result"][0]
-
-    assert (first.body, first.headers["content-type"]) == (second.body, second.headers["content-type"])
-    assert len(answers.calls) == 1
-    assert (newest["cached"], newest["cost"], newest["id"]) == (True, 0.0, second.headers["cf-aig-log-id"])
-
-
-@pytest.mark.parametrize("alias", ["private", "home"])
-async def test_a_private_call_is_never_kept(alias: str) -> None:
-    """Nor one that must stay at home: the second is asked as the first was."""
-    answers = Aliased()
-    async with door(answers) as played:
-        replies = [await played.chat(model=alias, **CACHING) for _ in range(2)]
-
-    assert [reply.headers["cf-aig-cache-status"] for reply in replies] == ["MISS", "MISS"]
-    assert len(answers.calls) == 2
-
-
 async def test_the_caller_says_nothing_into_the_log_of_a_private_call() -> None:
     """Its entry has times and counts; metadata and event stay out."""
     async with door(Aliased()) as played:
@@ -246,20 +178,6 @@ async def test_nor_does_the_caller_of_a_call_that_nobody_could_serve(model: str)
     assert "secret" not in json.dumps(entry)
 
 
-@pytest.mark.parametrize("plan", [Plan(local_only=True), Plan(refused="no")])
-async def test_what_was_kept_is_no_way_around_a_rule(plan: Plan) -> None:
-    """A call that a rule keeps here or refuses is asked, though the same question has an answer."""
-    answers = Aliased()
-    async with door(answers) as played:
-        await played.chat(**CACHING)
-        hit = await played.chat(**CACHING)
-        answers.plan = plan
-        asked = await played.chat(**CACHING)
-
-    assert (hit.headers["cf-aig-cache-status"], asked.headers["cf-aig-cache-status"]) == ("HIT", "MISS")
-    assert len(answers.calls) == 2
-
-
 async def test_rules_see_the_headers_of_a_step() -> None:
     """A step that says it is private is, whatever the request says; its keys are not looked at."""
     answers = Aliased()
@@ -270,29 +188,6 @@ async def test_rules_see_the_headers_of_a_step() -> None:
 
     assert call.headers["x-private"] == "no, yes"
     assert "canary" not in repr(call.headers)
-
-
-async def test_errors_are_never_kept() -> None:
-    """A failure is asked again, not repeated."""
-    async with door(Aliased({"fast": [BAD, GOOD]})) as played:
-        first, second = [await played.chat(**CACHING) for _ in range(2)]
-
-    assert (first.status, second.status) == (503, 200)
-
-
-async def test_a_key_of_the_callers_own_stands_for_the_question() -> None:
-    """Two questions, one key: one answer, for five minutes without any TTL; a step's 0 turns it off."""
-    answers = Aliased()
-    async with door(answers) as played:
-        first = await played.chat(cf_aig_cache_key="k")
-        second = await played.chat(model="slow", cf_aig_cache_key="k")
-        off = await played.post("site", [step(headers={"cf-aig-cache-ttl": 0})], cf_aig_cache_key="k")
-
-    assert [reply.headers.get("cf-aig-cache-status") for reply in (first, second, off)] == [
-        "MISS",
-        "HIT",
-        None,
-    ]
 
 
 async def test_two_gateways_keep_their_own_settings() -> None:
@@ -535,30 +430,6 @@ async def test_recordings_come_as_bytes_and_as_forms() -> None:
     assert raw.json["result"]["text"] == "good"
     assert written.json["text"].strip() == "good"
     assert [call.uploads[0].size_bytes for call in answers.calls] == [4, 4]
-
-
-def test_a_reload_keeps_the_log_and_forgets_answers() -> None:
-    """Other settings hold at once; a gateway that is gone is gone with all it had."""
-
-    def generation(**gateways: FrontGateway) -> Generation:
-        return Generation(Aliased(), Server(), lambda request, exchange: None, Fronts(gateways=gateways))
-
-    gateways = Gateways(clock=lambda: 100.0)
-    tight = RateLimit(calls=1, interval=60.0)
-    first = gateways.find(generation(site=FrontGateway(rate_limit=tight), old=FrontGateway()), "site")
-    kept = Kept(principal="a", content=b"x", media_type="text/plain", until_s=200.0)
-    first.cache.put(b"n", kept)
-    log = first.log
-    assert (first.admits(), first.admits()) == (True, False)
-    after = generation(site=FrontGateway(rate_limit=tight, cache_ttl=60.0))
-    again = gateways.find(after, "site")
-
-    assert again.log is log
-    assert again.find(b"n") is None
-    assert again.controls.ttl_s == 60.0
-    assert not again.admits(), "a reload does not open a gateway that is full"
-    with pytest.raises(NoGateway):
-        gateways.find(after, "old")
 
 
 async def test_the_compat_list_names_what_may_be_asked(door_of_all: Door) -> None:
