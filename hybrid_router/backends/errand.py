@@ -118,7 +118,7 @@ class Line:
         words = self._words
         try:
             if reply.status not in _OK:
-                raise words.refusal(reply.status, reply.headers, await _error_body(self._http, reply))
+                raise words.refusal(reply.status, reply.headers, await error_body(self._http, reply))
             try:
                 if batch := reader.head(reply.content_type.lower(), reply.headers):
                     yield batch
@@ -155,8 +155,8 @@ class Line:
         await self._http.close()
 
 
-async def _error_body(http: Http, reply: aiohttp.ClientResponse) -> bytes:
-    """A body that is too long or broken off says nothing."""
+async def error_body(http: Http, reply: aiohttp.ClientResponse) -> bytes:
+    """The body of a reply that is an error; one that is too long or broken off says nothing."""
     try:
         return await http.read_whole(reply, ERROR_LIMIT_BYTES)
     except BackendError:

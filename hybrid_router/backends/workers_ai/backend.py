@@ -14,6 +14,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from hybrid_router.backends import prefill
+from hybrid_router.backends.declared import after_first
 from hybrid_router.backends.discretion import prompt_of, without_prompt
 from hybrid_router.backends.errand import Errand, Reader
 from hybrid_router.backends.tally import total
@@ -25,7 +26,7 @@ from hybrid_router.backends.workers_ai.refusal import with_successor
 from hybrid_router.backends.workers_ai.several import Several
 from hybrid_router.backends.workers_ai.tasks.table import TASKS, TEXT, operations
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Send, Task
-from hybrid_router.backends.workers_ai.upstream import Upstream, after_first
+from hybrid_router.backends.workers_ai.upstream import Upstream
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.catalogue.families import Family, family
 from hybrid_router.config.cloud_schema import WorkersAIBackend
@@ -74,6 +75,7 @@ class WorkersAI:
         counted = minutes if minutes is not None and config.minute_limits else Minutes({})
         self._minute = counted.of(f"{config.base_url} {account.lower()}")
         self._running: Counter[str] = Counter()
+        self._features: dict[str, frozenset[Feature]] = {}  # of known models: every plan asks for them
 
     def __repr__(self) -> str:
         return f"<WorkersAI {self._name}>"
@@ -86,18 +88,15 @@ class WorkersAI:
     def features(self, model: str) -> frozenset[Feature]:
         """What the catalogue says; JSON mode works on most that write text, listed or not."""
         known = self._models.get(model)
-        beyond = frozenset[Feature]() if known is None else _beyond_text(model, family(known))
-        goes_on = beyond | frozenset({Feature.PREFILL} if model in self._prefills else ())
         if known is None:
-            return _EVERYTHING | goes_on
-        able = {
-            Feature.TOOLS: known.function_calling,
-            Feature.IMAGES: known.vision,
-            Feature.SCHEMA: family(known) in TEXT,
-            Feature.LOGPROBS: family(known) is Family.CHAT,
-            Feature.ADAPTERS: known.lora,
-        }
-        return goes_on | frozenset(feature for feature, is_able in able.items() if is_able)
+            return _EVERYTHING | self._goes_on(model)
+        found = self._features.get(model)
+        if found is None:
+            found = self._features[model] = _features(model, known) | self._goes_on(model)
+        return found
+
+    def _goes_on(self, model: str) -> frozenset[Feature]:
+        return frozenset({Feature.PREFILL} if model in self._prefills else ())
 
     def down(self, model: str) -> str | None:
         """Nothing is known before a call is tried."""
@@ -121,41 +120,43 @@ class WorkersAI:
         return Load(running_count=self._running[model])
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
-        """Yield the answer's events; see `core.backend.Backend.run`.
-
-        Several choices are asked for one after the other, but where one reply brings them all.
-        """
+        """Yield the answer's events; see `core.backend.Backend.run`."""
         task = self._task(call, step.model)
-        if task is not None:
-            async with aclosing(self._done(task, call, step)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
-        asked = self._asked(call, step.model)
-        passage = self._passage(call)
-        told: list[Usage | None] = []
+        answer = self._written(call, step) if task is None else self._done(task, call, step)
         begun = False
         self._running[step.model] += 1
         try:
-            self._minute.take(step.model, len(asked))
-            for request in asked:
-                answer = self._answer(request, call)
-                async with aclosing(self._upstream.answer(request, answer, step, passage)) as batches:
-                    async for batch in batches:
-                        begun = True
-                        yield batch
-                told.append(answer.usage)
+            async with aclosing(answer) as batches:
+                async for batch in batches:
+                    begun = begun or says_something(batch)
+                    yield batch
         except RouterError as error:
             error = with_successor(error, self._models.get(step.model))
             failure = after_first(error) if begun else prefill.refused(error, call)
             failure.detail = without_prompt(failure.detail, prompt_of(prefill.with_written(call)))
         else:
-            if usage := total(told):
-                yield [prefill.moved(usage, call)]
             return
         finally:
             self._running[step.model] -= 1
         raise failure
+
+    async def _written(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        """Have text written.
+
+        Several choices are asked for one after the other, but where one reply brings them all.
+        """
+        asked = self._asked(call, step.model)
+        passage = self._passage(call)
+        told: list[Usage | None] = []
+        self._minute.take(step.model, len(asked))
+        for request in asked:
+            answer = self._answer(request, call)
+            async with aclosing(self._upstream.answer(request, answer, step, passage)) as batches:
+                async for batch in batches:
+                    yield batch
+            told.append(answer.usage)
+        if usage := total(told):
+            yield [prefill.moved(usage, call)]
 
     def _asked(self, call: Call, model: str) -> list[Request]:
         """Its requests.  What a gateway shall keep is no stream: see docs/adr/0014."""
@@ -170,8 +171,8 @@ class WorkersAI:
         known = self._models.get(model)
         return None if known is None else TASKS.get((family(known), call.operation))
 
-    async def _done(self, task: Task, call: Call, step: Step) -> AsyncGenerator[Batch]:
-        """Have a task done, and its failures named as those of text are."""
+    def _done(self, task: Task, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        """Have a task done."""
         known = self._models[step.model]
         asked = Asked(
             call=call,
@@ -181,23 +182,7 @@ class WorkersAI:
             config=self._config,
             models=self._models,
         )
-        begun = False
-        self._running[step.model] += 1
-        try:
-            send = self._passage(call).sending(self._send(step))
-            async with aclosing(task.run(asked, send)) as batches:
-                async for batch in batches:
-                    begun = begun or says_something(batch)
-                    yield batch
-        except RouterError as error:
-            error = with_successor(error, known)
-            failure = after_first(error) if begun else error
-            failure.detail = without_prompt(failure.detail, prompt_of(call))
-        else:
-            return
-        finally:
-            self._running[step.model] -= 1
-        raise failure
+        return task.run(asked, self._passage(call).sending(self._send(step)))
 
     def _send(self, step: Step) -> Send:
         """Send a task's requests, each counted in the minute before it goes."""
@@ -251,7 +236,16 @@ def _begun(call: Call) -> str:
     return call.messages[-1].text if call.goes_on else call.written
 
 
-def _beyond_text(model: str, known: Family) -> frozenset[Feature]:
-    """What a model's tasks can do beyond the plain ones."""
-    tasks = [task for (each, _), task in TASKS.items() if each is known]
-    return frozenset[Feature]().union(*(task.features(known, model) for task in tasks))
+def _features(model: str, known: catalogue.Model) -> frozenset[Feature]:
+    """What the catalogue says of a model, and what its tasks can do beyond the plain ones."""
+    form = family(known)
+    able = {
+        Feature.TOOLS: known.function_calling,
+        Feature.IMAGES: known.vision,
+        Feature.SCHEMA: form in TEXT,
+        Feature.LOGPROBS: form is Family.CHAT,
+        Feature.ADAPTERS: known.lora,
+    }
+    tasks = [task for (each, _), task in TASKS.items() if each is form]
+    beyond = [task.features(form, model) for task in tasks]
+    return frozenset(feature for feature, is_able in able.items() if is_able).union(*beyond)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from hybrid_router.backends.errand import Errand, Line, Reader
+from hybrid_router.backends.errand import Errand, Line, Reader, error_body
 from hybrid_router.backends.http import Http, redactor
 from hybrid_router.backends.workers_ai import gateway, wire
 from hybrid_router.backends.workers_ai.answer import Answer, Broken
@@ -20,7 +20,7 @@ from hybrid_router.backends.workers_ai.gateway import Passage
 from hybrid_router.backends.workers_ai.refusal import refusal
 from hybrid_router.backends.workers_ai.several import Several
 from hybrid_router.config.cloud_schema import WorkersAIBackend
-from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError, StreamBroken
+from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.sse import Decoder, EventTooLong
@@ -28,7 +28,6 @@ from hybrid_router.core.step import Step
 
 EVENT_LIMIT_BYTES = 2**20
 ANSWER_LIMIT_BYTES = 16 * 2**20
-ERROR_LIMIT_BYTES = 2**16
 SESSION_HEADER = "x-session-affinity"
 TAIL_S = 2.0  # after the finish reason: for the usage line and `[DONE]`
 _OK = 200
@@ -107,7 +106,7 @@ class Upstream:
         if reply.status == _OK:
             return reply
         try:
-            raise await self._refused(reply)
+            raise self.refusal(reply.status, reply.headers, await error_body(self._http, reply))
         finally:
             reply.close()
 
@@ -131,14 +130,6 @@ class Upstream:
             "Accept": "text/event-stream, application/json",
             "Accept-Encoding": "identity",
         }
-
-    async def _refused(self, reply: aiohttp.ClientResponse) -> RouterError:
-        """What a reply other than 200 means; a body that is too long or broken off says nothing."""
-        try:
-            body = await self._http.read_whole(reply, ERROR_LIMIT_BYTES)
-        except BackendError:
-            body = b""
-        return self.refusal(reply.status, reply.headers, body)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> RouterError:
         """What a reply that is an error means; a gateway's log may tell more."""
@@ -196,8 +187,3 @@ class Upstream:
         if broken.reported:
             raise self.refusal(_OK, CIMultiDict(), broken.reported)
         raise BackendError(f"Workers AI {self._redact(broken.why)}", detail=self._redact(broken.detail))
-
-
-def after_first(error: RouterError) -> StreamBroken:
-    """The same failure once part of the answer is out."""
-    return StreamBroken(error.message, detail=error.detail, retry_after_s=error.retry_after_s)

@@ -6,6 +6,7 @@ What is written as text, chats and completions of `TEXT`, is not here: see `back
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 from hybrid_router.backends.workers_ai.tasks import (
@@ -61,6 +62,7 @@ TASKS: Mapping[tuple[Family, Operation], Task] = MappingProxyType({
 })  # fmt: skip
 
 
+@cache
 def operations(family: Family) -> frozenset[Operation]:
     """What models of a family can be asked."""
     text = GENERATES if family in TEXT else frozenset[Operation]()
