@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -67,6 +68,22 @@ async def place(account: Account, *, rejects_if_busy: bool) -> AsyncGenerator[No
         raise Refusal(3040)
     async with account.places:
         yield
+
+
+@asynccontextmanager
+async def plainly(account: Account) -> AsyncGenerator[None]:
+    """Wait for a whole answer; its source's failure is told as the service would.
+
+    Raises:
+        Refusal: the source failed, or took too long.
+    """
+    try:
+        async with asyncio.timeout(account.settings.plain_limit_s):
+            yield
+    except TimeoutError:
+        raise Refusal(3046) from None
+    except RouterError as error:
+        raise refusal(error) from error
 
 
 def refusal(error: RouterError) -> Refusal:

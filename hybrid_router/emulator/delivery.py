@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from hybrid_router.emulator.fault import Fault
 from hybrid_router.emulator.settings import Settings
 
 _MALFORMED = b'data: {"response":"unfin\n\n'
+_DONE = b"data: [DONE]\n\n"
 _PAGE = "<!DOCTYPE html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
 # A reset forgets what the kernel has not handed over yet; on loopback this is long enough for that.
 _FLUSH_S = 0.02
@@ -56,6 +58,10 @@ class Delivery:
     def fault(self) -> Fault:
         """What shall go wrong."""
         return self._fault
+
+    def with_fault(self, fault: Fault) -> Delivery:
+        """The same reply, with another thing to go wrong."""
+        return Delivery(self._request, fault, self._seen, self._settings, self._failed)
 
     async def instead(self) -> web.StreamResponse | None:
         """Act out what a fault puts in the answer's place; None if there is to be an answer.
@@ -110,18 +116,22 @@ class Delivery:
             await self._cut()
         return self._response
 
-    async def stream(self, documents: AsyncIterator[Any]) -> web.StreamResponse:
+    async def stream(self, documents: AsyncGenerator[Any]) -> web.StreamResponse:
         """Send `documents` as server-sent events, and `[DONE]`.  What `documents` raises is passed on."""
+        return await self.frames(self._framed(documents), self._failed_event)
+
+    async def frames(
+        self, frames: AsyncGenerator[bytes], failed: Callable[[Fault], bytes]
+    ) -> web.StreamResponse:
+        """Send events that are written already; `failed` writes the one that a fault ends them with."""
         await self._open("text/event-stream", {"cache-control": "no-cache"})
         if self._fault.pings:
             await self._ping()
             return self._response
-        async for document in documents:
-            if not await self._event(b"data: " + _encoded(document) + b"\n\n"):
-                return self._response
-        for _ in range(2 if self._fault.doubled_done else 1):
-            if not await self._event(b"data: [DONE]\n\n"):
-                return self._response
+        async with aclosing(frames):
+            async for frame in frames:
+                if not await self._event(frame, failed):
+                    return self._response
         await self._response.write_eof()
         return self._response
 
@@ -141,13 +151,23 @@ class Delivery:
         if self._fault.delay_first_s:
             await asyncio.sleep(self._fault.delay_first_s)
 
-    async def _event(self, frame: bytes) -> bool:
+    async def _framed(self, documents: AsyncGenerator[Any]) -> AsyncGenerator[bytes]:
+        async with aclosing(documents):
+            async for document in documents:
+                yield _event(document)
+        for _ in range(2 if self._fault.doubled_done else 1):
+            yield _DONE
+
+    def _failed_event(self, fault: Fault) -> bytes:
+        return _event(self._failed(_in_band(fault)))
+
+    async def _event(self, frame: bytes, failed: Callable[[Fault], bytes]) -> bool:
         """Send one event, or what a fault wants in this place; False: the reply has ended."""
         fault, place = self._fault, self._seen.events_sent
         if place == fault.malformed_after:
             await self._write(_MALFORMED)
         if place == fault.error_after:
-            await self._write(b"data: " + _encoded(self._failed(_in_band(fault))) + b"\n\n")
+            await self._write(failed(fault))
         if place == fault.stall_after:
             await self._hang()
         elif place == fault.cut_after:
@@ -193,6 +213,10 @@ class Delivery:
 def _in_band(fault: Fault) -> Refusal:
     """The error that a reply with status 200 carries."""
     return Refusal(fault.code or 8005, fault.message)
+
+
+def _event(document: Any) -> bytes:
+    return b"data: " + _encoded(document) + b"\n\n"
 
 
 def _encoded(document: Any) -> bytes:

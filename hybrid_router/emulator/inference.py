@@ -21,9 +21,7 @@ from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Usage
 from hybrid_router.emulator import admission, tokens
-from hybrid_router.emulator.calls import SeenCall
 from hybrid_router.emulator.delivery import Delivery
-from hybrid_router.emulator.fault import Fault
 from hybrid_router.emulator.incoming import Address
 from hybrid_router.emulator.settings import Account
 
@@ -31,7 +29,7 @@ from hybrid_router.emulator.settings import Account
 class Asked(Struct, frozen=True, kw_only=True):
     """A call that was accepted: what is asked, of which model, and how the answer shall look.
 
-    `bare`: without the envelope, as OpenAI's addresses answer.
+    `bare`: without the envelope, as OpenAI's addresses answer.  `prompt_tokens`: as the emulator counts.
     """
 
     call: Call
@@ -39,6 +37,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     form: Form
     bare: bool
     stamp: Stamp
+    prompt_tokens: int
 
 
 def accept(account: Account, model_id: str, body: dict[str, Any], address: Address) -> Asked:
@@ -55,12 +54,15 @@ def accept(account: Account, model_id: str, body: dict[str, Any], address: Addre
     account.finetunes.check(model, body)
     goes_on = account.scripted and model_id in account.settings.prefill_models
     call = ask.begun(ask.call_from(model, body, form, openai=address == "chat"), model, goes_on=goes_on)
-    if model.context_window is not None and tokens.prompt_tokens(call) > model.context_window:
+    prompt_tokens = tokens.prompt_tokens(call)
+    if model.context_window is not None and prompt_tokens > model.context_window:
         raise Refusal(8007, f"the prompt is longer than the context window of {model.context_window} tokens")
     admission.check_quota(account)
     created = int(account.settings.now().timestamp())
     stamp = Stamp(id=ids.new("id-"), created=created, model=model_id)
-    return Asked(call=call, priced=priced, form=form, bare=address != "run", stamp=stamp)
+    return Asked(
+        call=call, priced=priced, form=form, bare=address != "run", stamp=stamp, prompt_tokens=prompt_tokens
+    )
 
 
 class Inference:
@@ -74,8 +76,7 @@ class Inference:
     @property
     def _usage(self) -> Usage:
         """What the source counted, or, as long as it has not, what was said so far."""
-        prompt_tokens = tokens.prompt_tokens(self._asked.call)
-        return self._answer.usage or Usage(prompt_tokens, self._answer.pieces_count)
+        return self._answer.usage or Usage(self._asked.prompt_tokens, self._answer.pieces_count)
 
     @property
     def neurons(self) -> float:
@@ -85,7 +86,7 @@ class Inference:
             self._asked.priced, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
         )
 
-    async def reply(self, request: web.Request, fault: Fault, seen: SeenCall) -> web.StreamResponse:
+    async def reply(self, delivery: Delivery) -> web.StreamResponse:
         """Ask the source and write its answer; the neurons are charged however that ends.
 
         A source that breaks off after its first event cuts the connection.
@@ -93,7 +94,7 @@ class Inference:
         Raises:
             Refusal: the source failed before its first event, or a plain answer took too long.
         """
-        delivery = Delivery(request, fault, seen, self._account.settings)
+        fault = delivery.fault
         streams = self._asked.call.stream and not fault.plain and self._asked.form != "responses"
         try:
             async with aclosing(self._batches()) as batches:
@@ -129,14 +130,9 @@ class Inference:
 
     async def _folded(self, batches: AsyncIterator[Batch], *, numeric: bool) -> dict[str, Any]:
         """The plain reply's document."""
-        try:
-            async with asyncio.timeout(self._account.settings.plain_limit_s):
-                async for _ in batches:
-                    pass
-        except TimeoutError:
-            raise Refusal(3046) from None
-        except RouterError as error:
-            raise admission.refusal(error) from error
+        async with admission.plainly(self._account):
+            async for _ in batches:
+                pass
         asked = self._asked
         as_json = (asked.call.response_format or {}).get("type") in ("json_object", "json_schema")
         result = document(asked.form, self._answer, self._usage, self.neurons, asked.stamp, as_json=as_json)
@@ -164,7 +160,7 @@ class Inference:
             return ClassicStream(with_tools=bool(asked.call.tools))
         return ChatStream(
             asked.stamp,
-            prompt_tokens=tokens.prompt_tokens(asked.call),
+            prompt_tokens=asked.prompt_tokens,
             usage_style=settings.stream_usage if self._account.scripted else "final",
             trailing_usage=settings.trailing_usage,
             completion=asked.form == "completion",

@@ -56,7 +56,7 @@ async def answer(
     async with admission.place(account, rejects_if_busy=options.get("rejectIfBusy") is True):
         if _writes_text(account, model_id, address):
             asked = accept(account, model_id, _object(read), address)
-            return await Inference(account, asked).reply(request, fault, seen)
+            return await Inference(account, asked).reply(delivery)
         reply, in_pieces = await _whole(account, model_id, read, address)
         return await delivery.whole(reply.content, reply.media_type, in_pieces=in_pieces)
 

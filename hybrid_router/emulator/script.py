@@ -17,7 +17,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from hybrid_router.backends.tally import added
 from hybrid_router.core.backend import GENERATES, IDLE, Load
 from hybrid_router.core.call import Call, Feature, Message, Operation
 from hybrid_router.core.event import Batch, Event, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
@@ -208,15 +210,23 @@ class Script:
         return IDLE
 
     async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
-        """Yield `expected(call)` for each choice, then one `Usage`."""
-        answer = expected(call)
-        for index in range(call.n):
-            for event in _events(answer, index):
-                yield [event]
-        yield [Usage(answer.prompt_tokens, answer.completion_tokens * call.n)]
+        """Yield what is `expected` of each prompt for each choice, then one `Usage`."""
+        usage = Usage(0, 0)
+        for place, asked in enumerate(_alone(call)):
+            answer = expected(asked)
+            for choice in range(call.n):
+                for event in _events(answer, place * call.n + choice):
+                    yield [event]
+            usage = added(usage, Usage(answer.prompt_tokens, answer.completion_tokens * call.n))
+        yield [usage]
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _alone(call: Call) -> list[Call]:
+    """Each of its prompts as a call of its own."""
+    return [replace(call, prompts=(prompt,)) for prompt in call.prompts] or [call]
 
 
 def _events(answer: Expected, index: int) -> list[Event]:

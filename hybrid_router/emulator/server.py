@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import uuid
@@ -16,8 +15,8 @@ from hybrid_router.api.workers_ai import listing
 from hybrid_router.api.workers_ai.refusal import Refusal, refused, wrapped
 from hybrid_router.emulator import account_routes, control, realtime
 from hybrid_router.emulator.calls import SeenCall
-from hybrid_router.emulator.fault import Fault, FaultInvalid, from_header
 from hybrid_router.emulator.gateway import host as gateway
+from hybrid_router.emulator.port import fault_of, listening, noted
 from hybrid_router.emulator.reception import answer
 from hybrid_router.emulator.settings import Account, Settings
 
@@ -27,9 +26,7 @@ REQUEST_ID_HEADER = "cf-ai-req-id"
 _EMAIL, _KEY = "x-auth-email", "x-auth-key"
 
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
-_SHUTDOWN_S = 0.05
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Respond = Callable[[web.Request, SeenCall], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,6 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[envelopes], client_max_size=settings.body_limit_bytes)
     app[ACCOUNT] = account
     app.on_response_prepare.append(_stamp)
-    app.on_shutdown.append(_stop)
     app.cleanup_ctx.append(account.webhooks.connected)
     accounts = BASE + "/accounts/{account_id}"
     app.add_routes(
@@ -85,22 +81,13 @@ async def serve(settings: Settings) -> AsyncGenerator[Running]:
         OSError: the port is taken.
     """
     app = create_app(settings)
-    runner = web.AppRunner(
-        app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S, access_log=None, keepalive_timeout=60.0
-    )
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        host, port = runner.addresses[0][:2]
-        shown = f"[{host}]" if ":" in host else host
+    async with listening(app, app[ACCOUNT]) as root:
         yield Running(
-            base_url=f"http://{shown}:{port}{BASE}",
+            base_url=root + BASE,
             account_id=settings.account_id,
             token=settings.token,
             account=app[ACCOUNT],
         )
-    finally:
-        await runner.cleanup()
 
 
 @web.middleware
@@ -114,11 +101,6 @@ async def envelopes(request: web.Request, handler: Reply) -> web.StreamResponse:
         return refused(Refusal(7001, f"{request.method} not supported for requested URI."))
     except web.HTTPNotFound:
         return refused(Refusal(7000))
-
-
-async def _stop(app: web.Application) -> None:
-    """From here on a call that is cancelled was not left by its client."""
-    app[ACCOUNT].stopping = True
 
 
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
@@ -163,7 +145,7 @@ def _known_pair(request: web.Request, settings: Settings) -> bool:
 
 async def run_model(request: web.Request) -> web.StreamResponse:
     """An inference call."""
-    return await _noted(request, _run)
+    return await noted(request.app[ACCOUNT], request, _run)
 
 
 async def run_live(request: web.Request) -> web.StreamResponse:
@@ -174,54 +156,19 @@ async def run_live(request: web.Request) -> web.StreamResponse:
     """
     if not realtime.upgrades(request):
         raise Refusal(7001)
-    return await _noted(request, _converse)
-
-
-async def _noted(request: web.Request, respond: Respond) -> web.StreamResponse:
-    """Answer a call, and note it from its first byte to its last."""
-    calls = request.app[ACCOUNT].calls
-    seen = calls.open(request.path, request.headers)
-    try:
-        response = await respond(request, seen)
-    except Refusal as refusal:
-        seen.status = refusal.status
-        calls.close(seen, "refused")
-        raise
-    except asyncio.CancelledError:
-        calls.close(seen, "stopped" if request.app[ACCOUNT].stopping else "client_left")
-        raise
-    except ConnectionError:
-        calls.close(seen, "cut" if seen.outcome == "cut" else "client_left")
-        return web.Response()
-    except BaseException:
-        calls.close(seen, "cut")
-        raise
-    seen.status = response.status
-    calls.close(seen, "cut" if seen.outcome == "cut" else "answered")
-    return response
+    return await noted(request.app[ACCOUNT], request, _converse)
 
 
 async def _run(request: web.Request, seen: SeenCall) -> web.StreamResponse:
     account = authorize(request)
     seen.auth_ok = True
-    return await answer(account, request, seen, request.match_info.get("model"), _fault(request, account))
+    return await answer(account, request, seen, request.match_info.get("model"), fault_of(request, account))
 
 
 async def _converse(request: web.Request, seen: SeenCall) -> web.StreamResponse:
     account = authorize(request)
     seen.auth_ok = True
-    return await realtime.converse(account, request, seen, _fault(request, account))
-
-
-def _fault(request: web.Request, account: Account) -> Fault:
-    """What shall go wrong: the header's wish, or the next planned one."""
-    spec = request.headers.get("x-emulate")
-    if spec is None:
-        return account.faults.take()
-    try:
-        return from_header(spec)
-    except FaultInvalid as error:
-        raise Refusal(8001, f"x-emulate: {error}") from error
+    return await realtime.converse(account, request, seen, fault_of(request, account))
 
 
 async def search_models(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What the emulators of other clouds share: their life on a port, who may ask, faults, and what was seen."""
+"""What the emulators of other clouds share: their addresses, who may ask, faults, and what was seen."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
 from aiohttp import web
-from msgspec.structs import replace
 
 from hybrid_router.api.workers_ai.refusal import Refusal
-from hybrid_router.backends.tally import added
-from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
-from hybrid_router.core.event import Batch, Usage
+from hybrid_router.core.event import Batch
 from hybrid_router.emulator import control
-from hybrid_router.emulator.calls import SeenCall
+from hybrid_router.emulator.calls import SeenCall, without_secrets
 from hybrid_router.emulator.delivery import Delivery
-from hybrid_router.emulator.fault import FaultInvalid, from_header
+from hybrid_router.emulator.fault import NO_FAULT, Fault
+from hybrid_router.emulator.port import FAULT_HEADER, SEEN, fault_of, listening, noted
 from hybrid_router.emulator.settings import Account, Settings
 
-SEEN = web.RequestKey("seen", SeenCall)
-_SHUTDOWN_S = 0.05
+_BAD = 8001
 _NOT_ALLOWED = 10000
 _NO_SUCH = 7000
+_TOO_LARGE = 3006
+_OVERLOADED = 529
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,62 +39,68 @@ class RunningCloud:
     account: Account
 
 
+def bearer(request: web.Request) -> str:
+    """The token that a request shows; empty, if it shows none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
+
+
 class Stage:
     """One emulated cloud that is no Cloudflare.
 
     Args:
         failed: an error's document, as this cloud writes it.
+        shown: the token that a request shows; None: the request needs none.
     """
 
-    def __init__(self, settings: Settings, failed: Callable[[Refusal], Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        failed: Callable[[Refusal], Any],
+        shown: Callable[[web.Request], str | None] = bearer,
+    ) -> None:
         self.account = Account(settings)
         self._failed = failed
+        self._shown = shown
 
     def asked(self, answer: Answering) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """An address that `answer` answers, noted from its first byte to its last."""
 
-        async def respond(request: web.Request) -> web.StreamResponse:
-            calls = self.account.calls
-            seen = request[SEEN] = calls.open(request.path, request.headers)
+        async def answered(request: web.Request, seen: SeenCall) -> web.StreamResponse:
             try:
-                response = await self._answered(request, seen, answer)
-            except asyncio.CancelledError:
-                calls.close(seen, "stopped" if self.account.stopping else "client_left")
-                raise
-            except ConnectionError:
-                calls.close(seen, "cut" if seen.outcome == "cut" else "client_left")
-                return web.Response()
-            except BaseException:
-                calls.close(seen, "cut")
-                raise
-            seen.status = response.status
-            calls.close(seen, "cut" if seen.outcome == "cut" else "answered")
-            return response
+                seen.auth_ok = self._authorized(request)
+                delivery = Delivery(request, self._fault(request), seen, self.account.settings, self._failed)
+                return await delivery.instead() or await answer(self, request, delivery)
+            except web.HTTPRequestEntityTooLarge:
+                raise Refusal(_TOO_LARGE, "the request is too large") from None
+            except RouterError as error:
+                raise Refusal(_BAD, error.message, status=error.status) from error
+
+        async def respond(request: web.Request) -> web.StreamResponse:
+            try:
+                return await noted(self.account, request, answered)
+            except Refusal as refusal:
+                return self.refused(refusal)
 
         return respond
 
-    async def _answered(self, request: web.Request, seen: SeenCall, answer: Answering) -> web.StreamResponse:
-        try:
-            self._authorize(request)
-            seen.auth_ok = True
-            spec = request.headers.get("x-emulate")
-            fault = self.account.faults.take() if spec is None else from_header(spec)
-            delivery = Delivery(request, fault, seen, self.account.settings, self._failed)
-            return await delivery.instead() or await answer(self, request, delivery)
-        except Refusal as refusal:
-            return self.refused(refusal)
-        except FaultInvalid as error:
-            return self.refused(Refusal(8001, f"x-emulate: {error}"))
-        except RouterError as error:
-            return self.refused(Refusal(8001, error.message, status=error.status))
+    def _authorized(self, request: web.Request) -> bool:
+        """Whether the token was shown; with an empty one anybody may ask.
 
-    def _authorize(self, request: web.Request) -> None:
-        """Whoever shows the token may ask; with an empty one anybody may."""
-        token = self.account.settings.token
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        known = secrets.compare_digest(shown.encode(), token.encode())
-        if token and (scheme.lower() != "bearer" or not known):
+        Raises:
+            Refusal: another one was, or none.
+        """
+        shown, token = self._shown(request), self.account.settings.token
+        if shown is None:
+            return False
+        if token and not secrets.compare_digest(shown.encode(), token.encode()):
             raise Refusal(_NOT_ALLOWED)
+        return True
+
+    def _fault(self, request: web.Request) -> Fault:
+        """Planned faults wait for something to be asked, and not only looked at or cancelled."""
+        asks = request.method == "POST" and not request.path.endswith("/cancel")
+        return fault_of(request, self.account) if asks or FAULT_HEADER in request.headers else NO_FAULT
 
     def refused(self, refusal: Refusal) -> web.Response:
         """An error reply."""
@@ -101,23 +108,6 @@ class Stage:
 
     async def batches(self, call: Call) -> AsyncGenerator[Batch]:
         """The answer, a little at a time."""
-        if call.operation is not Operation.COMPLETE or len(call.prompts) == 1:
-            async with aclosing(self._paced(call)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
-        usage: Usage | None = None
-        for place, prompt in enumerate(call.prompts):  # the script reads one
-            async for batch in self._paced(replace(call, prompts=(prompt,))):
-                for event in batch:
-                    if isinstance(event, Usage):
-                        usage = event if usage is None else added(usage, event)
-                    else:
-                        yield [replace(event, index=event.index + place * call.n)]
-        if usage is not None:
-            yield [usage]
-
-    async def _paced(self, call: Call) -> AsyncGenerator[Batch]:
         async with aclosing(self.account.played(call)) as batches:
             async for batch in batches:
                 await asyncio.sleep(self.account.settings.token_delay_s)
@@ -125,7 +115,8 @@ class Stage:
 
     async def events(self, call: Call) -> Batch:
         """The whole answer."""
-        return [event async for batch in self.batches(call) for event in batch]
+        async with aclosing(self.batches(call)) as batches:
+            return [event async for batch in batches for event in batch]
 
 
 Answering: TypeAlias = Callable[[Stage, web.Request, Delivery], Awaitable[web.StreamResponse]]
@@ -150,19 +141,37 @@ async def on_stage(
     async def unknown(request: web.Request) -> web.Response:
         return stage.refused(Refusal(_NO_SUCH, f"there is no {request.method} {request.path}", status=404))
 
-    async def stopping(app: web.Application) -> None:
-        stage.account.stopping = True
-
     app.router.add_route("*", "/{rest:.*}", unknown)
-    app.on_shutdown.append(stopping)
-    runner = web.AppRunner(
-        app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S, access_log=None, keepalive_timeout=60.0
-    )
-    await runner.setup()
+    async with listening(app, stage.account) as root:
+        yield RunningCloud(root=root, token=settings.token, account=stage.account)
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """The request's JSON object, noted; an empty one of a request without a body.
+
+    Raises:
+        Refusal: it is none.
+    """
+    raw = await request.read()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        host, port = runner.addresses[0][:2]
-        shown = f"[{host}]" if ":" in host else host
-        yield RunningCloud(root=f"http://{shown}:{port}", token=settings.token, account=stage.account)
-    finally:
-        await runner.cleanup()
+        body = msgspec.json.decode(raw, type=dict[str, Any]) if raw else {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(f"the body is no JSON object: {error}") from None
+    note(request, body)
+    return body
+
+
+def note(request: web.Request, body: dict[str, Any]) -> None:
+    """Let what is asked be seen, without its secrets."""
+    seen = request[SEEN]
+    seen.model, seen.stream, seen.body = body.get("model"), bool(body.get("stream")), without_secrets(body)
+
+
+def invalid(message: str, status: int = 400) -> Refusal:
+    """A call that is at fault."""
+    return Refusal(_BAD, message, status=status)
+
+
+def interrupted(fault: Fault) -> Refusal:
+    """The error that a stream of named events is to end with."""
+    return Refusal(_BAD, fault.message or "Overloaded", status=fault.status or _OVERLOADED)

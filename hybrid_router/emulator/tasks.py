@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from hybrid_router.catalogue.families import Family, family
 from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
-from hybrid_router.core.errors import CallRefused, RouterError
+from hybrid_router.core.errors import CallRefused
 from hybrid_router.core.event import Batch
 from hybrid_router.core.upload import Upload, upload_of
 from hybrid_router.emulator import admission, work
@@ -74,17 +73,10 @@ async def replied(account: Account, task: Task) -> Reply:
     """
     events: Batch = []
     try:
-        async with (
-            asyncio.timeout(account.settings.plain_limit_s),
-            aclosing(account.played(task.call)) as batches,
-        ):
+        async with admission.plainly(account), aclosing(account.played(task.call)) as batches:
             async for batch in batches:
                 events += batch
-        return task.form.reply(task.given, task.call, events)
-    except TimeoutError:
-        raise Refusal(3046) from None
-    except RouterError as error:
-        raise admission.refusal(error) from error
+            return task.form.reply(task.given, task.call, events)
     finally:
         account.ledger.charge(prices.neurons(task.priced.price, work.work_of(task.call, events)))
 

@@ -19,7 +19,7 @@ from hybrid_router.core.call import (
     TextPart,
     ToolCall,
 )
-from hybrid_router.emulator.scene import invalid
+from hybrid_router.emulator.stage import invalid
 
 Document: TypeAlias = dict[str, Any]
 

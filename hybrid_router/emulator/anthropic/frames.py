@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import msgspec
@@ -11,6 +12,8 @@ from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Batch, Event, Finish, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.emulator import tokens
+from hybrid_router.emulator.fault import Fault
+from hybrid_router.emulator.stage import interrupted
 
 Document: TypeAlias = dict[str, Any]
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -37,9 +40,9 @@ def error(refused: Refusal) -> Document:
     }
 
 
-def error_frame(refused: Refusal) -> bytes:
+def error_frame(fault: Fault) -> bytes:
     """An error as an event."""
-    return frame("error", error=error(refused)["error"])
+    return frame("error", error=error(interrupted(fault))["error"])
 
 
 def frame(kind: str, **more: Any) -> bytes:
@@ -57,15 +60,16 @@ class Frames:
         self._reason = "end_turn"
         self._usage: Usage | None = None
 
-    async def written(self, batches: AsyncIterator[Batch]) -> AsyncIterator[bytes]:
+    async def written(self, batches: AsyncGenerator[Batch]) -> AsyncGenerator[bytes]:
         """Its events."""
         message = {**_message(self._call, []), "stop_reason": None, "stop_sequence": None}
         yield frame("message_start", message={**message, "usage": _counted(self._call, None)})
         yield frame("ping")
-        async for batch in batches:
-            for event in batch:
-                for written in self._event(event):
-                    yield written
+        async with aclosing(batches):
+            async for batch in batches:
+                for event in batch:
+                    for written in self._event(event):
+                        yield written
         for written in self._closed():
             yield written
         usage = {"output_tokens": 0 if self._usage is None else self._usage.completion_tokens}

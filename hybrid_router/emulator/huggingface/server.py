@@ -5,7 +5,6 @@ A model called `org/image-classification-…` is one for that: the real ones are
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
@@ -15,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from hybrid_router.api.gallery import media_type
+from hybrid_router.api.openai.vectors import floats
 from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.core import ids
 from hybrid_router.core.asks import (
@@ -42,8 +42,9 @@ from hybrid_router.core.upload import upload_of
 from hybrid_router.emulator.calls import without_secrets
 from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.openai import server as openai
+from hybrid_router.emulator.port import SEEN
 from hybrid_router.emulator.settings import Settings
-from hybrid_router.emulator.stage import SEEN, RunningCloud, Stage, on_stage
+from hybrid_router.emulator.stage import RunningCloud, Stage, on_stage
 
 _LOADING_S = 20.0
 _UNAVAILABLE = 503
@@ -169,7 +170,7 @@ async def _told(call: Call, events: Batch, delivery: Delivery) -> web.StreamResp
 def _document(call: Call, events: Batch) -> Any:
     match call.operation:
         case Operation.EMBED:
-            return [_floats(event.values) for event in events if isinstance(event, Embedding)]
+            return [floats(event.values) for event in events if isinstance(event, Embedding)]
         case Operation.RERANK:
             return [event.score for event in events if isinstance(event, Relevance)]
         case Operation.CLASSIFY:
@@ -197,7 +198,3 @@ def _labels(verdict: Verdict) -> list[dict[str, Any]]:
     """Two labels, as of a classifier of toxic texts."""
     worst = max((score for _, score in verdict.scores), default=1.0 if verdict.flagged else 0.0)
     return [{"label": "toxic", "score": worst}, {"label": "neutral", "score": 1.0 - worst}]
-
-
-def _floats(values: bytes) -> list[float]:
-    return list(struct.unpack(f"<{len(values) // 4}f", values))

@@ -90,17 +90,9 @@ class Line:
         events: Batch = []
         try:
             admission.check_quota(self.account)
-            async with (
-                asyncio.timeout(self.account.settings.plain_limit_s),
-                aclosing(self.account.played(call)) as batches,
-            ):
+            async with admission.plainly(self.account), aclosing(self.account.played(call)) as batches:
                 async for batch in batches:
                     events += batch
-        except TimeoutError:
-            raise Refusal(3046) from None
-        except RouterError as error:
-            raise admission.refusal(error) from error
-        else:
             return events
         finally:
             for upload in call.uploads:

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from hybrid_router.api.transcript import Transcript
 from hybrid_router.api.workers_ai.form import Given
-from hybrid_router.api.workers_ai.forms.sound import Heeded, SoundNova, Turn, folded
+from hybrid_router.api.workers_ai.forms.sound import SoundNova, Turn, folded
 from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.catalogue import prices
 from hybrid_router.catalogue.families import Family
@@ -56,10 +57,10 @@ class _Listener(Part):
         if event == "EndOfTurn":
             self._turns.close()
 
-    def _message(self, event: TurnEvent, heard: Heeded) -> dict[str, Any]:
+    def _message(self, event: TurnEvent, heard: Transcript) -> dict[str, Any]:
         raise NotImplementedError
 
-    async def _transcribed(self) -> Heeded:
+    async def _transcribed(self) -> Transcript:
         content = upload_of(_wav(bytes(self._turns.samples), self._rate), media_type="audio/wav")
         query = {name: value for name, value in self._options.items() if name == "language"}
         given = Given(model=self._model.id, content=content, query=query)
@@ -82,7 +83,7 @@ class TurnListener(_Listener):
         await self._end()
         await self._line.close()
 
-    def _message(self, event: TurnEvent, heard: Heeded) -> dict[str, Any]:
+    def _message(self, event: TurnEvent, heard: Transcript) -> dict[str, Any]:
         self._sequence += 1
         return {
             "request_id": self._line.request_id,
@@ -115,7 +116,7 @@ class ResultListener(_Listener):
             case _:
                 raise unknown(message)
 
-    def _message(self, event: TurnEvent, heard: Heeded) -> dict[str, Any]:
+    def _message(self, event: TurnEvent, heard: Transcript) -> dict[str, Any]:
         began_s = self._turns.began_s
         words = [
             {

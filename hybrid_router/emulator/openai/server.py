@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,11 +34,10 @@ from hybrid_router.core import ids
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Sound
 from hybrid_router.core.sse import Decoder
-from hybrid_router.emulator.calls import without_secrets
 from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.openai.forms import form_of, uploaded
 from hybrid_router.emulator.settings import Settings
-from hybrid_router.emulator.stage import SEEN, Answering, RunningCloud, Stage, on_stage
+from hybrid_router.emulator.stage import Answering, RunningCloud, Stage, note, on_stage
 
 T = TypeVar("T")
 _EVENT_LIMIT_BYTES = 2**20
@@ -162,9 +161,7 @@ async def _read(request: web.Request, decode: Callable[..., T]) -> T:
     """A body as one of the dialect's decoders reads it, noted without its secrets."""
     raw = await request.read()
     asked = decode(raw, **_asker(request))
-    body = msgspec.json.decode(raw)
-    seen = request[SEEN]
-    seen.model, seen.stream, seen.body = body.get("model"), bool(body.get("stream")), without_secrets(body)
+    note(request, msgspec.json.decode(raw))
     return asked
 
 
@@ -177,9 +174,10 @@ async def _streamed(
 ) -> web.StreamResponse:
     async def documents() -> AsyncGenerator[msgspec.Raw]:
         decoder = Decoder(_EVENT_LIMIT_BYTES)
-        async for batch in stage.batches(call):
-            for document in _split(decoder, chunks.encode(batch)):
-                yield document
+        async with aclosing(stage.batches(call)) as batches:
+            async for batch in batches:
+                for document in _split(decoder, chunks.encode(batch)):
+                    yield document
         for document in _split(decoder, chunks.end()):
             yield document
 

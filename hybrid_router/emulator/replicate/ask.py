@@ -10,7 +10,7 @@ from typing import Any
 from hybrid_router.core.asks import Painting, Speech, Transcription
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.upload import upload_of
-from hybrid_router.emulator.scene import invalid
+from hybrid_router.emulator.stage import invalid
 
 _PAINTERS = ("flux", "diffusion", "image")
 _EMBEDDERS = ("embed", "minilm", "mpnet")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -10,15 +10,14 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.api.gallery import media_type
-from hybrid_router.api.workers_ai.refusal import Refusal
+from hybrid_router.api.openai.vectors import floats
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Batch, Embedding, Heard, Picture, Segment, Sound, Text, Usage
 from hybrid_router.emulator.fault import Fault
-from hybrid_router.emulator.scene import invalid
+from hybrid_router.emulator.stage import interrupted, invalid
 
 Document: TypeAlias = dict[str, Any]
-_FLOAT_BYTES = 4
 CREATED_AT = "2026-01-01T00:00:00.000Z"
 
 
@@ -123,7 +122,7 @@ class Shop:
                 content = b"".join(event.content for event in events if isinstance(event, Sound))
                 return self._kept(content, "audio/mpeg", root)
             case Operation.EMBED:
-                return [{"embedding": _floats(each.values)} for each in events if isinstance(each, Embedding)]
+                return [{"embedding": floats(each.values)} for each in events if isinstance(each, Embedding)]
             case Operation.TRANSCRIBE:
                 return _transcript(events)
         return [event.text for event in events if isinstance(event, Text)]
@@ -132,10 +131,6 @@ class Shop:
         name = ids.new("")
         self.outputs[name] = Stored(content, kind)
         return f"{root}/delivery/{name}/out"
-
-
-def _floats(values: bytes) -> list[float]:
-    return list(memoryview(values).cast("f")) if len(values) % _FLOAT_BYTES == 0 else []
 
 
 def _transcript(events: Batch) -> Document:
@@ -154,12 +149,12 @@ def frame(name: str, data: str) -> bytes:
     return f"event: {name}\nid: 1:0\n{lines}\n".encode()
 
 
-def error_frame(refused: Refusal) -> bytes:
+def error_frame(fault: Fault) -> bytes:
     """An error as an event."""
-    return frame("error", msgspec.json.encode({"detail": refused.message}).decode())
+    return frame("error", msgspec.json.encode({"detail": interrupted(fault).message}).decode())
 
 
-async def frames(made: Prediction, batches: AsyncGenerator[Batch]) -> AsyncIterator[bytes]:
+async def frames(made: Prediction, batches: AsyncGenerator[Batch]) -> AsyncGenerator[bytes]:
     """A prediction as a stream, up to its end or until it is cancelled."""
     said: list[str] = []
     made.status = "processing"

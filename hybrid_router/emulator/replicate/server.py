@@ -10,11 +10,11 @@ from aiohttp import web
 from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.core import ids
 from hybrid_router.emulator.delivery import Delivery
+from hybrid_router.emulator.port import SEEN
 from hybrid_router.emulator.replicate import ask, predictions
 from hybrid_router.emulator.replicate.predictions import CREATED_AT, Prediction, Shop, Stored
-from hybrid_router.emulator.scene import NamedDelivery, Scene, invalid, read_object
 from hybrid_router.emulator.settings import Settings
-from hybrid_router.emulator.stage import SEEN, RunningCloud, Stage, on_stage
+from hybrid_router.emulator.stage import RunningCloud, Stage, invalid, on_stage, read_object
 
 _TITLES = {401: "Unauthenticated", 402: "Payment Required", 404: "Not found", 422: "Input validation failed"}
 _OPEN_PATHS = ("/v1/streams/", "/delivery/")
@@ -22,10 +22,10 @@ _OPEN_PATHS = ("/v1/streams/", "/delivery/")
 
 def serve(settings: Settings) -> AbstractAsyncContextManager[RunningCloud]:
     """Predictions, their streams, files, and the emulator's own addresses, until the block ends."""
-    scene, booth = Scene(settings, _error, _token), Booth()
-    asked = scene.asked
+    stage, booth = Stage(settings, _error, _token), Booth()
+    asked = stage.asked
     return on_stage(
-        scene,
+        stage,
         [
             web.post("/v1/predictions", asked(booth.make)),
             web.post("/v1/models/{owner}/{name}/predictions", asked(booth.make)),
@@ -107,7 +107,7 @@ class Booth:
         """A prediction's answer, as it is written."""
         made = self._shop.find(request.match_info["id"])
         frames = predictions.frames(made, stage.batches(made.call))
-        return await NamedDelivery(delivery, made.fault, predictions.error_frame).frames(frames)
+        return await delivery.with_fault(made.fault).frames(frames, predictions.error_frame)
 
     async def store(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
         """A file is put here."""
