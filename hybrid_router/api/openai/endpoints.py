@@ -27,8 +27,6 @@ from hybrid_router.core.secret import SECRET_HEADERS
 
 T = TypeVar("T")
 
-# They prove who asks; rules, backends and logs have no use for them.
-
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""

@@ -49,8 +49,18 @@ def fold(call: Call, events: Batch) -> tuple[list[Choice], Usage | None]:
     except IndexError:
         raise unasked() from None
     if any(choice.reason is None for choice in choices):
-        raise StreamBroken("the answer ended without a finish reason")
+        raise unfinished()
     return choices, usage
+
+
+def check_whole(events: Batch) -> None:
+    """Of an answer without choices.
+
+    Raises:
+        StreamBroken: it has no finish reason.
+    """
+    if not any(isinstance(event, Finish) for event in events):
+        raise unfinished()
 
 
 def _sort(choices: list[Choice], events: Batch) -> Usage | None:
@@ -127,6 +137,11 @@ def _scored(choice: Choice, before: str) -> dict[str, Any]:
 def unasked() -> StreamBroken:
     """A hostile or confused backend numbered a choice beyond those of the call."""
     return StreamBroken("the backend answered a choice that was not asked for")
+
+
+def unfinished() -> StreamBroken:
+    """A backend stopped in the middle."""
+    return StreamBroken("the answer ended without a finish reason")
 
 
 def echoed(call: Call, index: int, of_prompt: tuple[TokenScore, ...] = ()) -> str:

@@ -10,13 +10,13 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from hybrid_router.api import body, calls, data_urls, multipart
-from hybrid_router.api.openai import endpoints, malformed, sender
+from hybrid_router.api.openai import endpoints, malformed, reply, sender
 from hybrid_router.api.openai.fields import ModelName
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.asks import Classification
 from hybrid_router.core.call import Call, Operation
-from hybrid_router.core.errors import CallRefused, StreamBroken
-from hybrid_router.core.event import Batch, Finish, Label
+from hybrid_router.core.errors import CallRefused
+from hybrid_router.core.event import Batch, Label
 from hybrid_router.core.upload import Upload
 
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
@@ -114,8 +114,7 @@ def document(call: Call, events: Batch) -> bytes:
     Raises:
         StreamBroken: the answer is not whole.
     """
-    if not any(isinstance(event, Finish) for event in events):
-        raise StreamBroken("the answer ended without a finish reason")
+    reply.check_whole(events)
     labels = [_label(event) for event in events if isinstance(event, Label)]
     return msgspec.json.encode(
         {"id": call.id, "object": "classification", "model": call.alias, "labels": labels}

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_router.api import transcript
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai.form import Given
-from hybrid_router.api.workers_ai.forms import fields, sound
+from hybrid_router.api.workers_ai.forms import fields
 from hybrid_router.api.workers_ai.forms.table import FORMS
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Painting, Speech, Transcription
@@ -308,6 +309,32 @@ def test_what_does_not_fit_is_pointed_at(known: Family, body: dict[str, Any], pa
     assert (error.param, f"'{param}'" in error.message) == (param, True)
 
 
+@pytest.mark.parametrize(
+    ("known", "body"),
+    [
+        (Family.SOUND_BYTES, {"audio": list(FILE)}),
+        (Family.SOUND_BASE64, {"audio": BASE64}),
+        (Family.TURN, {"audio": BASE64}),
+        (Family.IMAGE_LABELS, {"image": list(PNG)}),
+        (Family.IMAGE_BOXES, {"image": BASE64}),
+        (Family.PICTURE_PNG, {"prompt": "a", "image": list(PNG), "mask": list(PNG)}),
+    ],
+)
+def test_nothing_is_kept_of_a_file_whose_call_is_refused(known: Family, body: dict[str, Any]) -> None:
+    """A header that limits a call by nonsense is found when its file is read: no descriptor stays open."""
+    sender: Sender = {**SENDER, "headers": {"x-router-timeout": "soon"}}
+
+    with pytest.raises(CallRefused, match="x-router-timeout"):
+        FORMS[known].call(Given(model="m", body=body), known, **sender)
+
+
+def test_a_chats_picture_of_anything_but_numbers_is_refused() -> None:
+    """Its list is read without a schema."""
+    body = {"prompt": "What is it?", "image": [137, "PNG"]}
+
+    assert refused(Family.CLASSIC, body=body).param == "/image"
+
+
 @given(st.binary(min_size=1, max_size=200))
 def test_every_spelling_of_a_file_gives_its_bytes(file: bytes) -> None:
     """Integers, base64 and data: URLs are the same file, whatever is in it."""
@@ -320,4 +347,4 @@ def test_every_spelling_of_a_file_gives_its_bytes(file: bytes) -> None:
 
 def test_subtitles_are_empty_for_silence() -> None:
     """A head and no cue."""
-    assert sound.subtitles(()) == "WEBVTT\n\n"
+    assert transcript.vtt(()) == "WEBVTT\n\n"

@@ -81,11 +81,7 @@ def picture(value: Any, field: str) -> bytes:
     """A picture's bytes: a list of them, base64 or a data: URL."""
     if not isinstance(value, str | list):
         raise CallRefused(f"Type mismatch of '/{field}': expected bytes or base64", param=f"/{field}")
-    upload = fields.enclosed(value, field)
-    try:
-        return content_of(upload)
-    finally:
-        upload.close()
+    return fields.content(value, field)
 
 
 def content_of(upload: Upload) -> bytes:

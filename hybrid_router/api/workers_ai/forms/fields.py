@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from hybrid_router.api.multipart import system_is_full
 from hybrid_router.api.workers_ai.form import Given
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.core.upload import Upload, upload_of
@@ -47,16 +48,14 @@ def _misfit(text: str) -> CallRefused:
     return CallRefused(f"{_PLACE.sub('', text)} at '{place}'", param=place)
 
 
-def integers(values: list[int], field: str, media_type: str = "") -> Upload:
+def integers(values: list[int], field: str) -> Upload:
     """A file as a list of its bytes.
 
     Raises:
         CallRefused: it is empty, or a number is not from 0 to 255.
+        UploadsFull: the system has no room for it.
     """
-    try:
-        return _kept(bytes(values), field, media_type)
-    except ValueError:
-        raise CallRefused(f"the numbers of '/{field}' are bytes, from 0 to 255", param=f"/{field}") from None
+    return _kept(_of_integers(values, field), "")
 
 
 def text(value: str, field: str, media_type: str = "") -> Upload:
@@ -64,24 +63,49 @@ def text(value: str, field: str, media_type: str = "") -> Upload:
 
     Raises:
         CallRefused: it is neither, or empty.
+        UploadsFull: the system has no room for it.
     """
+    told, file = _of_text(value, field)
+    return _kept(file, told or media_type)
+
+
+def enclosed(value: str | list[int], field: str) -> Upload:
+    """A file as any of these."""
+    return text(value, field) if isinstance(value, str) else integers(value, field)
+
+
+def content(value: str | list[int], field: str) -> bytes:
+    """What would be in the file, where none is needed.
+
+    Raises:
+        CallRefused: as for a file.
+    """
+    return _of_text(value, field)[1] if isinstance(value, str) else _of_integers(value, field)
+
+
+def _of_integers(values: list[int], field: str) -> bytes:
+    try:
+        return _filled(bytes(values), field)
+    except (TypeError, ValueError):
+        raise CallRefused(f"the numbers of '/{field}' are bytes, from 0 to 255", param=f"/{field}") from None
+
+
+def _of_text(value: str, field: str) -> tuple[str | None, bytes]:
+    """Which type it says it has, and its bytes."""
     head = _DATA_URL.match(value, 0, min(len(value), _MOST_HEAD_CHARS))
     try:
-        content = base64.b64decode(value if head is None else value[head.end() :], validate=True)
+        file = base64.b64decode(value if head is None else value[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise CallRefused(f"'/{field}' is not base64", param=f"/{field}") from None
-    told = head["type"] if head is not None else None
-    return _kept(content, field, told or media_type)
+    return None if head is None else head["type"], _filled(file, field)
 
 
-def enclosed(value: str | list[int], field: str, media_type: str = "") -> Upload:
-    """A file as any of these."""
-    if isinstance(value, str):
-        return text(value, field, media_type)
-    return integers(value, field, media_type)
-
-
-def _kept(content: bytes, field: str, media_type: str) -> Upload:
-    if not content:
+def _filled(file: bytes, field: str) -> bytes:
+    if not file:
         raise CallRefused(f"the file of '/{field}' is empty", param=f"/{field}")
-    return upload_of(content, media_type=media_type)
+    return file
+
+
+def _kept(file: bytes, media_type: str) -> Upload:
+    with system_is_full():
+        return upload_of(file, media_type=media_type)

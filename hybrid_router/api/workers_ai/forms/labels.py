@@ -7,6 +7,7 @@ from typing import Annotated, Any, Unpack
 from msgspec import Meta, Struct
 
 from hybrid_router.api.openai import sender as senders
+from hybrid_router.api.openai.reply import check_whole
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
@@ -15,7 +16,7 @@ from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Classification
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import StreamBroken
-from hybrid_router.core.event import Batch, Finish, Label
+from hybrid_router.core.event import Batch, Label
 from hybrid_router.core.upload import Upload
 
 _TEXT_LABELS, _PICTURE_LABELS = 2, 5
@@ -57,13 +58,13 @@ class PictureLabels(Plain):
 
     def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
-        image, extra = picture(given)
+        image, sent = _picture(given, sender)
         return Call(
             operation=Operation.CLASSIFY,
             alias=given.model,
             ask=Classification(top_k=self.top_k),
             uploads=(image,),
-            **senders.fields(sender, extra),
+            **sent,
         )
 
     def reply(self, given: Given, call: Call, events: Batch) -> Reply:
@@ -81,25 +82,24 @@ class PictureBoxes(PictureLabels):
         return enveloped([{**_row(label), "box": _box(label)} for label in _labels(events)])
 
 
-def picture(given: Given) -> tuple[Upload, dict[str, Any]]:
-    """The picture that came, and the fields beside it.
+def _picture(given: Given, sender: Sender) -> tuple[Upload, dict[str, Any]]:
+    """The picture that came, and the call's fields that follow from its sender and what came beside it.
 
     Raises:
         CallRefused: there is none.
     """
     if given.content is not None:
-        return given.content, {}
+        return given.content, senders.fields(sender, {})
     for name in ("image", "file"):
         if name in given.files:
-            return given.files[name], {}
+            return given.files[name], senders.fields(sender, {})
     asked, extra = fields.read(given, _Picture)
-    upload = fields.enclosed(asked.image, "image")
-    return upload, extra
+    sent = senders.fields(sender, extra)
+    return fields.enclosed(asked.image, "image"), sent
 
 
 def _labels(events: Batch) -> list[Label]:
-    if not any(isinstance(event, Finish) for event in events):
-        raise StreamBroken("the answer ended without a finish reason")
+    check_whole(events)
     return [event for event in events if isinstance(event, Label)]
 
 

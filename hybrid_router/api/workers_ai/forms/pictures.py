@@ -10,12 +10,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from hybrid_router.api import gallery
-from hybrid_router.api.calls import Chunks
 from hybrid_router.api.openai import sender as senders
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
-from hybrid_router.api.workers_ai.refusal import wrapped
+from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Painting, PictureFormat
 from hybrid_router.core.call import Call, Operation, Sampling
@@ -47,7 +46,7 @@ class _WithPictures(_Wanted, frozen=True, kw_only=True):
     mask: list[int] | None = None
 
 
-class PictureBytes:
+class PictureBytes(Plain):
     """A model that answers with the file itself, in the format it makes."""
 
     def __init__(self, format_: PictureFormat) -> None:
@@ -62,16 +61,12 @@ class PictureBytes:
         content = _whole(events)
         return Reply(content=content, media_type=gallery.media_type(content))
 
-    def chunks(self, given: Given, call: Call) -> Chunks | None:
-        """There is no stream."""
-        return None
-
     def media_type(self, given: Given, call: Call) -> str:
         """Of the file, if it is what was asked for."""
         return f"image/{self._format}"
 
 
-class PictureBase64:
+class PictureBase64(Plain):
     """A model that answers `{"image": base64}`, mostly a JPEG."""
 
     def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
@@ -81,15 +76,7 @@ class PictureBase64:
     def reply(self, given: Given, call: Call, events: Batch) -> Reply:
         """See `form.Form`."""
         image = base64.b64encode(_whole(events)).decode()
-        return Reply(content=msgspec.json.encode(wrapped({"image": image})))
-
-    def chunks(self, given: Given, call: Call) -> Chunks | None:
-        """There is no stream."""
-        return None
-
-    def media_type(self, given: Given, call: Call) -> str:
-        """Of the document."""
-        return "application/json"
+        return enveloped({"image": image})
 
 
 class PictureForm(PictureBase64):

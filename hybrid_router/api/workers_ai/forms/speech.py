@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, Unpack
 
-import msgspec
 from msgspec import Struct
 
 from hybrid_router.api.calls import Chunks
@@ -17,7 +16,7 @@ from hybrid_router.api.openai.speech import CONTENT_TYPES
 from hybrid_router.api.openai.speech import SoundBytes as Pieces
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
-from hybrid_router.api.workers_ai.refusal import wrapped
+from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import SoundFormat, Speech
 from hybrid_router.core.call import Call, Operation
@@ -73,7 +72,7 @@ class _Melo(Struct, frozen=True, kw_only=True):
     lang: str | None = None
 
 
-class SpeechBase64:
+class SpeechBase64(Plain):
     """MeloTTS: `{"audio": base64}` in the envelope.  Its language goes on as a field of its own."""
 
     def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
@@ -92,15 +91,7 @@ class SpeechBase64:
     def reply(self, given: Given, call: Call, events: Batch) -> Reply:
         """See `form.Form`."""
         audio = base64.b64encode(_whole(events)).decode()
-        return Reply(content=msgspec.json.encode(wrapped({"audio": audio})))
-
-    def chunks(self, given: Given, call: Call) -> Chunks | None:
-        """There is no stream."""
-        return None
-
-    def media_type(self, given: Given, call: Call) -> str:
-        """Of the document."""
-        return "application/json"
+        return enveloped({"audio": audio})
 
 
 def _spoken(text: str, field: str) -> str:
