@@ -23,10 +23,12 @@ from hybrid_router import __version__
 from hybrid_router.backends.resolver import Resolver
 from hybrid_router.core.errors import (
     BackendError,
+    BackendMisconfigured,
     BackendUnavailable,
     BackendUnreachable,
     ConnectTimeout,
 )
+from hybrid_router.core.secret import Secret
 
 USER_AGENT = f"hybrid-router/{__version__}"
 CONNECTIONS_COUNT = 512
@@ -241,6 +243,19 @@ def redactor(*secrets: str) -> Redact:
         return "".join(char if char.isprintable() else " " for char in text)
 
     return redact
+
+
+def revealed(token: Secret, label: str) -> str:
+    """A token as a header takes it; `label` is the cloud's name.
+
+    Raises:
+        BackendMisconfigured: it holds what no header may.
+    """
+    if not (token.reveal().isascii() and token.reveal().isprintable()):
+        raise BackendMisconfigured(
+            f"the token of {label} holds characters that no header may: check its source"
+        )
+    return token.reveal()
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

@@ -35,6 +35,13 @@ def can_follow(call: Call) -> bool:
     return call.messages[-1].role != "assistant"
 
 
+def begun(call: Call) -> str:
+    """What a last message of the assistant holds: its own text, or what was written already."""
+    if call.operation is not Operation.CHAT:
+        return ""
+    return call.messages[-1].text if call.goes_on else call.written
+
+
 def with_written(call: Call) -> Call:
     """`call` with what is written as part of what it asks."""
     if not call.written:
@@ -67,8 +74,8 @@ def moved(usage: Usage, call: Call) -> Usage:
     )
 
 
-def refused(error: RouterError, call: Call) -> RouterError:
-    """`error`, or `PrefillRefused` if the assistant's last message may be why.
+def refused(error: RouterError, call: Call, label: str = "Workers AI") -> RouterError:
+    """`error` of the cloud `label`, or `PrefillRefused` if the assistant's last message may be why.
 
     A call that is at fault itself is refused once more when it starts anew.  One whose last message is the
     client's own cannot, so there the cloud has to blame that message for another step to be asked.
@@ -80,7 +87,7 @@ def refused(error: RouterError, call: Call) -> RouterError:
     sure = blamed and call.written
     if not sure and not ((blamed or failed) and _ORDER.search(error.detail)):
         return error
-    return PrefillRefused("Workers AI does not go on from an answer's beginning", detail=error.detail)
+    return PrefillRefused(f"{label} does not go on from an answer's beginning", detail=error.detail)
 
 
 class Echo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hybrid_router.backends.chunks import Counts
-from hybrid_router.core.event import Usage
+from hybrid_router.core.event import Batch, Usage
 
 
 class Tally:
@@ -50,7 +50,16 @@ def added(one: Usage | None, other: Usage) -> Usage:
         completion_tokens=one.completion_tokens + other.completion_tokens,
         cached_tokens=one.cached_tokens + other.cached_tokens,
         neurons=sum(known) if known else None,
+        sound_s=one.sound_s + other.sound_s,
     )
+
+
+def parted(batch: Batch) -> tuple[Batch, Usage | None]:
+    """`batch` without its usage, and that, if it holds one."""
+    usage = next((event for event in batch if isinstance(event, Usage)), None)
+    if usage is None:
+        return batch, None
+    return [event for event in batch if not isinstance(event, Usage)], usage
 
 
 def _usage(counts: Counts) -> Usage:

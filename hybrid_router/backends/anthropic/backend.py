@@ -16,12 +16,13 @@ from hybrid_router.backends.anthropic.encode import EXTRA_FIELDS, Request, reque
 from hybrid_router.backends.anthropic.refusal import refusal
 from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.errand import Errand, Line, Unreadable
-from hybrid_router.backends.http import Http, redactor
-from hybrid_router.backends.prefill import can_follow, moved
+from hybrid_router.backends.http import Http, redactor, revealed
+from hybrid_router.backends.prefill import begun, can_follow, moved
 from hybrid_router.backends.readers import Events
+from hybrid_router.backends.tally import total
 from hybrid_router.config.cloud_schema import AnthropicBackend
 from hybrid_router.core.call import Call, Feature, Operation
-from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError
+from hybrid_router.core.errors import BackendError, RouterError
 from hybrid_router.core.event import Batch, Usage
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
@@ -43,7 +44,7 @@ class Words:
     def headers(self) -> Mapping[str, str]:
         """Credentials, and which form of the API is spoken."""
         return {
-            "x-api-key": self._token.reveal(),
+            "x-api-key": revealed(self._token, self.label),
             "anthropic-version": VERSION,
             "Accept": "text/event-stream",
         }
@@ -62,7 +63,6 @@ class Anthropic(Declared):
     def __init__(self, name: str, config: AnthropicBackend, token: Secret) -> None:
         super().__init__(name, config)
         self._default_max_tokens = config.default_max_tokens
-        self._is_sendable = token.reveal().isascii() and token.reveal().isprintable()
         self._words = Words(token)
         http = Http(_LABEL, self._words.redact, tls=config.base_url.startswith("https:"))
         self._line = Line(http, config.base_url, self._words)
@@ -77,10 +77,6 @@ class Anthropic(Declared):
 
     async def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         """Choices are asked for one after the other: there is one an answer."""
-        if not self._is_sendable:
-            raise BackendMisconfigured(
-                "the Anthropic key holds characters that no header may: check its source"
-            )
         asked = request(call, step.model, self._default_max_tokens)
         usages: list[Usage | None] = []
         for index in range(call.n):
@@ -89,7 +85,7 @@ class Anthropic(Declared):
                 async for batch in batches:
                     yield batch
             usages.append(answer.usage)
-        if usage := _total(usages):
+        if usage := total(usages):
             yield [moved(usage, call)]
 
     async def _choice(self, asked: Request, answer: Answer, step: Step) -> AsyncGenerator[Batch]:
@@ -112,17 +108,4 @@ class Anthropic(Declared):
 
 
 def _reading(asked: Request, call: Call, index: int) -> Answer:
-    begun = call.messages[-1].text if call.goes_on else call.written
-    return Answer(index, call.sampling.stop, call.written, asked.lead if begun else "")
-
-
-def _total(usages: list[Usage | None]) -> Usage | None:
-    """Of all choices; None if one of them did not tell its own."""
-    known = [usage for usage in usages if usage is not None]
-    if len(known) < len(usages):
-        return None
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in known),
-        completion_tokens=sum(usage.completion_tokens for usage in known),
-        cached_tokens=sum(usage.cached_tokens for usage in known),
-    )
+    return Answer(index, call.sampling.stop, call.written, asked.lead if begun(call) else "")

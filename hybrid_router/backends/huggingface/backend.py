@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import ClassVar
 
 import msgspec
@@ -15,11 +14,11 @@ from hybrid_router.backends.huggingface.tasks import TASKS
 from hybrid_router.backends.openai import chat
 from hybrid_router.backends.openai.answer import Answer
 from hybrid_router.backends.openai.chat import Manner
-from hybrid_router.backends.openai.upstream import Upstream
+from hybrid_router.backends.openai.upstream import Form, Upstream
 from hybrid_router.backends.openai.vectors import embeddings
-from hybrid_router.backends.prefill import can_follow
+from hybrid_router.backends.prefill import begun, can_follow
 from hybrid_router.config.cloud_schema import HuggingFaceBackend
-from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
@@ -32,9 +31,7 @@ def chats(call: Call, model: str, manner: Manner) -> list[tuple[Errand, Reader]]
         seed = call.sampling.seed
         sampling = replace(call.sampling, seed=None if seed is None else seed + index)
         one = replace(call, n=1, sampling=sampling)
-        answer = Answer(
-            first=index, stops=chat.local_stops(call), written=call.written, begun=chat.begun(call)
-        )
+        answer = Answer(first=index, stops=chat.local_stops(call), written=call.written, begun=begun(call))
         body = msgspec.json.encode(chat.document(one, model, manner))
         asked.append((Errand(path="chat/completions", body=body), answer))
     return asked
@@ -57,20 +54,17 @@ class HuggingFace(Declared):
 
     def continues(self, model: str, call: Call) -> bool:
         """A chat, where it is declared."""
-        if call.operation is not Operation.CHAT:
-            return False
-        return chat.goes_on(self.features(model), call) and can_follow(call)
+        declared = call.operation is Operation.CHAT and Feature.PREFILL in self.features(model)
+        return declared and can_follow(call)
 
-    async def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
-        form, upstream = TASKS.get(call.operation, chats), self._tasks
-        if call.operation is Operation.CHAT:
-            form, upstream = chats, self._router
-        elif call.operation is Operation.EMBED and ":" in step.model:
-            form, upstream = embeddings, self._router
-        asked = form(call, step.model, self._manner)
-        async with aclosing(upstream.run(asked, call, step)) as batches:
-            async for batch in batches:
-                yield batch
+    def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        form: Form = chats
+        upstream = self._router
+        if call.operation is Operation.EMBED and ":" in step.model:
+            form = embeddings
+        elif call.operation is not Operation.CHAT:
+            form, upstream = TASKS[call.operation], self._tasks
+        return upstream.run(form(call, step.model, self._manner), call, step)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from types import MappingProxyType
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -22,10 +21,10 @@ from hybrid_router.backends.openai.speech import speech
 from hybrid_router.backends.openai.upstream import Form, Upstream
 from hybrid_router.backends.openai.vectors import embeddings, ranking
 from hybrid_router.backends.openai.verdicts import verdicts
-from hybrid_router.backends.prefill import can_follow
+from hybrid_router.backends.prefill import begun, can_follow
 from hybrid_router.config.cloud_schema import OpenAIBackend
 from hybrid_router.core import ids
-from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import RouterLoop
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
@@ -51,7 +50,7 @@ def text(call: Call, model: str, manner: Manner) -> list[tuple[Errand, Reader]]:
         count=call.choices_count,
         stops=chat.local_stops(call),
         written=call.written,
-        begun=chat.begun(call),
+        begun=begun(call),
     )
     return [(errand, answer)]
 
@@ -89,19 +88,18 @@ class OpenAI(Declared):
 
     def continues(self, model: str, call: Call) -> bool:
         """A completion, since its prompt is raw text; a chat where it is declared."""
-        if call.operation not in (Operation.CHAT, Operation.COMPLETE):
-            return False
-        return chat.goes_on(self.features(model), call) and can_follow(call)
+        is_known = call.operation is Operation.COMPLETE or (
+            call.operation is Operation.CHAT and Feature.PREFILL in self.features(model)
+        )
+        return is_known and can_follow(call)
 
-    async def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+    def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         passed = {VIA: self._passed(call)}
         asked = [
             (replace(errand, headers={**errand.headers, **passed}), reader)
             for errand, reader in FORMS[call.operation](call, step.model, self._manner)
         ]
-        async with aclosing(self._upstream.run(asked, call, step)) as batches:
-            async for batch in batches:
-                yield batch
+        return self._upstream.run(asked, call, step)
 
     def _passed(self, call: Call) -> str:
         """The routers behind this call, with this one.

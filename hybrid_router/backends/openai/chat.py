@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.backends.prefill import tokens_left, with_written
-from hybrid_router.core.call import Call, Feature, Message, Operation, Sampling
+from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.errors import Inexpressible
 
 MOST_STOPS = 4
@@ -172,15 +172,3 @@ def _beyond_openai(sampling: Sampling) -> dict[str, Any]:
     if sampling.mirostat:
         fields |= {"mirostat_tau": sampling.mirostat_tau, "mirostat_eta": sampling.mirostat_eta}
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def begun(call: Call) -> str:
-    """What a last message of the assistant holds: its own text, or what was written already."""
-    if call.operation is not Operation.CHAT:
-        return ""
-    return call.messages[-1].text if call.goes_on else call.written
-
-
-def goes_on(features: frozenset[Feature], call: Call) -> bool:
-    """Whether a model goes on from what is written of an answer: a completion's prompt is raw text."""
-    return call.operation is Operation.COMPLETE or Feature.PREFILL in features

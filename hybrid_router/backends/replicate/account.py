@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,14 +13,14 @@ from urllib.parse import quote
 import msgspec
 from yarl import URL
 
-from hybrid_router.backends.errand import Body, Errand, Line, Reader, Unreadable
-from hybrid_router.backends.http import Http, redactor
+from hybrid_router.backends.errand import Errand, Line, Reader, Unreadable
+from hybrid_router.backends.forms import File, FormBody
+from hybrid_router.backends.http import Http, redactor, revealed
 from hybrid_router.backends.readers import JSON, Whole
 from hybrid_router.backends.replicate import prediction
 from hybrid_router.backends.replicate.prediction import Prediction
 from hybrid_router.backends.replicate.refusal import refusal
-from hybrid_router.core import ids
-from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError
+from hybrid_router.core.errors import BackendError, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.upload import Upload
@@ -31,7 +31,6 @@ FILE_HOSTS = ("replicate.delivery", "replicate.com")  # these and what is below 
 LEAVING_S = 10.0  # for what is still to be said once nobody waits for the answer
 WAIT_S = 5  # so long a new prediction is waited for before it is told of
 SHORTEST_LIFE_S = 5
-PIECE_BYTES = 2**18
 
 
 class Words:
@@ -45,7 +44,7 @@ class Words:
 
     def headers(self) -> Mapping[str, str]:
         """Credentials."""
-        return {"Authorization": f"Bearer {self._token.reveal()}"}
+        return {"Authorization": f"Bearer {revealed(self._token, self.label)}"}
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> RouterError:
         """What an error reply means."""
@@ -70,7 +69,6 @@ class Account:
     """One account.  What is still to be said after a call is said in tasks that `close` waits for."""
 
     def __init__(self, base_url: str, token: Secret) -> None:
-        self._is_sendable = token.reveal().isascii() and token.reveal().isprintable()
         self._words = Words(token)
         self._home = URL(base_url).origin()
         tls = base_url.startswith("https:")
@@ -86,8 +84,6 @@ class Account:
 
         One whose making is given up is cancelled as soon as its id is known.
         """
-        if not self._is_sendable:
-            raise BackendMisconfigured("the Replicate token holds characters that no header may")
         making = asyncio.create_task(self._make(model, inputs, stream, life_s, connect_s))
         try:
             return await asyncio.shield(making)
@@ -123,10 +119,8 @@ class Account:
 
     async def stored(self, upload: Upload, connect_s: float) -> tuple[str, str]:
         """Put a file there; its id and its address."""
-        boundary = ids.new("form-")
-        errand = Errand(
-            path="files", body=_form(upload, boundary), media_type=f"multipart/form-data; boundary={boundary}"
-        )
+        body = FormBody((), [File("content", upload, "upload")])
+        errand = Errand(path="files", body=body, media_type=body.media_type)
         return await self._told(errand, _file, connect_s)
 
     def forget(self, file_id: str, connect_s: float) -> None:
@@ -226,18 +220,3 @@ def _file(body: bytes) -> tuple[str, str]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     raise Unreadable("sent what is not its format", detail="a stored file")
-
-
-def _form(upload: Upload, boundary: str) -> Body:
-    """A form that holds one file, made anew each time it is sent."""
-    kind = upload.media_type or "application/octet-stream"
-
-    async def pieces() -> AsyncIterator[bytes]:
-        described = 'Content-Disposition: form-data; name="content"; filename="upload"'
-        yield f"--{boundary}\r\n{described}\r\nContent-Type: {kind}\r\n\r\n".encode()
-        with upload.mapped() as mapped:
-            for at in range(0, upload.size_bytes, PIECE_BYTES):
-                yield mapped[at : at + PIECE_BYTES]
-        yield f"\r\n--{boundary}--\r\n".encode()
-
-    return pieces

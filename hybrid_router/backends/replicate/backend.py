@@ -17,6 +17,7 @@ from hybrid_router.backends.replicate.prediction import Prediction
 from hybrid_router.backends.replicate.refusal import failure
 from hybrid_router.backends.replicate.stream import Stream
 from hybrid_router.backends.replicate.text import Said
+from hybrid_router.backends.tally import parted, total
 from hybrid_router.config.cloud_schema import ReplicateBackend, ReplicateModel
 from hybrid_router.core.asks import Speech, Transcription
 from hybrid_router.core.call import Call, Feature, Operation
@@ -56,17 +57,18 @@ class Replicate(Declared):
 
     async def _answer(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
         model = self._config.models.get(step.model, _UNKNOWN)
-        told: list[Usage] = []
-        predictions = inputs.wanted(call, model, self._config.default_max_tokens)
-        for wanted in predictions:
+        told: list[Usage | None] = []
+        for wanted in inputs.wanted(call, model, self._config.default_max_tokens):
+            counted: Usage | None = None
             async with aclosing(_Run(self._account, call, step, wanted, model).batches()) as batches:
                 async for batch in batches:
-                    told += [event for event in batch if isinstance(event, Usage)]
-                    kept: Batch = [event for event in batch if not isinstance(event, Usage)]
+                    kept, usage = parted(batch)
+                    counted = usage or counted
                     if kept:
                         yield kept
-        if told and len(told) == len(predictions):
-            yield [_total(told)]
+            told.append(counted)
+        if usage := total(told):
+            yield [usage]
 
     async def close(self) -> None:
         """Close every connection, once what was left is cancelled."""
@@ -212,11 +214,3 @@ def _inline(upload: Upload) -> str:
     with upload.mapped() as mapped:
         encoded = base64.b64encode(mapped).decode()
     return f"data:{upload.media_type or 'application/octet-stream'};base64,{encoded}"
-
-
-def _total(told: list[Usage]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in told),
-        completion_tokens=sum(usage.completion_tokens for usage in told),
-        sound_s=sum(usage.sound_s for usage in told),
-    )
