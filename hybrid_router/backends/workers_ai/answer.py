@@ -6,7 +6,7 @@ chunks.  Either may end with a `{"response": "", "usage"}` line of Workers AI's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET
@@ -21,6 +21,8 @@ from hybrid_router.backends.workers_ai import wire
 from hybrid_router.backends.workers_ai.leaks import Leak
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, TokenScore, Usage
 from hybrid_router.core.stops import StopFilter
+
+_DONE = b"[DONE]"
 
 
 class Broken(Exception):
@@ -37,6 +39,10 @@ class Broken(Exception):
         self.why = why
         self.reported = reported
         self.detail = detail
+
+
+# `Broken`: the payload is no document; None: it says that the stream is over.
+Parsed: TypeAlias = wire.Document | Broken | None
 
 
 class Answer:
@@ -89,28 +95,37 @@ class Answer:
     def read(self, payloads: list[bytes]) -> Batch:
         """The events of these payloads, up to the one that breaks the answer, if one does."""
         batch: Batch = []
-        try:
-            for payload in payloads:
-                if self.done:
-                    break
-                if payload == b"[DONE]":
-                    self._done(batch)
-                elif payload:
-                    self._document(_decoded(wire.document, payload), payload, batch)
-        except Broken as broken:
-            self.fail(broken)
+        for payload in payloads:
+            if self.done:
+                break
+            if payload:
+                self.take(parsed(payload), payload, batch)
         return batch
 
     def read_whole(self, body: bytes) -> Batch:
         """The events of an answer that came in one piece."""
         batch: Batch = []
+        self.take_whole(parsed_whole(body), body, batch)
+        return batch
+
+    def take(self, document: Parsed, payload: bytes, batch: Batch) -> None:
+        """Add the events of one payload."""
         try:
-            self._document(_decoded(wire.whole, body), body, batch)
-            self._done(batch)
+            if document is None:
+                self._done(batch)
+            elif isinstance(document, Broken):
+                self.fail(document)
+            else:
+                self._document(document, payload, batch)
         except Broken as broken:
             self.fail(broken)
+
+    def take_whole(self, document: Parsed, body: bytes, batch: Batch) -> None:
+        """Add the events of an answer that came in one piece."""
+        self.take(document, body, batch)
+        if not self.done:
+            self.take(None, _DONE, batch)
         self.cut = False  # what a stop string cut off here was counted and has ended
-        return batch
 
     def end(self) -> None:
         """The connection has ended: the answer is whole only if a finish reason was seen."""
@@ -234,11 +249,26 @@ class Answer:
         return "length" if usage is not None and usage.completion_tokens >= self._max_tokens else "stop"
 
 
-def _decoded(decode: Callable[[bytes], wire.Document], payload: bytes) -> wire.Document:
+def parsed(payload: bytes) -> Parsed:
+    """What a payload says."""
+    if payload == _DONE:
+        return None
     try:
-        return decode(payload)
+        return wire.document(payload)
     except wire.Malformed as error:
-        raise Broken("sent what is not its format", detail=str(error)) from None
+        return _malformed(error)
+
+
+def parsed_whole(body: bytes) -> Parsed:
+    """What an answer that came in one piece says."""
+    try:
+        return wire.whole(body)
+    except wire.Malformed as error:
+        return _malformed(error)
+
+
+def _malformed(error: wire.Malformed) -> Broken:
+    return Broken("sent what is not its format", detail=str(error))
 
 
 def _text(value: object) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from hybrid_router.backends.workers_ai.answer import Answer, Broken
+from hybrid_router.backends.workers_ai.answer import Answer, Broken, parsed, parsed_whole
 from hybrid_router.core.event import Batch, Usage
 
 
@@ -40,12 +40,22 @@ class Several:
         return None if any(choice.cut for choice in self._choices) else self._choices[0].usage
 
     def read(self, payloads: list[bytes]) -> Batch:
-        """See `Answer.read`."""
-        return self._each(lambda choice: choice.read(payloads))
+        """See `Answer.read`.  Each payload is parsed once, however many choices there are."""
+        batch: Batch = []
+        for payload in filter(None, payloads):
+            document = parsed(payload)
+            for choice in self._choices:
+                if not choice.done:
+                    choice.take(document, payload, batch)
+        return batch
 
     def read_whole(self, body: bytes) -> Batch:
         """See `Answer.read_whole`."""
-        return self._each(lambda choice: choice.read_whole(body))
+        batch: Batch = []
+        document = parsed_whole(body)
+        for choice in self._choices:
+            choice.take_whole(document, body, batch)
+        return batch
 
     def end(self) -> None:
         """See `Answer.end`."""
@@ -56,6 +66,3 @@ class Several:
         """See `Answer.fail`."""
         for choice in self._choices:
             choice.fail(broken)
-
-    def _each(self, read: Callable[[Answer], Batch]) -> Batch:
-        return [event for choice in self._choices for event in read(choice)]
