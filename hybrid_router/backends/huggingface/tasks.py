@@ -6,7 +6,6 @@ Source: the reference of Inference Providers, "hf-inference".
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -22,8 +21,8 @@ from hybrid_router.backends.huggingface.results import found, labels, text
 from hybrid_router.backends.openai.chat import Manner
 from hybrid_router.backends.openai.speech import Sounds
 from hybrid_router.backends.openai.upstream import Form
-from hybrid_router.backends.openai.vectors import vector
 from hybrid_router.backends.readers import Whole
+from hybrid_router.backends.vectors import embedding
 from hybrid_router.core.asks import Classification, Painting, Speech, Transcription, Translation
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import Inexpressible
@@ -203,7 +202,7 @@ def _embedded(body: bytes, count: int) -> Batch:
     rows = found(body, list[list[float]], "a vector of each text")
     if len(rows) != count:
         raise Unreadable(f"gave vectors of {len(rows)} texts, and {count} were asked for")
-    events: Batch = [vector(array("f", row), index) for index, row in enumerate(rows)]
+    events: Batch = [embedding(row, index) for index, row in enumerate(rows)]
     return [*events, *_ends(count)]
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import math
 import struct
-from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,13 +14,13 @@ from hybrid_router.backends.errand import Errand, Reader, Unreadable
 from hybrid_router.backends.openai.chat import Manner, extra
 from hybrid_router.backends.openai.reply import TokenCounts, each_finished, read
 from hybrid_router.backends.readers import Whole
+from hybrid_router.backends.vectors import embedding
 from hybrid_router.core.asks import Encoding
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import Inexpressible
-from hybrid_router.core.event import Batch, Embedding, Relevance
+from hybrid_router.core.event import Batch, Relevance
 
 _FLOAT_BYTES = 4
-_NEARLY = 1e-4  # so far from 1 a length may be and count as such
 
 
 class _Vector(Struct, gc=False):
@@ -62,20 +61,6 @@ def ranking(call: Call, model: str, manner: Manner) -> list[tuple[Errand, Reader
     return [(errand, Whole(lambda body: _ranked(body, len(call.prompts))))]
 
 
-def vector(values: array[float], index: int) -> Embedding:
-    """An event of a vector, which is brought to length 1.
-
-    Raises:
-        Unreadable: it has no direction.
-    """
-    length = math.sqrt(math.fsum(value * value for value in values))
-    if not math.isfinite(length) or not length:
-        raise Unreadable("gave a vector that has no direction")
-    if abs(length - 1) > _NEARLY:
-        values = array("f", (value / length for value in values))
-    return Embedding(struct.pack(f"<{len(values)}f", *values), index)
-
-
 def _purpose(ask: Encoding, manner: Manner) -> dict[str, str]:
     """What Cohere's, Voyage's and our own servers call it."""
     if ask.prompt_name is not None:
@@ -88,17 +73,17 @@ def _embedded(body: bytes, count: int) -> Batch:
     found = {place if one.index is None else one.index: one for place, one in enumerate(told.data)}
     if found.keys() != set(range(count)):
         raise Unreadable(f"gave vectors of {len(found)} texts, and {count} were asked for")
-    events: Batch = [vector(_values(found[index].embedding), index) for index in range(count)]
+    events: Batch = [embedding(_values(found[index].embedding), index) for index in range(count)]
     return [*events, *each_finished(count, told.usage)]
 
 
-def _values(written: str | list[float]) -> array[float]:
+def _values(written: str | list[float]) -> Sequence[float]:
     """Numbers, or their bytes in base64."""
     if isinstance(written, list):
-        return array("f", written)
+        return written
     try:
         raw = base64.b64decode(written, validate=True)
-        return array("f", struct.unpack(f"<{len(raw) // _FLOAT_BYTES}f", raw))
+        return struct.unpack(f"<{len(raw) // _FLOAT_BYTES}f", raw)
     except (ValueError, struct.error) as error:
         raise Unreadable("sent a vector that is none", detail=str(error)) from None
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import re
-import struct
 from collections.abc import Iterator
 from typing import Any
 
+from hybrid_router.backends import vectors
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.core.asks import SoundFormat
 from hybrid_router.core.errors import Inexpressible
-from hybrid_router.core.event import Batch, Embedding, Finish, Heard, Picture, Segment, Sound, Usage
+from hybrid_router.core.event import Batch, Finish, Heard, Picture, Segment, Sound, Usage
 
 SOUND_PIECE_BYTES = 2**16
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,(.*)", re.DOTALL)
@@ -40,14 +39,10 @@ def embedding(output: Any, index: int) -> Batch:
     Raises:
         Unreadable: there is none, or it has no direction.
     """
-    vector = next(_vectors(output), None)
-    if vector is None:
+    found = next(_vectors(output), None)
+    if found is None:
         raise Unreadable("answered with something that is no vector")
-    norm = math.sqrt(math.fsum(value * value for value in vector))
-    if not norm or not math.isfinite(norm):
-        raise Unreadable("sent a vector without a direction")
-    values = struct.pack(f"<{len(vector)}f", *(value / norm for value in vector))
-    return [Embedding(values, index), Finish("stop", index)]
+    return [vectors.embedding(found, index), Finish("stop", index)]
 
 
 def _vectors(output: Any) -> Iterator[list[float]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -13,6 +11,7 @@ from msgspec import Struct
 
 from hybrid_router.backends.chunks import Counts
 from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.vectors import embedding
 from hybrid_router.backends.workers_ai.tasks import bodies, counts, results
 from hybrid_router.backends.workers_ai.tasks.pieces import Piece, texts
 from hybrid_router.backends.workers_ai.tasks.task import Asked
@@ -102,15 +101,8 @@ def decode(body: bytes, *, first: int, count: int) -> Batch:
         raise Unreadable(f"sent {len(told.data)} vectors for {count} texts")
     batch: Batch = []
     for index, row in enumerate(told.data, first):
-        batch += [Embedding(_of_length_1(row), index), Finish("stop", index)]
+        batch += [embedding(row, index), Finish("stop", index)]
     return [*batch, *counts.usage(told.usage)]
-
-
-def _of_length_1(row: list[float]) -> bytes:
-    length = math.hypot(*row)
-    if not 0 < length < math.inf:
-        raise Unreadable("sent a vector without a direction")
-    return struct.pack(f"<{len(row)}f", *(value / length for value in row))
 
 
 def check(answer: Batch) -> None:
