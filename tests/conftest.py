@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from open_uploads import open_uploads
 from router_policy import place_model, policy
 from router_process import Emulator, Router, stopped_at_end
 
@@ -27,20 +28,10 @@ settings.load_profile("router")
 @pytest.fixture
 def own_uploads() -> Iterator[None]:
     """What a test made to be sent is gone with it: others count what is open in their process."""
-    before = _uploads()
+    before = open_uploads()
     yield
-    for file in _uploads() - before:
+    for file in open_uploads() - before:
         os.close(file)
-
-
-def _uploads() -> set[int]:
-    """Descriptors of this process's uploads."""
-    found = set()
-    for link in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the folder's own is gone already
-            if "memfd:upload" in str(link.readlink()):
-                found.add(int(link.name))
-    return found
 
 
 @pytest.fixture(scope="session")

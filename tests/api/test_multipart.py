@@ -6,10 +6,10 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from aiohttp import web
+from open_uploads import open_uploads
 from scripted_answers import Reply, ScriptedAnswers, exchange, request_bytes
 
 from hybrid_router.api import multipart, responses
@@ -73,12 +73,6 @@ async def reading(server: Server = SERVER) -> AsyncIterator[Reading]:
         yield made
 
 
-def uploads() -> int:
-    """How many files of calls this process has open."""
-    links = (path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
-    return sum("memfd:upload" in str(link) for link in links)
-
-
 async def test_fields_and_files_come_as_they_were_sent() -> None:
     """In their order, with the client's names and types; `name[]` is `name`; afterwards nothing is open."""
     async with reading() as made:
@@ -97,7 +91,7 @@ async def test_fields_and_files_come_as_they_were_sent() -> None:
     assert fields == {"model": ["m"], "timestamp_granularities": ["word", "ä"]}
     assert files["file"] == [("a.mp3", "audio/mpeg", b"\x00\xff\r\n--y\r\n")]
     assert [name for name, _, _ in files["image"]] == ["../1.png", "2.png"]
-    assert uploads() == 0
+    assert not open_uploads()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +131,7 @@ async def test_malformed_forms_are_refused(body: bytes) -> None:
 
     assert reply.status in {400, 413}
     assert reply.error["type"] == "invalid_request_error"
-    assert uploads() == 0
+    assert not open_uploads()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +150,7 @@ async def test_many_parts_are_refused() -> None:
         files = await made.post(b"".join(file("a", b"1") for _ in range(1_000)) + END)
 
     assert [fields.status, files.status] == [413, 413]
-    assert uploads() == 0
+    assert not open_uploads()
 
 
 async def test_the_limit_holds_to_the_byte() -> None:
@@ -184,7 +178,7 @@ async def test_a_form_that_does_not_come_is_given_up() -> None:
         reply = await exchange(made.port, raw)
 
     assert (reply.status, reply.error["code"]) == (408, "request_timeout")
-    assert uploads() == 0
+    assert not open_uploads()
 
 
 async def test_memory_for_files_is_bounded_over_all_calls() -> None:
@@ -260,4 +254,4 @@ async def test_a_system_without_room_asks_to_come_again(
     assert (reply.status, reply.error["code"]) == (503, "uploads_full")
     assert reply.headers["retry-after"] == "2"
     assert after.status == 200
-    assert uploads() == 0
+    assert not open_uploads()

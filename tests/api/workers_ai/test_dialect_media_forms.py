@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from open_uploads import open_uploads
 
 from hybrid_router.api import transcript
 from hybrid_router.api.openai.sender import Sender
@@ -323,9 +324,11 @@ def test_what_does_not_fit_is_pointed_at(known: Family, body: dict[str, Any], pa
 def test_nothing_is_kept_of_a_file_whose_call_is_refused(known: Family, body: dict[str, Any]) -> None:
     """A header that limits a call by nonsense is found when its file is read: no descriptor stays open."""
     sender: Sender = {**SENDER, "headers": {"x-router-timeout": "soon"}}
+    before = open_uploads()
 
     with pytest.raises(CallRefused, match="x-router-timeout"):
         FORMS[known].call(Given(model="m", body=body), known, **sender)
+    assert open_uploads() == before
 
 
 def test_a_chats_picture_of_anything_but_numbers_is_refused() -> None:
