@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -26,24 +26,33 @@ class FormBody:
 
     Attributes:
         media_type: with its border.
+        size_bytes: of the whole body.
     """
 
     def __init__(self, fields: Iterable[tuple[str, str]], files: Sequence[File]) -> None:
         self._border = secrets.token_hex(16)
-        self._fields = tuple(fields)
-        self._files = tuple(files)
+        self._parts = tuple(self._made(fields, files))
         self.media_type = f"multipart/form-data; boundary={self._border}"
+        sizes = (len(part) if isinstance(part, bytes) else part.size_bytes for part in self._parts)
+        self.size_bytes = sum(sizes)
 
     async def __call__(self) -> AsyncIterator[bytes]:
         """The body from its beginning."""
-        for name, value in self._fields:
+        for part in self._parts:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            async for piece in pieces(part):
+                yield piece
+
+    def _made(self, fields: Iterable[tuple[str, str]], files: Sequence[File]) -> Iterator[bytes | Upload]:
+        for name, value in fields:
             yield self._head(f'name="{name}"') + value.encode() + b"\r\n"
-        for file in self._files:
+        for file in files:
             kind = file.upload.media_type or "application/octet-stream"
             shown = file.name.translate(_UNSAFE)
             yield self._head(f'name="{file.field}"; filename="{shown}"', kind.translate(_UNSAFE))
-            async for piece in pieces(file.upload):
-                yield piece
+            yield file.upload
             yield b"\r\n"
         yield f"--{self._border}--\r\n".encode()
 

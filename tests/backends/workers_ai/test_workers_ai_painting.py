@@ -50,8 +50,8 @@ def made(told: list[Event]) -> list[Picture]:
 
 def fields(body: bytes) -> dict[str, bytes]:
     """A multipart form's parts by name."""
-    boundary = body.split(b"\r\n", 2)[1]
-    parts = [part.partition(b"\r\n\r\n") for part in body.split(b"\r\n" + boundary)[1:-1]]
+    boundary = body.partition(b"\r\n")[0]
+    parts = [part.partition(b"\r\n\r\n") for part in (b"\r\n" + body).split(b"\r\n" + boundary)[1:-1]]
     return {head.split(b'name="')[1].split(b'"')[0].decode(): content for head, _, content in parts}
 
 

@@ -9,9 +9,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hybrid_router.backends.errand import Errand
-from hybrid_router.core import ids
+from hybrid_router.backends.forms import File, FormBody
 from hybrid_router.core.upload import Upload
 
 PIECE_BYTES = 3 * 2**16  # of whole triplets, so that pieces of base64 join
@@ -72,13 +73,14 @@ def form(model: str, fields: Mapping[str, str], files: Mapping[str, tuple[Upload
     Args:
         files: by the field's name, each with its media type.
     """
-    boundary = ids.new("form-")
-    parts: list[Part] = [_field(boundary, name) + b"\r\n" + value.encode() for name, value in fields.items()]
-    for name, (upload, media_type) in files.items():
-        more = f'; filename="{name}"\r\nContent-Type: {media_type}\r\n\r\n'
-        parts += [_field(boundary, name).removesuffix(b"\r\n") + more.encode(), Raw(upload)]
-    last = f"\r\n--{boundary}--\r\n".encode()
-    return errand(model, [*parts, last], f"multipart/form-data; boundary={boundary}")
+    sent = [File(name, replace(upload, media_type=kind), name) for name, (upload, kind) in files.items()]
+    body = FormBody(fields.items(), sent)
+    return Errand(
+        path=path(model),
+        body=body,
+        media_type=body.media_type,
+        headers={"Content-Length": str(body.size_bytes)},
+    )
 
 
 def errand(model: str, parts: list[Part], media_type: str, query: str = "") -> Errand:
@@ -91,10 +93,6 @@ def errand(model: str, parts: list[Part], media_type: str, query: str = "") -> E
         media_type=media_type,
         headers={"Content-Length": str(size_bytes)},
     )
-
-
-def _field(boundary: str, name: str) -> bytes:
-    return f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n'.encode()
 
 
 async def _pieces(parts: list[Part]) -> AsyncIterator[bytes]:
