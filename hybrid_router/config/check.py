@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from urllib.parse import urlsplit
 
 from hybrid_router.config import timeouts
+from hybrid_router.config.addresses import check_encrypted, is_here
 from hybrid_router.config.backend_schema import LocalBackend, Waits
-from hybrid_router.config.cloud_schema import BackendConfig, OpenAIBackend, WorkersAIBackend
+from hybrid_router.config.cloud_schema import (
+    BackendConfig,
+    HuggingFaceBackend,
+    OpenAIBackend,
+    WorkersAIBackend,
+)
 from hybrid_router.config.fronts import check_front
 from hybrid_router.config.gateways import check_gateway
 from hybrid_router.config.languages import LANGUAGES
@@ -89,12 +94,12 @@ def _check_backend(name: str, backend: BackendConfig, problems: Problems) -> Non
     _check_no_load(backend.timeouts, (*path, "timeouts"), problems)
     if name == "local":
         problems.add(path, "local means this machine; a cloud needs another name", at_key=True)
-    address = urlsplit(backend.base_url)
-    here = is_loopback(address.hostname or "")
-    if isinstance(backend, OpenAIBackend) and backend.on_this_machine and not here:
+    if isinstance(backend, OpenAIBackend) and backend.on_this_machine and not is_here(backend.base_url):
         problems.add((*path, "on_this_machine"), "base_url is not a loopback address: it runs elsewhere")
-    if address.scheme == "http" and not here and backend.token is not None:
-        problems.add((*path, "base_url"), "the token would travel unencrypted: use https")
+    if backend.token is not None:
+        check_encrypted(backend.base_url, (*path, "base_url"), problems)
+    if isinstance(backend, HuggingFaceBackend):
+        check_encrypted(backend.tasks_url, (*path, "tasks_url"), problems)
     if isinstance(backend, WorkersAIBackend) and backend.gateway is not None:
         check_gateway(backend.gateway, (*path, "gateway"), problems)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
+from hybrid_router.config.addresses import check_encrypted
 from hybrid_router.config.cloud_schema import Gateway
-from hybrid_router.config.listen import is_loopback
 from hybrid_router.config.problems import KeyPath, Problems
 
 _MOST_ENTRIES = 5
@@ -24,6 +22,4 @@ def check_gateway(gateway: Gateway, path: KeyPath, problems: Problems) -> None:
         problems.add((*path, "cache_ttl"), "the gateway takes 60s to 30d, or off")
     if gateway.retry_delay is not None and gateway.retry_delay > _LONGEST_DELAY_S:
         problems.add((*path, "retry_delay"), "the gateway waits 5s at most")
-    address = urlsplit(gateway.base_url)
-    if address.scheme == "http" and not is_loopback(address.hostname or ""):
-        problems.add((*path, "base_url"), "the token would travel unencrypted: use https")
+    check_encrypted(gateway.base_url, (*path, "base_url"), problems)

@@ -233,6 +233,12 @@ def with_rule(rule: str) -> str:
             "backends.cf.base_url: the token would travel unencrypted: use https",
         ),
         (
+            "{type: workers_ai, account_id: {env: ACCOUNT}, token: {env: TOKEN}}",
+            "{type: huggingface, token: {env: T}, models: {'@cf/meta/llama': {}}, tasks_url: 'http://a.example'}",
+            "→'http:",
+            "backends.cf.tasks_url: the token would travel unencrypted: use https",
+        ),
+        (
             "TOKEN}}",
             "TOKEN}, base_url: 'https://me:pw@example.com'}",
             "→'https",
