@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from hybrid_router.api.answers import Ended
 from hybrid_router.catalogue.refresh import newest
+from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import state_folder, store_path
@@ -83,15 +84,18 @@ def _is_changed(name: str, before: Loaded, now: Loaded) -> bool:
 
 
 def _addresses(loaded: Loaded) -> dict[str, tuple[str, int]]:
-    """Host and port that each Workers AI backend is called at."""
+    """Host and port that each cloud is called at."""
     found = {}
     for name, backend in loaded.config.backends.items():
+        if isinstance(backend, LocalBackend):
+            continue
+        base_url = backend.base_url
         if isinstance(backend, WorkersAIBackend):
-            gateway, base_url = backend.gateway, backend.base_url
+            gateway = backend.gateway
             if gateway is not None and gateway.through == "host":
                 base_url = gateway.base_url
-            address = urlsplit(base_url)
-            found[name] = address.hostname or "", address.port or _PORTS[address.scheme]
+        address = urlsplit(base_url)
+        found[name] = address.hostname or "", address.port or _PORTS[address.scheme]
     return found
 
 

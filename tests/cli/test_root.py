@@ -90,7 +90,7 @@ def test_help_imports_no_server() -> None:
 
 
 def test_a_file_is_checked_without_a_server() -> None:
-    """`check` counts memory and reads models' heads as the router does, and imports neither server nor store."""
+    """`check` counts memory and models' heads as the router does, without server or store."""
     shipped = str(Path(__file__).parents[2] / "router.yaml")
 
     without({"aiohttp", "llama_cpp", "sqlalchemy"}, ["check", "--config", shipped])
