@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from hybrid_router.core.errors import CallRefused
 
+T = TypeVar("T")
+MOST_VALUES = 100  # each may be compared with each entry
 _KEYS = frozenset(
     {"id", "created_at", "request_content_type", "response_content_type", "request_type", "success", "cached",
      "provider", "model", "model_type", "cost", "tokens", "tokens_in", "tokens_out", "duration", "feedback",
@@ -28,22 +31,28 @@ class Filter(Struct, frozen=True, kw_only=True):
         if self.key not in _KEYS:
             raise ValueError(f"no filter of {self.key!r}; one of {', '.join(sorted(_KEYS))}")
 
-    def holds(self, entry: Any) -> bool:
-        """Whether an entry is meant."""
-        values = _values(entry, self.key)
-        if self.operator == "neq":
-            return not any(_same(one, wanted) for one in values for wanted in self.value)
-        return any(self._fits(one, wanted) for one in values for wanted in self.value)
+    def among(self, entries: Iterable[T]) -> Iterator[T]:
+        """Those that are meant.  The filter's own values are read once for all of them."""
+        holds = self._condition()
+        return (entry for entry in entries if holds(_values(entry, self.key)))
 
-    def _fits(self, one: Any, wanted: Any) -> bool:
+    def _condition(self) -> Callable[[list[Any]], bool]:
         match self.operator:
+            case "eq":
+                wanted = frozenset(map(_plain, self.value))
+                return lambda values: any(_plain(one) in wanted for one in values)
+            case "neq":
+                unwanted = frozenset(map(_plain, self.value))
+                return lambda values: all(_plain(one) not in unwanted for one in values)
             case "contains":
-                return str(wanted).lower() in _text(one).lower()
+                texts = [_text(value).lower() for value in self.value]
+                return lambda values: any(text in _text(one).lower() for one in values for text in texts)
             case "lt":
-                return _beyond(wanted, one)
+                bounds = [_ranked(value) for value in self.value]
+                return lambda values: any(_beyond(b, one) for one in map(_ranked, values) for b in bounds)
             case "gt":
-                return _beyond(one, wanted)
-        return _same(one, wanted)
+                bounds = [_ranked(value) for value in self.value]
+                return lambda values: any(_beyond(one, b) for one in map(_ranked, values) for b in bounds)
 
 
 def value_of(entry: Any, name: str) -> Any:
@@ -64,20 +73,23 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def _same(one: Any, wanted: Any) -> bool:
-    """Addresses know text alone: `true` is true, and `200` is 200."""
-    number, other = _number(one), _number(wanted)
-    if number is not None and other is not None:
-        return number == other
-    return _text(one) == _text(wanted)
+def _plain(value: Any) -> float | str:
+    """As values are compared: addresses know text alone, so `true` is true, and `200` is 200."""
+    number = _number(value)
+    return _text(value) if number is None else number
 
 
-def _beyond(one: Any, bound: Any) -> bool:
+def _ranked(value: Any) -> tuple[float | None, str | None]:
+    """A value as a number and as text, as far as it is one."""
+    return _number(value), value if isinstance(value, str) else None
+
+
+def _beyond(one: tuple[float | None, str | None], bound: tuple[float | None, str | None]) -> bool:
     """Whether `one` is more: as numbers, or as text, which is how dates compare."""
-    number, other = _number(one), _number(bound)
+    (number, text), (other, other_text) = one, bound
     if number is not None and other is not None:
         return number > other
-    return isinstance(one, str) and isinstance(bound, str) and one > bound
+    return text is not None and other_text is not None and text > other_text
 
 
 def _number(value: Any) -> float | None:
@@ -87,6 +99,8 @@ def _number(value: Any) -> float | None:
         return float(value)
     except ValueError:
         return None
+    except OverflowError:  # JSON knows whole numbers of any length
+        return math.inf if value > 0 else -math.inf
 
 
 def filters(query: Sequence[tuple[str, str]]) -> tuple[Filter, ...]:
@@ -95,7 +109,7 @@ def filters(query: Sequence[tuple[str, str]]) -> tuple[Filter, ...]:
     The official packages write the second; of several filters the first of each belong together.
 
     Raises:
-        CallRefused: one is no filter.
+        CallRefused: one is no filter, or they have too many values.
     """
     found: dict[str, list[str]] = {"key": [], "operator": [], "value": []}
     written: list[Any] = []
@@ -105,7 +119,10 @@ def filters(query: Sequence[tuple[str, str]]) -> tuple[Filter, ...]:
             written += _json(value)
         elif name.startswith("filters") and (plain := field.strip("0123456789.")) in found:
             found[plain].append(value)
-    return tuple(_filter(one) for one in [*written, *_joined(**found)])
+    read = tuple(_filter(one) for one in [*written, *_joined(**found)])
+    if sum(len(one.value) for one in read) > MOST_VALUES:
+        raise CallRefused(f"filters: {MOST_VALUES} values are taken in all", param="filters")
+    return read
 
 
 def _joined(key: list[str], operator: list[str], value: list[str]) -> list[dict[str, Any]]:

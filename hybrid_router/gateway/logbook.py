@@ -6,7 +6,8 @@ Source: AI Gateway's pages on logging, and the types of its API's packages.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -14,14 +15,17 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from hybrid_router.core.errors import CallRefused
-from hybrid_router.gateway.controls import Scalar
+from hybrid_router.gateway.controls import Scalar, metadata
 from hybrid_router.gateway.log_filter import Filter, value_of
 
 MOST_ENTRIES = 10_000
+MOST_TOLD_BYTES = 16 * 2**20  # of what callers wrote into them
+MOST_REMOVED = 10_000
 ENTROPY_BYTES = 10
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ID_CHARS = 26
 _MOST_PAGE = 50
+_MOST_DIGITS = 20
 _TOTALS = ("cost", "duration", "tokens_in", "tokens_out", "total_tokens")
 
 
@@ -102,15 +106,17 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class Logbook:
     """The newest entries of one gateway.  What is another principal's is not there."""
 
-    def __init__(self, most_count: int = MOST_ENTRIES) -> None:
+    def __init__(self, most_count: int = MOST_ENTRIES, most_told_bytes: int = MOST_TOLD_BYTES) -> None:
         self._most_count = most_count
+        self._most_told_bytes = most_told_bytes
         self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._told_bytes = 0
 
     def add(self, entry: Entry) -> None:
-        """Note a try; the oldest entry goes when there are too many."""
-        self._entries[entry.id] = entry
-        while len(self._entries) > self._most_count:
-            self._entries.popitem(last=False)
+        """Note a try; the oldest entries go when there are too many, or too much is written into them."""
+        self._put(entry)
+        while len(self._entries) > self._most_count or self._told_bytes > self._most_told_bytes:
+            self._drop(next(iter(self._entries)))
 
     def find(self, name: str, principal: str) -> Entry | None:
         """A principal's entry."""
@@ -121,21 +127,24 @@ class Logbook:
         """Say something of an entry; None: there is no such entry."""
         entry = self.find(name, principal)
         if entry is not None:
-            entry = self._entries[name] = replace(entry, **_said(patch))
+            self._put(entry := replace(entry, **_said(patch)))
         return entry
 
     def remove(self, principal: str, filters: tuple[Filter, ...], limit: int) -> int:
         """Forget the oldest entries that are meant; returns how many."""
-        meant = [entry.id for entry in self._of(principal) if all(one.holds(entry) for one in filters)]
-        for name in meant[:limit]:
-            del self._entries[name]
-        return len(meant[:limit])
+        meant = [entry.id for entry in islice(_meant(self._of(principal), filters), limit)]
+        for name in meant:
+            self._drop(name)
+        return len(meant)
 
     def listing(self, principal: str, wanted: Wanted) -> tuple[list[Entry], dict[str, Any]]:
         """A page of a principal's entries, and `result_info`, whose bounds are of all pages."""
-        meant = [entry for entry in self._of(principal) if _is_meant(entry, wanted)]
-        places = [(*_place(entry, wanted.order_by), number) for number, entry in enumerate(meant)]
-        found = [meant[place[-1]] for place in sorted(places, reverse=wanted.descending)]
+        meant = _meant(self._of(principal), wanted.filters)
+        if search := wanted.search.lower():
+            meant = (one for one in meant if search in f"{one.id} {one.model} {one.path}".lower())
+        sought = list(meant)
+        places = [(*_place(entry, wanted.order_by), number) for number, entry in enumerate(sought)]
+        found = [sought[place[-1]] for place in sorted(places, reverse=wanted.descending)]
         begin = (wanted.page - 1) * wanted.per_page
         page = found[begin : begin + wanted.per_page]
         told: dict[str, Any] = {
@@ -149,8 +158,20 @@ class Logbook:
             told[f"min_{name}"], told[f"max_{name}"] = min(values), max(values)
         return page, told
 
+    def _put(self, entry: Entry) -> None:
+        before = self._entries.get(entry.id)
+        self._told_bytes += _told_bytes(entry) - (0 if before is None else _told_bytes(before))
+        self._entries[entry.id] = entry
+
+    def _drop(self, name: str) -> None:
+        self._told_bytes -= _told_bytes(self._entries.pop(name))
+
     def _of(self, principal: str) -> Iterator[Entry]:
         return (entry for entry in self._entries.values() if entry.principal == principal)
+
+
+def _told_bytes(entry: Entry) -> int:
+    return len(msgspec.json.encode(entry.metadata)) + len(entry.event_id)
 
 
 def _said(patch: Patch) -> dict[str, Any]:
@@ -161,10 +182,10 @@ def _said(patch: Patch) -> dict[str, Any]:
     }
 
 
-def _is_meant(entry: Entry, wanted: Wanted) -> bool:
-    if wanted.search and wanted.search.lower() not in f"{entry.id} {entry.model} {entry.path}".lower():
-        return False
-    return all(one.holds(entry) for one in wanted.filters)
+def _meant(entries: Iterable[Entry], filters: tuple[Filter, ...]) -> Iterator[Entry]:
+    for one in filters:
+        entries = one.among(entries)
+    return iter(entries)
 
 
 def _place(entry: Entry, order_by: str) -> tuple[bool, Any]:
@@ -183,8 +204,8 @@ def wanted(query: Mapping[str, str], filters: tuple[Filter, ...]) -> Wanted:
     if order_by not in _ORDERS:
         raise CallRefused(f"order_by: one of {', '.join(sorted(_ORDERS))}", param="order_by")
     return Wanted(
-        page=_count(query, "page", 1, 10**6),
-        per_page=_count(query, "per_page", 20, _MOST_PAGE),
+        page=count(query, "page", 1, 10**6),
+        per_page=count(query, "per_page", 20, _MOST_PAGE),
         search=query.get("search", ""),
         order_by=order_by,
         descending=query.get("order_by_direction", "desc") != "asc",
@@ -198,11 +219,33 @@ _ORDERS = frozenset(
 )  # fmt: skip
 
 
-def _count(query: Mapping[str, str], name: str, usual: int, most: int) -> int:
+def count(query: Mapping[str, str], name: str, usual: int, most: int, *, least: int = 1) -> int:
+    """A whole number of the address's query; what is more than `most` is that.
+
+    Raises:
+        CallRefused: it is none, or less than `least`.
+    """
     written = query.get(name, str(usual))
-    if not written.isascii() or not written.isdecimal() or not int(written):
-        raise CallRefused(f"{name}: expected a whole number from 1", param=name)
-    return min(int(written), most)
+    if written.isascii() and written.isdecimal():
+        number = int(written.lstrip("0")[:_MOST_DIGITS] or "0")  # the interpreter reads no thousands of them
+        if number >= least:
+            return min(number, most)
+    raise CallRefused(f"{name}: expected a whole number from {least}", param=name)
+
+
+def patch(body: bytes) -> Patch:
+    """What a body says of an entry; of metadata as much as a header's.
+
+    Raises:
+        CallRefused: it is none of this.
+    """
+    try:
+        said = msgspec.json.decode(body, type=Patch)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CallRefused(f"expected feedback (-1, 0, 1), score or metadata: {error}") from None
+    if said.metadata is msgspec.UNSET:
+        return said
+    return replace(said, metadata=metadata("metadata", msgspec.json.encode(said.metadata)))
 
 
 def ulid(now_s: float, entropy: bytes) -> str:

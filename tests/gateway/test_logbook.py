@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.gateway.log_filter import Filter, filters
-from hybrid_router.gateway.logbook import Entry, Logbook, Patch, Wanted, ulid, wanted
+from hybrid_router.gateway.logbook import Entry, Logbook, Patch, Wanted, patch, ulid, wanted
 
 
 def entry(number: int, principal: str = "me", **told: Any) -> Entry:
@@ -147,12 +147,44 @@ def test_several_filters_are_joined_by_their_order() -> None:
         [("filters", "{")],
         [("filters", '{"key": "secret", "operator": "eq", "value": []}')],
         [("filters.key", "model")],
+        [("filters", json.dumps({"key": "model", "operator": "neq", "value": [1] * 101}))],
     ],
 )
 def test_what_is_no_filter_is_refused(query: list[tuple[str, str]]) -> None:
     """Rather than showing what nobody asked for."""
     with pytest.raises(CallRefused):
         filters(query)
+
+
+def test_a_number_of_any_length_is_read() -> None:
+    """In the address and in a filter: it is a large one, and nothing is lost by it."""
+    assert wanted({"page": "9" * 5000, "per_page": "0" * 5000 + "7"}, ()).page == 10**6
+    (huge,) = filters([("filters", '{"key": "cost", "operator": "lt", "value": ' + "9" * 400 + "}")])
+    assert len(list(huge.among([entry(1), entry(2, cost=9.5)]))) == 2
+
+
+def test_what_callers_write_is_bounded() -> None:
+    """However it came into the book: the oldest entries go; what is removed counts no more."""
+    log = Logbook(most_told_bytes=100)
+    for number in range(5):
+        log.add(entry(number, tokens_in=number, metadata={"a": "x" * 32}))
+    assert listed(log) == [4, 3]
+    name = log.listing("me", Wanted())[0][0].id
+    log.patch(name, "me", patch(b'{"metadata": {"a": "%s"}}' % (b"x" * 80)))
+    log.add(entry(5, tokens_in=5))
+    assert listed(log) == [5, 4]
+    log.remove("me", (), 9)
+    log.add(entry(6, tokens_in=6, metadata={"a": "x" * 80}))
+    assert listed(log) == [6]
+
+
+def test_a_patch_is_as_short_as_a_header() -> None:
+    """Of metadata the first five, without reserved names; what is no patch is refused."""
+    many = {"cf.own": 1} | {f"k{number}": number for number in range(9)}
+    assert patch(json.dumps({"metadata": many}).encode()).metadata == {f"k{n}": n for n in range(5)}
+    for body in (b"{", b"[]", b'{"feedback": 2}', b'{"metadata": {"a": []}}'):
+        with pytest.raises(CallRefused):
+            patch(body)
 
 
 @pytest.mark.parametrize("query", [{"page": "0"}, {"per_page": "x"}, {"order_by": "principal"}])

@@ -11,14 +11,12 @@ from hybrid_router.api import body, responses
 from hybrid_router.api.ai_gateway.endpoints import gateway
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.workers_ai.refusal import wrapped
-from hybrid_router.core.errors import CallRefused, NotFound
+from hybrid_router.core.errors import NotFound
 from hybrid_router.gateway import log_filter, logbook
-from hybrid_router.gateway.controls import metadata
-from hybrid_router.gateway.logbook import Patch
+from hybrid_router.gateway.logbook import MOST_REMOVED
 
 T = TypeVar("T")
 BASE = "/client/v4/accounts/{account}/ai-gateway/gateways/{gateway}/logs"
-_MOST_REMOVED = 10_000
 
 
 async def listing(request: web.Request) -> web.Response:
@@ -36,24 +34,16 @@ async def show(request: web.Request) -> web.Response:
 
 async def say(request: web.Request) -> web.Response:
     """PATCH …/logs/{id}: feedback, a score, metadata."""
-    try:
-        patch = msgspec.json.decode(await body.read(request), type=Patch)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CallRefused(f"expected feedback (-1, 0, 1), score or metadata: {error}") from None
-    if patch.metadata is not msgspec.UNSET:
-        short = metadata("metadata", msgspec.json.encode(patch.metadata))
-        patch = msgspec.structs.replace(patch, metadata=short)
+    patch = logbook.patch(await body.read(request))
     entry = gateway(request).log.patch(request.match_info["id"], request[EXCHANGE].principal, patch)
     return _told(_there(entry).document())
 
 
 async def remove(request: web.Request) -> web.Response:
     """DELETE …/logs: the caller's own entries that are meant, the oldest first."""
-    limit = request.query.get("limit", str(_MOST_REMOVED))
-    if not limit.isascii() or not limit.isdecimal():
-        raise CallRefused("limit: expected a whole number", param="limit")
+    limit = logbook.count(request.query, "limit", MOST_REMOVED, MOST_REMOVED, least=0)
     filters = log_filter.filters(list(request.query.items()))
-    gateway(request).log.remove(request[EXCHANGE].principal, filters, int(limit))
+    gateway(request).log.remove(request[EXCHANGE].principal, filters, limit)
     return _told({})
 
 

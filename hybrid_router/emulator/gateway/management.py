@@ -13,12 +13,11 @@ from hybrid_router.core.errors import CallRefused
 from hybrid_router.emulator.gateway.gateways import PlayedGateway, PlayedGateways
 from hybrid_router.emulator.settings import Account
 from hybrid_router.gateway import log_filter, logbook
-from hybrid_router.gateway.logbook import Entry, Patch
+from hybrid_router.gateway.logbook import MOST_REMOVED, Entry
 
 T = TypeVar("T")
 _MISSING, _INVALID = 7002, 7400
-_MOST_REMOVED = 10_000
-_PAGE = 20
+_PAGE, _MOST_PAGE = 20, 1000
 Authorize = Callable[[web.Request], Account]
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,7 +63,8 @@ class _Desk:
 
     async def listing(self, request: web.Request) -> web.Response:
         """All gateways, by page."""
-        page, per_page = _number(request, "page", 1), _number(request, "per_page", _PAGE)
+        page = logbook.count(request.query, "page", 1, 10**6)
+        per_page = logbook.count(request.query, "per_page", _PAGE, _MOST_PAGE)
         search = request.query.get("search", "")
         found = [each for each in self._gateways.all() if search in each.id]
         rows = found[(page - 1) * per_page : page * per_page]
@@ -100,7 +100,8 @@ class _Desk:
     async def remove(self, request: web.Request) -> web.Response:
         """Forget entries."""
         filters = log_filter.filters(list(request.query.items()))
-        self._gateway(request).log.remove("", filters, _number(request, "limit", _MOST_REMOVED))
+        limit = logbook.count(request.query, "limit", MOST_REMOVED, MOST_REMOVED, least=0)
+        self._gateway(request).log.remove("", filters, limit)
         return _told({})
 
     async def entry(self, request: web.Request) -> web.Response:
@@ -116,10 +117,7 @@ class _Desk:
 
     async def say(self, request: web.Request) -> web.Response:
         """Feedback, a score, metadata."""
-        try:
-            patch = msgspec.convert(await _body(request), Patch)
-        except msgspec.ValidationError as error:
-            raise Refusal(_INVALID, str(error), status=400) from None
+        patch = logbook.patch(await request.read())
         changed = self._gateway(request).log.patch(request.match_info["id"], "", patch)
         return _told(_there(changed).document())
 
@@ -148,11 +146,6 @@ async def _body(request: web.Request) -> dict[str, Any]:
         return msgspec.json.decode(await request.read(), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refusal(_INVALID, "the body is no JSON object", status=400) from None
-
-
-def _number(request: web.Request, name: str, usual: int) -> int:
-    written = request.query.get(name, str(usual))
-    return int(written) if written.isascii() and written.isdecimal() and int(written) else usual
 
 
 def _told(result: Any, **more: Any) -> web.Response:
