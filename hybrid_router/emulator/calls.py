@@ -14,6 +14,7 @@ from hybrid_router.core.secret import SECRET_HEADERS
 Outcome: TypeAlias = Literal["running", "answered", "refused", "client_left", "cut", "stopped"]
 
 KEPT_COUNT = 1000
+KEPT_BYTES = 256 * 2**20
 _SECRET_FIELDS = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token"})
 
 
@@ -39,10 +40,13 @@ class SeenCall(Struct, kw_only=True):
 
 
 class CallLog:
-    """The newest calls, oldest first."""
+    """The newest calls, oldest first; of the bodies no more than `kept_bytes`, the newest."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._calls: deque[SeenCall] = deque(maxlen=KEPT_COUNT)
+        self._kept_bytes = kept_bytes
+        self._bodies: deque[tuple[SeenCall, int]] = deque()
+        self._bodies_bytes = 0
         self._count = 0
         self._running_count = 0
         self._idle = asyncio.Event()
@@ -64,6 +68,7 @@ class CallLog:
             opened_s=asyncio.get_running_loop().time(),
         )
         self._calls.append(seen)
+        self._make_room(seen, int(headers.get("content-length", 0)))
         self._running_count += 1
         self._idle.clear()
         self._arrival.set()
@@ -83,6 +88,17 @@ class CallLog:
         running = [seen for seen in self._calls if seen.outcome == "running"]
         self._calls.clear()
         self._calls.extend(running)
+        self._bodies = deque(each for each in self._bodies if each[0].outcome == "running")
+        self._bodies_bytes = sum(size_bytes for _, size_bytes in self._bodies)
+
+    def _make_room(self, seen: SeenCall, size_bytes: int) -> None:
+        """Forget the oldest bodies, so that a thousand calls with pictures do not fill the memory."""
+        self._bodies.append((seen, size_bytes))
+        self._bodies_bytes += size_bytes
+        while len(self._bodies) > KEPT_COUNT or self._bodies_bytes > self._kept_bytes:
+            oldest, freed_bytes = self._bodies.popleft()
+            oldest.body = None
+            self._bodies_bytes -= freed_bytes
 
     async def arrived(self, count: int, within_s: float) -> bool:
         """Wait until `count` calls were seen in all; False if they were not `within_s`."""
@@ -107,7 +123,8 @@ class CallLog:
 def without_secrets(body: Any) -> Any:
     """`body` with the values of telling names hidden."""
     if isinstance(body, list):
-        return [without_secrets(item) for item in body]
+        # A file as a list of integers has millions of them, and none is a secret.
+        return [without_secrets(item) if isinstance(item, dict | list) else item for item in body]
     if isinstance(body, dict):
         return {
             name: "***"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,8 +11,14 @@ import pytest
 from PIL import Image
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
+from replicate.prediction import Prediction
 
-from hybrid_router.emulator.replicate import serve
+from hybrid_router.api.workers_ai.refusal import Refusal
+from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.upload import upload_of
+from hybrid_router.emulator.fault import NO_FAULT
+from hybrid_router.emulator.replicate import predictions, serve
+from hybrid_router.emulator.replicate.predictions import Shelf, Shop, Stored
 from hybrid_router.emulator.settings import Settings
 from hybrid_router.emulator.stage import RunningCloud
 
@@ -87,3 +94,59 @@ async def test_the_package_names_what_is_wrong(client: Client, running: RunningC
     async with opened(running.root, "another") as stranger:
         with pytest.raises(ReplicateError, match="Unauthenticated"):
             await stranger.models.predictions.async_create(("owner", "name"), input={"prompt": "hi"})
+
+
+async def test_a_cancelled_stream_says_nothing_more(client: Client) -> None:
+    """And one that has ended says the same again."""
+    ended = await client.models.predictions.async_create(
+        ("owner", "name"), input={"prompt": "repeat: one"}, stream=True
+    )
+    cancelled = await client.models.predictions.async_create(
+        ("owner", "name"), input={"prompt": "repeat: one"}, stream=True
+    )
+    await cancelled.async_cancel()
+
+    told = [await _streamed(client, made) for made in (ended, ended, cancelled)]
+    await cancelled.async_reload()
+    assert told[0] == told[1]
+    assert "data: one" in told[0]
+    assert told[2] == 'event: done\nid: 1:0\ndata: {"reason": "canceled"}\n\n'
+    assert cancelled.status == "canceled"
+
+
+async def _streamed(client: Client, made: Prediction) -> str:
+    assert made.urls is not None
+    return (await client._async_client.get(made.urls["stream"])).text
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """The oldest prediction makes room for a new one, and lets go of its files; so does the oldest file."""
+    shop, shelf = Shop(kept_count=1), Shelf(most_bytes=5)
+    made = [prediction(name) for name in ("a", "b")]
+    for each in made:
+        shop.add(each)
+    names = [shelf.put(Stored(content, "text/plain")) for content in (b"abc", b"de", b"f")]
+
+    with pytest.raises(Refusal):
+        shop.find("a")
+    assert [each.status for each in made] == ["canceled", "starting"]
+    assert closed(made[0])
+    assert not closed(made[1])
+    assert [shelf.find(name) is not None for name in names] == [False, True, True]
+    shop.close()
+    assert closed(made[1])
+
+
+def prediction(name: str) -> predictions.Prediction:
+    """One that has a file and has not begun."""
+    call = Call(id=name, operation=Operation.TRANSCRIBE, alias="m", uploads=(upload_of(b"RIFF"),))
+    return predictions.Prediction(id=name, call=call, given={}, stream=False, fault=NO_FAULT)
+
+
+def closed(made: predictions.Prediction) -> bool:
+    """Whether its file is."""
+    try:
+        os.fstat(made.call.uploads[0].fd)
+    except OSError:
+        return True
+    return False

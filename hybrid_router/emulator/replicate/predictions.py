@@ -18,14 +18,45 @@ from hybrid_router.emulator.fault import Fault
 from hybrid_router.emulator.stage import interrupted, invalid
 
 Document: TypeAlias = dict[str, Any]
+CANCELED = "canceled"
+KEPT_COUNT = 1000
+SHELF_BYTES = 256 * 2**20
 CREATED_AT = "2026-01-01T00:00:00.000Z"
 
 
-class Stored(Struct):
+class Stored(Struct, frozen=True):
     """A file."""
 
     content: bytes
     media_type: str
+
+
+class Shelf:
+    """Files by their names.  When it is full, the oldest make room."""
+
+    def __init__(self, most_bytes: int = SHELF_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._files: dict[str, Stored] = {}
+        self._size_bytes = 0
+
+    def put(self, file: Stored) -> str:
+        """Its new name."""
+        self._size_bytes += len(file.content)
+        while self._files and self._size_bytes > self._most_bytes:
+            self.take(next(iter(self._files)))
+        name = ids.new("")
+        self._files[name] = file
+        return name
+
+    def find(self, name: str) -> Stored | None:
+        """A file, if it is here."""
+        return self._files.get(name)
+
+    def take(self, name: str) -> Stored | None:
+        """The same, which is then not here any more."""
+        if (found := self._files.pop(name, None)) is not None:
+            self._size_bytes -= len(found.content)
+        return found
 
 
 class Prediction(Struct, kw_only=True):
@@ -47,31 +78,44 @@ class Prediction(Struct, kw_only=True):
         return self.status not in {"starting", "processing"}
 
     def end(self, status: str) -> None:
-        """Let go of its files, once."""
-        if not self.ended:
-            for upload in self.call.uploads:
-                upload.close()
+        """Let go of its files.  What has ended stays as it is."""
+        if self.ended:
+            return
+        for upload in self.call.uploads:
+            upload.close()
         self.status = status
 
 
 class Shop:
-    """All of an account."""
+    """All of an account: the newest predictions, and files."""
 
-    def __init__(self) -> None:
-        self.predictions: dict[str, Prediction] = {}
-        self.inputs: dict[str, Stored] = {}
-        self.outputs: dict[str, Stored] = {}
+    def __init__(self, kept_count: int = KEPT_COUNT) -> None:
+        self._kept_count = kept_count
+        self._predictions: dict[str, Prediction] = {}
+        self.inputs = Shelf()
+        self.outputs = Shelf()
+
+    def add(self, made: Prediction) -> None:
+        """Keep a prediction; the oldest one makes room for it."""
+        self._predictions[made.id] = made
+        if len(self._predictions) > self._kept_count:
+            self._predictions.pop(next(iter(self._predictions))).end(CANCELED)
 
     def find(self, id_: str) -> Prediction:
         """Raises Refusal: there is none."""
-        if (found := self.predictions.get(id_)) is None:
+        if (found := self._predictions.get(id_)) is None:
             raise invalid("The requested resource could not be found.", 404)
         return found
 
     def input(self, address: str) -> bytes | None:
         """A file that was put here, by its address."""
-        found = self.inputs.get(address.rpartition("/")[2])
+        found = self.inputs.find(address.rpartition("/")[2])
         return None if found is None else found.content
+
+    def close(self) -> None:
+        """Let go of what has not ended."""
+        for made in self._predictions.values():
+            made.end(CANCELED)
 
     def document(self, made: Prediction, root: str) -> Document:
         """A prediction as it is told."""
@@ -128,9 +172,7 @@ class Shop:
         return [event.text for event in events if isinstance(event, Text)]
 
     def _kept(self, content: bytes, kind: str, root: str) -> str:
-        name = ids.new("")
-        self.outputs[name] = Stored(content, kind)
-        return f"{root}/delivery/{name}/out"
+        return f"{root}/delivery/{self.outputs.put(Stored(content, kind))}/out"
 
 
 def _transcript(events: Batch) -> Document:
@@ -155,19 +197,29 @@ def error_frame(fault: Fault) -> bytes:
 
 
 async def frames(made: Prediction, batches: AsyncGenerator[Batch]) -> AsyncGenerator[bytes]:
-    """A prediction as a stream, up to its end or until it is cancelled."""
+    """A prediction as a stream, up to its end or until it is cancelled; of one that has ended, its output."""
+    if made.ended:
+        for text in made.output or ():
+            yield frame("output", text)
+        yield _done(made)
+        return
     said: list[str] = []
     made.status = "processing"
     async with aclosing(batches):
         async for batch in batches:
             for event in batch:
-                if made.ended:
-                    yield frame("done", '{"reason": "canceled"}')
+                if made.status == CANCELED:
+                    yield _done(made)
                     return
                 if isinstance(event, Text) and event.text:
                     said.append(event.text)
                     yield frame("output", event.text)
                 elif isinstance(event, Usage):
                     made.usage = event
-    made.output, made.status = said, "succeeded"
-    yield frame("done", "{}")
+    made.output = said
+    made.end("succeeded")
+    yield _done(made)
+
+
+def _done(made: Prediction) -> bytes:
+    return frame("done", '{"reason": "canceled"}' if made.status == CANCELED else "{}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 from aiohttp import web
@@ -12,31 +13,35 @@ from hybrid_router.core import ids
 from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.port import SEEN
 from hybrid_router.emulator.replicate import ask, predictions
-from hybrid_router.emulator.replicate.predictions import CREATED_AT, Prediction, Shop, Stored
+from hybrid_router.emulator.replicate.predictions import CANCELED, CREATED_AT, Prediction, Shop, Stored
 from hybrid_router.emulator.settings import Settings
-from hybrid_router.emulator.stage import RunningCloud, Stage, invalid, on_stage, read_object
+from hybrid_router.emulator.stage import Answering, RunningCloud, Stage, invalid, on_stage, read_object
 
 _TITLES = {401: "Unauthenticated", 402: "Payment Required", 404: "Not found", 422: "Input validation failed"}
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _OPEN_PATHS = ("/v1/streams/", "/delivery/")
 
 
-def serve(settings: Settings) -> AbstractAsyncContextManager[RunningCloud]:
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncGenerator[RunningCloud]:
     """Predictions, their streams, files, and the emulator's own addresses, until the block ends."""
-    stage, booth = Stage(settings, _error, _token), Booth()
-    asked = stage.asked
-    return on_stage(
-        stage,
-        [
-            web.post("/v1/predictions", asked(booth.make)),
-            web.post("/v1/models/{owner}/{name}/predictions", asked(booth.make)),
-            web.get("/v1/predictions/{id}", asked(booth.show)),
-            web.post("/v1/predictions/{id}/cancel", asked(booth.cancel)),
-            web.get("/v1/streams/{id}", asked(booth.stream)),
-            web.post("/v1/files", asked(booth.store)),
-            web.delete("/v1/files/{id}", asked(booth.delete)),
-            web.get("/delivery/{id}/out", asked(booth.deliver)),
-        ],
-    )
+    stage, shop = Stage(settings, _error, _token), Shop()
+    with closing(shop):
+        async with on_stage(stage, _routes(Booth(shop), stage.asked)) as running:
+            yield running
+
+
+def _routes(booth: Booth, asked: Callable[[Answering], Respond]) -> list[web.RouteDef]:
+    return [
+        web.post("/v1/predictions", asked(booth.make)),
+        web.post("/v1/models/{owner}/{name}/predictions", asked(booth.make)),
+        web.get("/v1/predictions/{id}", asked(booth.show)),
+        web.post("/v1/predictions/{id}/cancel", asked(booth.cancel)),
+        web.get("/v1/streams/{id}", asked(booth.stream)),
+        web.post("/v1/files", asked(booth.store)),
+        web.delete("/v1/files/{id}", asked(booth.delete)),
+        web.get("/delivery/{id}/out", asked(booth.deliver)),
+    ]
 
 
 def _error(refusal: Refusal) -> dict[str, Any]:
@@ -59,8 +64,8 @@ def _root(request: web.Request) -> str:
 class Booth:
     """Where predictions are made, looked at and handed out."""
 
-    def __init__(self) -> None:
-        self._shop = Shop()
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
 
     async def make(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
         """A prediction.  What shall go wrong with its answer is kept for its stream, if it has one."""
@@ -80,7 +85,7 @@ class Booth:
             fault=delivery.fault,
             looks_left=settings.queue_polls,
         )
-        self._shop.predictions[id_] = made
+        self._shop.add(made)
         if "wait" in request.headers.get("prefer", "") and settings.plain_limit_s > 0 and not streams:
             await self._shop.finish(made, stage.batches(made.call), _root(request))
             return await delivery.document(self._shop.document(made, _root(request)))
@@ -99,8 +104,7 @@ class Booth:
     async def cancel(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
         """Nothing more comes of it."""
         made = self._shop.find(request.match_info["id"])
-        if not made.ended:
-            made.end("canceled")
+        made.end(CANCELED)
         return web.json_response(self._shop.document(made, _root(request)))
 
     async def stream(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
@@ -114,8 +118,8 @@ class Booth:
         part = (await request.post()).get("content")
         if not isinstance(part, web.FileField):
             raise invalid("content is required")
-        id_ = ids.new("")
-        kept = self._shop.inputs[id_] = Stored(part.file.read(), part.content_type)
+        kept = Stored(part.file.read(), part.content_type)
+        id_ = self._shop.inputs.put(kept)
         document = {
             "id": id_,
             "name": part.filename,
@@ -132,13 +136,13 @@ class Booth:
 
     async def delete(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
         """A file is taken away."""
-        if self._shop.inputs.pop(request.match_info["id"], None) is None:
+        if self._shop.inputs.take(request.match_info["id"]) is None:
             raise invalid("The requested resource could not be found.", 404)
         return web.Response(status=204)
 
     async def deliver(self, stage: Stage, request: web.Request, delivery: Delivery) -> web.StreamResponse:
         """A file that came out: whoever knows its address may have it."""
-        found = self._shop.outputs.get(request.match_info["id"])
+        found = self._shop.outputs.find(request.match_info["id"])
         if found is None:
             raise invalid("no such file", 404)
         return web.Response(body=found.content, content_type=found.media_type)
