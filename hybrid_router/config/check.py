@@ -9,6 +9,7 @@ from hybrid_router.config.addresses import check_encrypted, is_here
 from hybrid_router.config.backend_schema import LocalBackend, Waits
 from hybrid_router.config.cloud_schema import (
     BackendConfig,
+    CloudBackend,
     HuggingFaceBackend,
     OpenAIBackend,
     WorkersAIBackend,
@@ -94,14 +95,18 @@ def _check_backend(name: str, backend: BackendConfig, problems: Problems) -> Non
     _check_no_load(backend.timeouts, (*path, "timeouts"), problems)
     if name == "local":
         problems.add(path, "local means this machine; a cloud needs another name", at_key=True)
+    _check_addresses(backend, path, problems)
+    if isinstance(backend, WorkersAIBackend) and backend.gateway is not None:
+        check_gateway(backend.gateway, (*path, "gateway"), problems)
+
+
+def _check_addresses(backend: CloudBackend, path: KeyPath, problems: Problems) -> None:
     if isinstance(backend, OpenAIBackend) and backend.on_this_machine and not is_here(backend.base_url):
         problems.add((*path, "on_this_machine"), "base_url is not a loopback address: it runs elsewhere")
     if backend.token is not None:
         check_encrypted(backend.base_url, (*path, "base_url"), problems)
     if isinstance(backend, HuggingFaceBackend):
         check_encrypted(backend.tasks_url, (*path, "tasks_url"), problems)
-    if isinstance(backend, WorkersAIBackend) and backend.gateway is not None:
-        check_gateway(backend.gateway, (*path, "gateway"), problems)
 
 
 def _check_no_load(waits: Waits, path: KeyPath, problems: Problems) -> None:
