@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hybrid_router.backends import unsaid
 from hybrid_router.backends.anthropic import messages
 from hybrid_router.backends.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Sampling
@@ -17,6 +18,11 @@ FEWEST_THOUGHTS_TOKENS = 1024
 MOST_TEMPERATURE = 1.0
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _NO_EFFORT = frozenset({"none", "minimal"})
+_UNKNOWN = (
+    "presence_penalty", "frequency_penalty", "repeat_penalty", "seed", "logit_bias", "min_p", "typical_p",
+    "dry_multiplier", "xtc_probability", "mirostat", "ignore_eos", "max_tokens: 0", "logprobs", "lora",
+    "chat_template_kwargs",
+)  # fmt: skip
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -36,8 +42,7 @@ def request(call: Call, model: str, default_max_tokens: int) -> Request:
     Raises:
         Inexpressible: Anthropic cannot express the call; the message names the field.
     """
-    if (unknown := _unknown(call)) is not None:
-        raise Inexpressible(f"Anthropic takes no `{unknown}`")
+    unsaid.check(call, _UNKNOWN, "Anthropic")
     if (call.sampling.temperature or 0.0) > MOST_TEMPERATURE:
         raise Inexpressible("Anthropic takes a `temperature` of at most 1", param="temperature")
     told = call.sampling.max_tokens
@@ -81,29 +86,6 @@ def _without_trailing_space(turns: list[messages.Block]) -> str:
         if not turns[-1]["content"]:
             turns.pop()
     return text[len(text.rstrip()) :]
-
-
-def _unknown(call: Call) -> str | None:
-    """The field, if there is one, that has no word and changes the answer."""
-    sampling = call.sampling
-    active = {
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "repeat_penalty": sampling.repeat_penalty not in (None, 1.0),
-        "seed": sampling.seed is not None,
-        "logit_bias": sampling.logit_bias,
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p not in (None, 1.0),
-        "dry_multiplier": sampling.dry_multiplier,
-        "xtc_probability": sampling.xtc_probability,
-        "mirostat": sampling.mirostat,
-        "ignore_eos": sampling.ignore_eos,
-        "max_tokens: 0": sampling.max_tokens == 0,
-        "logprobs": call.top_logprobs is not None,
-        "adapters": call.adapters,
-        "chat_template_kwargs": call.template_values,
-    }
-    return next((name for name, is_active in active.items() if is_active), None)
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:

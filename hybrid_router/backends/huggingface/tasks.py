@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from hybrid_router.backends import unsaid
 from hybrid_router.backends.errand import Errand, Reader, Unreadable
 from hybrid_router.backends.forms import pieces
 from hybrid_router.backends.huggingface.results import found, labels, text
@@ -42,6 +43,12 @@ from hybrid_router.engines.moderate import categories
 
 _FLAGGED_FROM = 0.5
 _PICTURE = ("image/",)
+# What a completion cannot be told.  It is refused, since dropping it would change the answer unseen.
+_UNKNOWN = (
+    "stop", "logprobs", "suffix", "response_format", "echo", "lora", "max_tokens: 0", "seed", "logit_bias",
+    "presence_penalty", "frequency_penalty", "min_p", "typical_p", "dry_multiplier", "xtc_probability",
+    "mirostat", "ignore_eos",
+)  # fmt: skip
 Exchange: TypeAlias = tuple[Errand, Reader]
 
 
@@ -73,10 +80,9 @@ def similarities(call: Call, model: str, manner: Manner) -> list[Exchange]:
 def written(call: Call, model: str, manner: Manner) -> list[Exchange]:
     """A text that goes on, or a summary: which one, only the model knows."""
     sampling = call.sampling
-    if call.n > 1 or call.top_logprobs is not None or call.suffix is not None or call.response_format:
-        raise Inexpressible(f"{manner.label} completes a text once, and tells nothing else of it")
-    if sampling.stop:
-        raise Inexpressible(f"{manner.label} takes no `stop` for completions")
+    if call.n > 1:
+        raise Inexpressible(f"{manner.label} completes a text once")
+    unsaid.check(call, _UNKNOWN, manner.label)
     parameters = {
         "max_new_tokens": sampling.max_tokens or manner.default_max_tokens,
         "temperature": sampling.temperature or None,

@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hybrid_router.backends import unsaid
 from hybrid_router.backends.prefill import tokens_left, with_written
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.errors import Inexpressible
 
 MOST_STOPS = 4
+_UNKNOWN = ("echo", "suffix", "lora", "max_tokens: 0", "grammar")
+_BEYOND_OPENAI = ("reasoning_budget", "chat_template_kwargs")
 _GOES_ON = {"continue_final_message": True, "add_generation_prompt": False}
 
 
@@ -67,19 +70,8 @@ def local_stops(call: Call) -> tuple[str, ...]:
 
 def _check(call: Call, manner: Manner) -> None:
     """Name the first thing that cannot be said."""
-    sampling = call.sampling
-    unsaid = {
-        "echo": call.echo,
-        "suffix": call.suffix is not None,
-        "lora": bool(call.adapters),
-        "max_tokens: 0": sampling.max_tokens == 0,
-        "grammar": (call.response_format or {}).get("type") in ("grammar", "regex"),
-    }
-    if manner.strict:
-        unsaid |= dict.fromkeys(_beyond_openai(sampling), True)
-        unsaid["reasoning_budget"] = call.reasoning_tokens is not None
-        unsaid["chat_template_kwargs"] = bool(call.template_values)
-    if (name := next((name for name, asked in unsaid.items() if asked), None)) is not None:
+    unsaid.check(call, (*_UNKNOWN, *(_BEYOND_OPENAI if manner.strict else ())), manner.label)
+    if manner.strict and (name := next(iter(_beyond_openai(call.sampling)), None)) is not None:
         raise Inexpressible(f"{manner.label} takes no `{name}`")
 
 

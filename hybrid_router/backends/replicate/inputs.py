@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from hybrid_router.backends import unsaid
 from hybrid_router.config.cloud_schema import ReplicateModel
 from hybrid_router.core.asks import Painting, Speech, Transcription
 from hybrid_router.core.call import Call, ImagePart, Message, Operation, RefusalPart, TextPart
@@ -22,6 +23,12 @@ _USUAL: Mapping[str, str] = MappingProxyType({
     "strength": "prompt_strength",
     "format": "output_format",
 })  # fmt: skip
+# For these, models have no usual input.
+_UNUSUAL = (
+    "tools", "response_format", "logprobs", "suffix", "logit_bias", "min_p", "repeat_penalty", "typical_p",
+    "dry_multiplier", "xtc_probability", "mirostat", "ignore_eos", "max_tokens: 0", "reasoning_effort",
+    "reasoning_budget", "lora",
+)  # fmt: skip
 _SYSTEM = ("system", "developer")
 _SPEAKERS: Mapping[str, str] = MappingProxyType({"user": "User", "assistant": "Assistant"})
 _PICTURES: Mapping[str, str] = MappingProxyType({"jpeg": "jpg"})
@@ -85,8 +92,7 @@ def _prompts(call: Call) -> list[str]:
 
 
 def _texts(call: Call, model: ReplicateModel, default_max_tokens: int | None) -> list[Wanted]:
-    if (unknown := _unknown(call)) is not None:
-        raise Inexpressible(f"Replicate takes no `{unknown}`")
+    unsaid.check(call, _UNUSUAL, "Replicate")
     sampling = call.sampling
     shared = {
         "max_tokens": default_max_tokens if sampling.max_tokens is None else sampling.max_tokens,
@@ -108,30 +114,6 @@ def _texts(call: Call, model: ReplicateModel, default_max_tokens: int | None) ->
 def _seed(call: Call, at: int) -> int | None:
     """Each choice has a seed of its own."""
     return None if call.sampling.seed is None else call.sampling.seed + at
-
-
-def _unknown(call: Call) -> str | None:
-    """The field, if there is one, for which models have no usual input and that changes the answer."""
-    sampling = call.sampling
-    active = {
-        "tools": call.tools,
-        "response_format": call.response_format and call.response_format.get("type") != "text",
-        "logprobs": call.top_logprobs is not None,
-        "suffix": call.suffix is not None,
-        "logit_bias": sampling.logit_bias,
-        "min_p": sampling.min_p,
-        "repeat_penalty": sampling.repeat_penalty not in (None, 1.0),
-        "typical_p": sampling.typical_p not in (None, 1.0),
-        "dry_multiplier": sampling.dry_multiplier,
-        "xtc_probability": sampling.xtc_probability,
-        "mirostat": sampling.mirostat,
-        "ignore_eos": sampling.ignore_eos,
-        "max_tokens: 0": sampling.max_tokens == 0,
-        "reasoning_effort": call.reasoning_effort is not None,
-        "reasoning_budget": call.reasoning_tokens is not None,
-        "adapters": call.adapters,
-    }
-    return next((name for name, is_active in active.items() if is_active), None)
 
 
 def _chat(call: Call, model: ReplicateModel) -> dict[str, Any]:

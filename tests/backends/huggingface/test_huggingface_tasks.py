@@ -231,6 +231,9 @@ async def test_a_task_that_nobody_does_there_is_a_mistake_of_the_policy(cloud: R
     [
         (ask_for(Operation.COMPLETE, "x", n=2), "once"),
         (ask_for(Operation.COMPLETE, "x", sampling=Sampling(stop=("a",))), "stop"),
+        (ask_for(Operation.COMPLETE, "x", sampling=Sampling(seed=7)), "seed"),
+        (ask_for(Operation.COMPLETE, "x", sampling=Sampling(presence_penalty=0.5)), "presence_penalty"),
+        (ask_for(Operation.COMPLETE, "x", echo=True), "echo"),
         (ask_for(Operation.SPEAK, "x", ask=Speech(speed=2.0)), "speed"),
         (ask_for(Operation.TRANSCRIBE, ask=Transcription(words=True)), "times of words"),
     ],
