@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import os
 import re
-import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import click
@@ -15,12 +13,12 @@ import click
 from hybrid_router.app.backends import open_worker
 from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.catalogue import workers_ai
-from hybrid_router.cli import emulate_clouds
+from hybrid_router.cli import emulate_clouds, emulate_port
 from hybrid_router.cli.emulate_local import local_sources
 from hybrid_router.config.local_schema import LlamaModel
 from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
-from hybrid_router.emulator.settings import DEFAULT_ACCOUNT_ID, DEFAULT_TOKEN, Settings
+from hybrid_router.emulator.settings import DEFAULT_ACCOUNT_ID, Settings
 from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.workers.life import Dead
 
@@ -37,23 +35,16 @@ command.add_command(emulate_clouds.replicate)
 
 
 @command.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", default=8788, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
-)
+@emulate_port.options(port=8788)
 @click.option(
     "--account", default=DEFAULT_ACCOUNT_ID, help="Account id: 32 hexadecimal digits.  [default: 32 × e]"
 )
-@click.option("--token", default=DEFAULT_TOKEN, help="The API token that is accepted.  [default: emulator]")
 @click.option("--daily-neurons", default=10_000.0, show_default=True, help="Allowance of a UTC day.")
 @click.option("--paid", is_flag=True, help="Play the Workers Paid plan: no daily end, paid models answer.")
 @click.option(
     "--quota-code", default="4006", type=click.Choice(["4006", "3036"]), help="What a spent day is told with."
 )
 @click.option("--rate-limits/--no-rate-limits", default=True, help="Count calls a minute.")
-@click.option(
-    "--token-delay", default=0.0, type=click.FloatRange(0, 60), help="Seconds between the events of a stream."
-)
 @click.option(
     "--prefill",
     "prefills",
@@ -105,13 +96,7 @@ def cloudflare(
         token_delay_s=token_delay,
         prefill_models=_known(prefills, model or local),
     )
-    try:
-        asyncio.run(_serve_until_told(settings, model, local))
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-        raise click.ClickException(
-            f"cannot listen on {host}:{port}: {why}; name another with --port (0: any free one) or --host"
-        ) from error
+    emulate_port.play(settings, _serving(settings, model, local))
 
 
 def _known(prefills: tuple[str, ...], weights: Path | None) -> frozenset[str]:
@@ -148,12 +133,9 @@ async def local_backend(weights: Path) -> Backend:
     return Local({weights.stem: LocalModel(worker, chosen.queue)})
 
 
-async def _serve_until_told(settings: Settings, weights: Path | None, local: Path | None) -> None:
-    """Serve until SIGINT or SIGTERM, from the script, a model file or a router.yaml's models."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+@asynccontextmanager
+async def _serving(settings: Settings, weights: Path | None, local: Path | None) -> AsyncGenerator[str]:
+    """Serve from the script, a model file or a router.yaml's models.  Yields the ready line."""
     async with AsyncExitStack() as stack:
         if weights is not None:
             source = await local_backend(weights)
@@ -162,13 +144,11 @@ async def _serve_until_told(settings: Settings, weights: Path | None, local: Pat
         if local is not None:
             sources = await stack.enter_async_context(local_sources(local))
             settings = dataclasses.replace(settings, sources=sources)
-        running = await stack.enter_async_context(serve(settings))
-        click.echo(ready_line(running))
-        await told.wait()
+        yield ready_line(await stack.enter_async_context(serve(settings)))
 
 
 def ready_line(running: Running) -> str:
     """What to put into router.yaml.  A token of one's own is not shown."""
-    token = running.token if running.token == DEFAULT_TOKEN else "(as given)"
+    token = emulate_port.shown_token(running.token)
     where = f"base_url: {running.base_url}  account_id: {running.account_id}  token: {token}"
     return f"Workers AI emulator ready: {where}"
