@@ -215,12 +215,12 @@ async def test_a_picture_is_described() -> None:
     }
 
 
-def test_a_picture_without_a_word_goes_without_a_prompt() -> None:
+async def test_a_picture_without_a_word_goes_without_a_prompt() -> None:
     """The model then describes it by itself."""
     [piece] = description.write(asked_of(LLAVA, talk(shown(""))))
 
-    assert isinstance(piece.errand.body, bytes)
-    assert json.loads(piece.errand.body) == {"image": list(PICTURE)}
+    assert callable(piece.errand.body)
+    assert json.loads(b"".join([part async for part in piece.errand.body()])) == {"image": list(PICTURE)}
 
 
 def test_what_was_said_before_is_part_of_the_prompt() -> None:

@@ -279,6 +279,19 @@ async def test_files_are_sent_in_pieces_and_never_copied_whole() -> None:
     assert base64.b64decode(json.loads(document)["audio"]) == content
 
 
+@pytest.mark.parametrize("content", [b"", b"\x07", bytes(range(256)) * 1024], ids=["none", "one", "many"])
+async def test_lists_of_numbers_are_made_while_they_are_sent(content: bytes) -> None:
+    """They are of a known length, and never there whole: a picture would hold all other calls up."""
+    sent = bodies.document_with("m", {}, {"image": bodies.Numbers(content)})
+    assert callable(sent.body)
+    pieces = [piece async for piece in sent.body()]
+
+    assert max(map(len, pieces)) <= bodies.PIECE_BYTES * 4 // 3
+    document = b"".join(pieces)
+    assert len(document) == int(sent.headers["Content-Length"])
+    assert json.loads(document) == {"image": list(content)}
+
+
 async def test_a_client_that_goes_closes_the_upload() -> None:
     """Who stops listening while the recording is sent leaves no connection behind."""
     async with cloud(["hold"]) as (backend, upstream):

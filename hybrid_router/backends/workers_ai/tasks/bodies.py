@@ -16,7 +16,9 @@ from hybrid_router.backends.forms import File, FormBody
 from hybrid_router.core.upload import Upload
 
 PIECE_BYTES = 3 * 2**16  # of whole triplets, so that pieces of base64 join
+NUMBERS_COUNT = 2**16
 _TRIPLET, _QUARTET = 3, 4
+_BELOW_10, _BELOW_100 = bytes(range(10)), bytes(range(100))
 
 
 class Raw(Struct, frozen=True):
@@ -39,7 +41,19 @@ class Base64(Struct, frozen=True):
         return -(-self.upload.size_bytes // _TRIPLET) * _QUARTET
 
 
-Part: TypeAlias = bytes | Raw | Base64
+class Numbers(Struct, frozen=True):
+    """Bytes as a list of numbers in JSON, which is made while it is sent: it is four times as large."""
+
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        count = len(self.content)
+        longer_count = sum(len(self.content.translate(None, short)) for short in (_BELOW_10, _BELOW_100))
+        return count + longer_count + max(count - 1, 0) + len(b"[]")
+
+
+Part: TypeAlias = bytes | Raw | Base64 | Numbers
 
 
 def path(model: str) -> str:
@@ -52,13 +66,14 @@ def document(model: str, fields: Mapping[str, Any]) -> Errand:
     return Errand(path=path(model), body=msgspec.json.encode(fields))
 
 
-def document_with(model: str, fields: Mapping[str, Any], files: Mapping[str, Upload]) -> Errand:
-    """The same with files, in base64, as further fields."""
+def document_with(model: str, fields: Mapping[str, Any], files: Mapping[str, Upload | Numbers]) -> Errand:
+    """The same with files as further fields: in base64, unless they are to be numbers."""
     begun = msgspec.json.encode(fields)[:-1]
     parts: list[Part] = [begun]
-    for name, upload in files.items():
+    for name, file in files.items():
         comma = b"" if begun == b"{" and len(parts) == 1 else b","
-        parts += [comma + msgspec.json.encode(name) + b':"', Base64(upload), b'"']
+        parts.append(comma + msgspec.json.encode(name) + b":")
+        parts += [file] if isinstance(file, Numbers) else [b'"', Base64(file), b'"']
     return errand(model, [*parts, b"}"], "application/json")
 
 
@@ -97,10 +112,16 @@ def errand(model: str, parts: list[Part], media_type: str, query: str = "") -> E
 
 async def _pieces(parts: list[Part]) -> AsyncIterator[bytes]:
     for part in parts:
-        if isinstance(part, bytes):
-            yield part
-            continue
-        encode = base64.b64encode if isinstance(part, Base64) else bytes
-        with part.upload.mapped() as pages:
-            for start in range(0, len(pages), PIECE_BYTES):
-                yield encode(pages[start : start + PIECE_BYTES])
+        match part:
+            case bytes():
+                yield part
+            case Numbers(content=content):
+                for start in range(0, len(content), NUMBERS_COUNT):
+                    written = msgspec.json.encode(list(content[start : start + NUMBERS_COUNT]))
+                    yield (b"," if start else b"[") + written[1:-1]
+                yield b"]" if content else b"[]"
+            case Raw() | Base64():
+                encode = base64.b64encode if isinstance(part, Base64) else bytes
+                with part.upload.mapped() as pages:
+                    for start in range(0, len(pages), PIECE_BYTES):
+                        yield encode(pages[start : start + PIECE_BYTES])

@@ -41,13 +41,16 @@ def write(asked: Asked) -> list[Piece]:
     """
     call = asked.call
     check_plain(call)
-    shared: dict[str, Any] = {"image": list(_image(call)), **_sampling(call)}
+    image = bodies.Numbers(_image(call))
+    shared = _sampling(call)
     if said := prompt(call):  # a model that is told nothing describes by itself
         shared["prompt"] = said
     seed = call.sampling.seed
     return [
         Piece(
-            bodies.document(asked.model, shared if seed is None else {**shared, "seed": seed + index}),
+            bodies.document_with(
+                asked.model, shared if seed is None else {**shared, "seed": seed + index}, {"image": image}
+            ),
             partial(decode, index=index, stops=call.sampling.stop),
         )
         for index in range(call.n)

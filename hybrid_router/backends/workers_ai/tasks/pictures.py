@@ -25,6 +25,7 @@ MOST_AT_ONCE = 4
 MOST_BYTES = 10 * 2**20  # of a picture that is sent
 _WHAT = "a picture"
 _TYPES = ("image/", "application/octet-stream", "application/json")
+_KIND_BYTES = 16
 _HEAD_BYTES = 2**20  # where a file's size stands, even behind large remarks
 Painted: TypeAlias = tuple[bytes, Batch]
 
@@ -82,14 +83,18 @@ def errands(asked: Asked) -> list[Errand]:
         images, mask = call.uploads[:-1], call.uploads[-1]
     fields = _fields(asked, able, ask)
     _check_images(asked, able, images)
+    files: dict[str, Upload | bodies.Numbers] = {"image_b64": images[0]} if images else {}
     if mask is not None:
         _check_mask(asked, images[0], mask)
-        fields["mask"] = list(masks.white_where_transparent(mask))
+        files["mask"] = bodies.Numbers(masks.white_where_transparent(mask))
     seed = call.sampling.seed
     if seed is not None and not able.seed:
         raise NotAble(f"{asked.model} knows no `seed`", param="seed")
     seeds = [{} if seed is None else {"seed": seed + index} for index in range(call.n)]
-    return [_errand(asked, fields | own, images) for own in seeds]
+    if asked.family is Family.PICTURE_FORM:
+        typed = {f"input_image_{i}": (image, f"image/{_kind(image)}") for i, image in enumerate(images)}
+        return [bodies.form(asked.model, _texts(fields | own), typed) for own in seeds]
+    return [bodies.document_with(asked.model, fields | own, files) for own in seeds]
 
 
 def decode(body: bytes) -> bytes:
@@ -112,12 +117,8 @@ async def _painted(send: Send, errand: Errand) -> Painted:
     return await value(send, errand, decode, _TYPES)
 
 
-def _errand(asked: Asked, fields: dict[str, Any], images: tuple[Upload, ...]) -> Errand:
-    if asked.family is not Family.PICTURE_FORM:
-        return bodies.document_with(asked.model, fields, {"image_b64": images[0]} if images else {})
-    texts = {name: str(field) for name, field in fields.items()}
-    files = {f"input_image_{i}": (image, f"image/{_kind(image)}") for i, image in enumerate(images)}
-    return bodies.form(asked.model, texts, files)
+def _texts(fields: dict[str, Any]) -> dict[str, str]:
+    return {name: str(field) for name, field in fields.items()}
 
 
 def _fields(asked: Asked, able: Easel, ask: Painting) -> dict[str, Any]:
@@ -185,15 +186,15 @@ def _check_mask(asked: Asked, image: Upload, mask: Upload) -> None:
 
 
 def _kind(upload: Upload) -> picture_file.Kind | None:
-    return picture_file.kind(_head(upload))
+    return picture_file.kind(_head(upload, _KIND_BYTES))
 
 
 def _measured(upload: Upload) -> picture_file.Size | None:
-    return picture_file.size(_head(upload))
+    return picture_file.size(_head(upload, _HEAD_BYTES))
 
 
-def _head(upload: Upload) -> bytes:
+def _head(upload: Upload, size_bytes: int) -> bytes:
     if not upload.size_bytes:
         return b""
     with upload.mapped() as pages:
-        return pages[:_HEAD_BYTES]
+        return pages[:size_bytes]
