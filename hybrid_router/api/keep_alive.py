@@ -7,8 +7,8 @@ its own status.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
@@ -16,13 +16,24 @@ from hybrid_router.api import responses
 from hybrid_router.api.event_stream import ClientStalled, EventStream
 from hybrid_router.api.exchange import EXCHANGE
 from hybrid_router.api.generation import CURRENT
+from hybrid_router.core.errors import RouterError
 
 EVERY_S = 10.0
 _PIECE_BYTES = 64 * 1024
 SPACE = b" "  # JSON may begin with it
 PING = b": ping\n\n"  # a comment, which readers of events pass over
-Sleep: TypeAlias = Callable[[float], Awaitable[object]]
-SLEEP: Final[web.AppKey[Sleep]] = web.AppKey("keep_alive_sleep", object)  # type: ignore[arg-type]
+
+
+class Timer(Protocol):
+    """What can still be called off."""
+
+    def cancel(self) -> None:
+        """Do not."""
+        ...
+
+
+Later: TypeAlias = Callable[[float, Callable[[], None]], Timer]
+LATER: Final[web.AppKey[Later]] = web.AppKey("keep_alive_later", object)  # type: ignore[arg-type]
 
 
 async def finished(sent: EventStream, body: bytes) -> EventStream:
@@ -37,19 +48,23 @@ async def finished(sent: EventStream, body: bytes) -> EventStream:
 
 
 class Waiting:
-    """From a call's beginning to its first event.  Once it is over, whoever waited writes to `over()`."""
+    """From a call's beginning to its first event.  Once it is over, whoever waited writes to `over()`.
+
+    Most calls are answered before the first sign is due: until then there is a timer and no task.
+    """
 
     def __init__(self, request: web.Request, sign: bytes, content_type: str) -> None:
         """Args: sign: what is sent; empty: nothing, the answer's form has no room for it."""
         self._request = request
         self._sign = sign
         self._content_type = content_type
+        self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
         self._sent: EventStream | None = None
 
     async def __aenter__(self) -> Waiting:
         if self._sign:
-            self._task = asyncio.create_task(self._give_signs())
+            self._wait()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -57,6 +72,9 @@ class Waiting:
 
     async def over(self) -> EventStream | None:
         """Stop; the response that has begun with signs, if any were given."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._task is not None:
             task, self._task = self._task, None
             task.cancel()
@@ -65,18 +83,41 @@ class Waiting:
                 task.result()  # what nobody expected
         return self._sent
 
-    async def _give_signs(self) -> None:
-        sleep = self._request.app.get(SLEEP, asyncio.sleep)
-        await sleep(EVERY_S)
-        sent = await self._begun()
+    async def failed(
+        self, failure: RouterError, written: Callable[[bytes], bytes] | None = None
+    ) -> EventStream:
+        """Tell an error where signs were given: its status is out, so it is the body.
+
+        Args:
+            written: the error's document as the body has it; None: as it is.
+
+        Raises:
+            RouterError: `failure`, where nothing was sent: it has its own status.
+        """
+        sent = await self.over()
+        if sent is None:
+            raise failure
+        sent.force_close()
+        told = self._request[EXCHANGE].failure(failure)
+        return await finished(sent, told if written is None else written(told))
+
+    def _wait(self) -> None:
+        later = self._request.app.get(LATER, asyncio.get_running_loop().call_later)
+        self._timer = later(EVERY_S, self._give_sign_soon)
+
+    def _give_sign_soon(self) -> None:
+        self._task = asyncio.create_task(self._give_sign())
+
+    async def _give_sign(self) -> None:
+        sent = self._sent or await self._begun()
         try:
-            while True:
-                await sent.send(self._sign)
-                await sleep(EVERY_S)
+            await sent.send(self._sign)
         except ClientStalled:
             sent.abort()
         except ConnectionError:
             pass  # it has left: the call is cancelled by whoever sees that
+        else:
+            self._wait()
 
     async def _begun(self) -> EventStream:
         """The response, its head sent with what is known now."""

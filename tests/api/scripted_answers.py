@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from open_gate import OpenGate
 
 from hybrid_router.api.answers import Ended, OnCall, OnRefusal, pass_over, tell_nobody
 from hybrid_router.api.generation import Fronts
-from hybrid_router.api.keep_alive import SLEEP, Sleep
+from hybrid_router.api.keep_alive import LATER, Later
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import create_application
 from hybrid_router.config.schema import Server
@@ -183,19 +183,21 @@ class HandSleep:
     """Waits until the test lets it."""
 
     def __init__(self) -> None:
-        self.asked: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+        self.asked: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
 
-    async def __call__(self, seconds: float) -> None:
+    def __call__(self, seconds: float, then: Callable[[], None]) -> HandSleep:
         """Between two signs."""
         assert seconds == 10.0
-        wait = asyncio.get_running_loop().create_future()
-        await self.asked.put(wait)
-        await wait
+        self.asked.put_nowait(then)
+        return self
+
+    def cancel(self) -> None:
+        """The test lets no more pass."""
 
     async def passes(self) -> None:
         """Ten seconds go by."""
-        wait = await self.asked.get()
-        wait.set_result(None)
+        then = await self.asked.get()
+        then()
 
 
 @asynccontextmanager
@@ -206,14 +208,15 @@ async def listening(
     on_refusal: OnRefusal = pass_over,
     *,
     fronts: Fronts | None = None,
-    sleep: Sleep = asyncio.sleep,
+    sleep: Later | None = None,
 ) -> AsyncGenerator[Listener]:
-    """Our own runner on a free port; `sleep`: how it waits between signs of life."""
+    """Our own runner on a free port; `sleep`: how it waits between signs of life, if not by the clock."""
     server = Server(listen="127.0.0.1:0") if server is None else server
     application = create_application(
         answers, server, "1.2.3", fronts=fronts, on_call=on_call, on_refusal=on_refusal
     )
-    application[SLEEP] = sleep
+    if sleep is not None:
+        application[LATER] = sleep
     async with Listener(application) as listener:
         yield listener
 

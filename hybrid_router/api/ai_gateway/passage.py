@@ -137,11 +137,9 @@ class Passage:
             try:
                 return await self._first_of(steps)
             except RouterError as error:
-                sent = None if self._waiting is None else await self._waiting.over()
-                if sent is None:
+                if self._waiting is None:
                     raise
-                sent.force_close()
-                return await finished(sent, self._exchange.failure(error))
+                return await self._waiting.failed(error)
 
     async def _first_of(self, steps: Sequence[GatewayStep]) -> web.StreamResponse:
         self._exchange.headers[EVENT_ID] = _printable(self._event_id)

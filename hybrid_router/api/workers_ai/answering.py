@@ -114,12 +114,7 @@ async def _answered(request: web.Request, form: Form, given: Given, call: Call) 
             in_band = _in_band(given) if is_events else None
             return await calls.stream(request, call, chunks, in_band, media_type, waiting=waiting)
         except RouterError as failure:
-            sent = await waiting.over()
-            if sent is None:
-                raise
-            sent.force_close()
-            told = request[EXCHANGE].failure(failure)
-            return await finished(sent, _events(told) if is_events else told)
+            return await waiting.failed(failure, _event if is_events else None)
 
 
 async def _whole(
@@ -150,8 +145,8 @@ def _in_band(given: Given) -> Callable[[RouterError], bytes]:
 
 def _native_in_band(failure: RouterError) -> bytes:
     """The last event of a stream that broke; the API has none for it, so it is the envelope."""
-    return _events(error.document(failure))
+    return _event(error.document(failure))
 
 
-def _events(document: bytes) -> bytes:
+def _event(document: bytes) -> bytes:
     return b"data: " + document + b"\n\n"
