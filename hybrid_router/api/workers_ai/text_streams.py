@@ -29,16 +29,17 @@ class ClassicStream:
 
     def __init__(self, *, with_tools: bool) -> None:
         self._with_tools = with_tools
-        self._answer = Answer()
+        self._tools = Answer()  # their fragments, until they are whole
         self._count = 0
 
     def chunks(self, event: Event) -> Iterator[Document]:
         """A line for each text; reasoning is written as text, as these models do."""
-        self._answer.take([event])
-        if isinstance(event, Text | Reasoning):
+        if isinstance(event, ToolFragment):
+            self._tools.take([event])
+        elif isinstance(event, Text | Reasoning):
             yield self._line(event.text, [])
         elif isinstance(event, Finish):
-            tools = classic_tools(self._answer.choices.get(0, Choice()))
+            tools = classic_tools(self._tools.choices.get(0, Choice()))
             if tools:
                 yield self._line("", tools)
 
@@ -49,10 +50,10 @@ class ClassicStream:
     def _line(self, text: str, tools: list[Document]) -> Document:
         """The padding's length varies from line to line, always in the same way."""
         self._count += 1
-        line: Document = {"response": text}
+        padding = _PADDING[: 1 + self._count * 7 % len(_PADDING)]
         if self._with_tools:
-            line["tool_calls"] = tools
-        return line | {"p": _PADDING[: 1 + self._count * 7 % len(_PADDING)]}
+            return {"response": text, "tool_calls": tools, "p": padding}
+        return {"response": text, "p": padding}
 
 
 class ChatStream:

@@ -122,7 +122,7 @@ class GuardChunks:
         """
         self._held += batch
         if not self.whole:
-            if not any(isinstance(event, Finish) for event in self._held):
+            if not any(isinstance(event, Finish) for event in batch):
                 return _ALIVE
             if verdict("".join(event.text for event in self._held if isinstance(event, Text))) is None:
                 raise StreamBroken(no_verdict(self._model))
