@@ -5,12 +5,12 @@ Source: AI Gateway's documentation of its host, request headers, caching and aut
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 from urllib.parse import quote
 
-import msgspec
 from msgspec.structs import replace
 
 from hybrid_router.backends.errand import Errand, Reader
@@ -52,7 +52,7 @@ def policy(gateway: Gateway | None) -> dict[str, str]:
         "cf-aig-backoff": gateway.backoff,
         "cf-aig-collect-log": None if gateway.collect_log is None else _word(gateway.collect_log),
         "cf-aig-collect-log-payload": _word(gateway.collect_log_payload),
-        "cf-aig-metadata": _ascii_json(gateway.metadata) if gateway.metadata else None,
+        "cf-aig-metadata": _in_ascii(gateway.metadata) if gateway.metadata else None,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -144,7 +144,7 @@ class Remarked:
         return batch
 
     def _with_held(self, batch: Batch) -> Batch:
-        if not batch:
+        if not batch or not self._held:
             return batch
         held, self._held = self._held, []
         return [*held, *batch]
@@ -168,15 +168,9 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _ascii_json(fields: Mapping[str, object]) -> str:
-    """A header's value is ASCII: other characters are escaped."""
-    text = msgspec.json.encode(fields).decode()
-    return "".join(char if char.isascii() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    units = char.encode("utf-16-be")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+def _in_ascii(fields: Mapping[str, object]) -> str:
+    """As JSON whose other characters are escaped: a header's value is ASCII."""
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def _shown(text: str) -> str:
