@@ -9,17 +9,14 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from types import MappingProxyType
 
-from msgspec import Struct
-
 from hybrid_router.backends.chunks import Counts
 from hybrid_router.backends.discretion import without_prompt
 from hybrid_router.backends.errand import Errand, Unreadable
 from hybrid_router.backends.workers_ai import wire
-from hybrid_router.backends.workers_ai.tasks import bodies, results
+from hybrid_router.backends.workers_ai.tasks import bodies, results, translation
 from hybrid_router.backends.workers_ai.tasks.sending import in_order, value
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Send
 from hybrid_router.backends.workers_ai.tasks.transcript import Transcript
-from hybrid_router.backends.workers_ai.tasks.translation import M2M100
 from hybrid_router.catalogue.families import Family, family
 from hybrid_router.catalogue.prices import Work, neurons
 from hybrid_router.catalogue.workers_ai import Model
@@ -47,11 +44,6 @@ _CODES: Mapping[str, str] = MappingProxyType(
     {"jw": "jv", "nn": "no", "nb": "no", "yue": "zh", "cmn": "zh", "fil": "tl", "iw": "he", "in": "id"}
 )
 _BYTES_PER_TOKEN = 4  # where the translator does not count
-
-
-class _Translated(Struct, gc=False):
-    translated_text: str
-    usage: Counts | None = None
 
 
 class _Bill:
@@ -208,10 +200,9 @@ async def _in_english(
         return segment, []
     model = _translator(asked)
     source = _CODES.get(language, language)
-    if source not in M2M100:
+    if source not in translation.M2M100:
         raise NotAble(f"file: {model} does not read the language {language}", param="file")
-    fields = {"text": text, "source_lang": source, "target_lang": ENGLISH}
-    told, remarks = await value(send, bodies.document(model, fields), _translated)
+    told, remarks = await value(send, translation.alone(model, text, source, ENGLISH), translation.read_one)
     bill.tokens(asked.models.get(model), text, told.translated_text, told.usage)
     return Segment(f" {told.translated_text.strip()}", segment.start_s, segment.end_s), remarks
 
@@ -222,13 +213,6 @@ def _translator(asked: Asked) -> str:
     if known is not None and family(known) is not Family.TRANSLATION:
         raise BackendMisconfigured(f"{model} is no translator: name one in speech_translation.translate")
     return model
-
-
-def _translated(body: bytes) -> _Translated:
-    told = results.read(body, _Translated, "a translation")
-    if not told.translated_text.strip():
-        raise Unreadable("answered without a translation")
-    return told
 
 
 def _tokens(text: str) -> int:

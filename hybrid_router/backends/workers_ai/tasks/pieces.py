@@ -6,10 +6,10 @@ fails, and no answer is of two models.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -23,6 +23,7 @@ from hybrid_router.core.call import Call, Feature
 from hybrid_router.core.errors import Inexpressible
 from hybrid_router.core.event import Batch, Progress, Usage, says_something
 
+T = TypeVar("T")
 AT_ONCE = 8
 
 
@@ -94,6 +95,12 @@ async def answered(pieces: Sequence[Piece], send: Send, given: Batch | None = No
 async def _brought(piece: Piece, send: Send) -> Batch:
     async with aclosing(send(piece.errand, Whole(piece.decode))) as batches:
         return [event async for batch in batches for event in batch]
+
+
+def portions(given: Sequence[T], most: int) -> Iterator[tuple[int, Sequence[T]]]:
+    """All of it, `most` at a time, each portion with the place of its first."""
+    for first in range(0, len(given), most):
+        yield first, given[first : first + most]
 
 
 def texts(call: Call, param: str = "input") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from msgspec import Struct
 from hybrid_router.backends.chunks import Counts
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.workers_ai.tasks import bodies, counts, results
-from hybrid_router.backends.workers_ai.tasks.pieces import Piece, texts
+from hybrid_router.backends.workers_ai.tasks.pieces import Piece, portions, texts
 from hybrid_router.backends.workers_ai.tasks.task import Asked
 from hybrid_router.backends.workers_ai.tasks.vectors import check_truncation
 from hybrid_router.catalogue.families import Family
@@ -36,17 +37,15 @@ def write(asked: Asked) -> list[Piece]:
         Inexpressible: one is token ids, or may lose something else than its end.
     """
     check_truncation(asked.call)
-    given = texts(asked.call, "documents")
     return [
         Piece(
-            bodies.document(asked.model, document(asked, given[first : first + MOST_DOCUMENTS])),
-            partial(decode, first=first, count=len(given[first : first + MOST_DOCUMENTS])),
+            bodies.document(asked.model, document(asked, some)), partial(decode, first=first, count=len(some))
         )
-        for first in range(0, len(given), MOST_DOCUMENTS)
+        for first, some in portions(texts(asked.call, "documents"), MOST_DOCUMENTS)
     ]
 
 
-def document(asked: Asked, some: list[str]) -> dict[str, Any]:
+def document(asked: Asked, some: Sequence[str]) -> dict[str, Any]:
     """The body for some documents: all of their scores are wanted."""
     shared = {"query": asked.call.query, "contexts": [{"text": text} for text in some]}
     if asked.family is Family.VECTORS_M3:

@@ -176,7 +176,7 @@ def _of_cues(text: str, vtt: str, words: list[Word]) -> Iterator[Segment]:
     for number, (said, start_s, end_s) in enumerate(cues):
         last = number == len(cues) - 1
         end = len(text) if last else _after(text, said, at)
-        until = len(words) if last else taken + _count_until(words[taken:], end_s)
+        until = len(words) if last else _until(words, taken, end_s)
         piece = text[at:end] if end > at else f" {said}"
         yield Segment(piece, start_s, end_s, words=tuple(words[taken:until]))
         at, taken = max(at, end), until
@@ -198,9 +198,9 @@ def _after(text: str, said: str, at: int) -> int:
     return at if found < 0 else found + len(said)
 
 
-def _count_until(words: list[Word], end_s: float) -> int:
-    """How many words begin before a cue ends."""
-    return next((count for count, word in enumerate(words) if word.start_s >= end_s), len(words))
+def _until(words: list[Word], taken: int, end_s: float) -> int:
+    """Up to which place words begin before a cue ends."""
+    return next((at for at in range(taken, len(words)) if words[at].start_s >= end_s), len(words))
 
 
 def _sentences(transcript: str, told: list[_Word]) -> Iterator[Segment]:

@@ -9,14 +9,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 from msgspec import Struct
 
 from hybrid_router.backends.chunks import Counts
-from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.errand import Errand, Unreadable
 from hybrid_router.backends.workers_ai.tasks import bodies, counts, results
-from hybrid_router.backends.workers_ai.tasks.pieces import Piece, answered, texts
+from hybrid_router.backends.workers_ai.tasks.pieces import Piece, answered, portions, texts
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Send
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Translation
@@ -88,10 +87,13 @@ class Translator:
                 raise NotAble(
                     f"this Workers AI model does not read the language {one.source}", param="source"
                 )
-        there = [one for one in placed if one.source == bare(target)]
-        for one in there:
-            told += [Text(one.text, one.index), Finish("stop", one.index)]
-        pieces = self._write(asked, [one for one in placed if one not in there])
+        abroad: list[Placed] = []
+        for one in placed:
+            if one.source == bare(target):
+                told += [Text(one.text, one.index), Finish("stop", one.index)]
+            else:
+                abroad.append(one)
+        pieces = self._write(asked, abroad)
         async with aclosing(answered(pieces, send, told)) as batches:
             async for batch in batches:
                 yield batch
@@ -143,7 +145,9 @@ def _ask(call: Call) -> Translation:
     return call.ask
 
 
-class _One(Struct, gc=False):
+class Translated(Struct, gc=False):
+    """What the model that takes one text answers."""
+
     translated_text: str
     usage: Counts | None = None
 
@@ -157,14 +161,14 @@ def one_by_one(asked: Asked, placed: Sequence[Placed]) -> list[Piece]:
     """A request for each text."""
     target = target_of(asked.family, _ask(asked.call).target)
     return [
-        Piece(
-            bodies.document(
-                asked.model, {"text": one.text, "source_lang": one.source, "target_lang": target}
-            ),
-            partial(decode_one, index=one.index),
-        )
+        Piece(alone(asked.model, one.text, one.source, target), partial(decode_one, index=one.index))
         for one in placed
     ]
+
+
+def alone(model: str, text: str, source: str, target: str) -> Errand:
+    """The request for one text, of the model that takes no more."""
+    return bodies.document(model, {"text": text, "source_lang": source, "target_lang": target})
 
 
 def some_at_once(asked: Asked, placed: Sequence[Placed]) -> list[Piece]:
@@ -172,15 +176,11 @@ def some_at_once(asked: Asked, placed: Sequence[Placed]) -> list[Piece]:
     target = target_of(asked.family, _ask(asked.call).target)
     return [
         Piece(
-            bodies.document(asked.model, _several(placed[first : first + MOST_TEXTS], target)),
-            partial(decode_several, indices=[one.index for one in placed[first : first + MOST_TEXTS]]),
+            bodies.document(asked.model, {"text": [one.text for one in some], "target_language": target}),
+            partial(decode_several, indices=[one.index for one in some]),
         )
-        for first in range(0, len(placed), MOST_TEXTS)
+        for _, some in portions(placed, MOST_TEXTS)
     ]
-
-
-def _several(some: Sequence[Placed], target: str) -> dict[str, Any]:
-    return {"text": [one.text for one in some], "target_language": target}
 
 
 def decode_one(body: bytes, *, index: int) -> Batch:
@@ -189,8 +189,19 @@ def decode_one(body: bytes, *, index: int) -> Batch:
     Raises:
         Unreadable: there is none.
     """
-    told = results.read(body, _One, "a translation")
-    return [*_translated(told.translated_text, index), *counts.usage(told.usage)]
+    told = read_one(body)
+    return [Text(told.translated_text, index), Finish("stop", index), *counts.usage(told.usage)]
+
+
+def read_one(body: bytes) -> Translated:
+    """The reply to `alone`.
+
+    Raises:
+        Unreadable: there is no translation in it.
+    """
+    told = results.read(body, Translated, "a translation")
+    _check(told.translated_text)
+    return told
 
 
 def decode_several(body: bytes, *, indices: Sequence[int]) -> Batch:
@@ -204,11 +215,11 @@ def decode_several(body: bytes, *, indices: Sequence[int]) -> Batch:
         raise Unreadable(f"sent {len(told.translations)} translations for {len(indices)} texts")
     batch: Batch = []
     for index, text in zip(indices, told.translations, strict=True):
-        batch += _translated(text, index)
+        _check(text)
+        batch += [Text(text, index), Finish("stop", index)]
     return [*batch, *counts.usage(told.usage)]
 
 
-def _translated(text: str, index: int) -> Batch:
+def _check(text: str) -> None:
     if not text.strip():
         raise Unreadable("answered with an empty translation")
-    return [Text(text, index), Finish("stop", index)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +13,7 @@ from hybrid_router.backends.chunks import Counts
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.vectors import embedding
 from hybrid_router.backends.workers_ai.tasks import bodies, counts, results
-from hybrid_router.backends.workers_ai.tasks.pieces import Piece, texts
+from hybrid_router.backends.workers_ai.tasks.pieces import Piece, portions, texts
 from hybrid_router.backends.workers_ai.tasks.task import Asked
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Encoding
@@ -46,17 +46,15 @@ def write(asked: Asked) -> list[Piece]:
     check_truncation(call)
     if isinstance(call.ask, Encoding) and call.ask.prompt_name is not None:
         raise Inexpressible("Workers AI's models have no prompts by name", param="prompt_name")
-    given = texts(call)
     return [
         Piece(
-            bodies.document(asked.model, document(asked, given[first : first + MOST_TEXTS])),
-            partial(decode, first=first, count=len(given[first : first + MOST_TEXTS])),
+            bodies.document(asked.model, document(asked, some)), partial(decode, first=first, count=len(some))
         )
-        for first in range(0, len(given), MOST_TEXTS)
+        for first, some in portions(texts(call), MOST_TEXTS)
     ]
 
 
-def document(asked: Asked, some: list[str]) -> dict[str, Any]:
+def document(asked: Asked, some: Sequence[str]) -> dict[str, Any]:
     """The body for some texts, by the model's family."""
     if asked.family is Family.VECTORS_QWEN:
         return _by_purpose(asked.call, some)
@@ -67,7 +65,7 @@ def document(asked: Asked, some: list[str]) -> dict[str, Any]:
     return {"text": some}
 
 
-def _by_purpose(call: Call, some: list[str]) -> dict[str, Any]:
+def _by_purpose(call: Call, some: Sequence[str]) -> dict[str, Any]:
     """Qwen3 puts something before a query, and nothing before a document."""
     purpose = call.ask.purpose if isinstance(call.ask, Encoding) else None
     match purpose:
