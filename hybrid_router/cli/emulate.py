@@ -10,17 +10,10 @@ from pathlib import Path
 
 import click
 
-from hybrid_router.app.backends import open_worker
-from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.cli import emulate_clouds, emulate_port
-from hybrid_router.cli.emulate_local import local_sources
-from hybrid_router.config.local_schema import LlamaModel
-from hybrid_router.core.backend import Backend
 from hybrid_router.emulator.server import Running, serve
 from hybrid_router.emulator.settings import DEFAULT_ACCOUNT_ID, Settings
-from hybrid_router.engines.extras import BY_ENGINE
-from hybrid_router.workers.life import Dead
 
 
 @click.group()
@@ -114,36 +107,21 @@ def _known(prefills: tuple[str, ...], weights: Path | None) -> frozenset[str]:
     return frozenset(prefills)
 
 
-async def local_backend(weights: Path) -> Backend:
-    """The backend that answers from a GGUF file, its one model named after the file's stem.
-
-    Called inside the running loop; the caller closes the backend.
-
-    Raises:
-        click.ClickException: the file cannot be loaded; says why.
-    """
-    if (lacking := BY_ENGINE["llama"].missing) is not None:
-        raise click.ClickException(lacking)
-    chosen = LlamaModel()
-    worker = open_worker(weights, chosen)
-    state = await worker.settled()
-    if isinstance(state, Dead):
-        await worker.close()
-        raise click.ClickException(state.reason)
-    return Local({weights.stem: LocalModel(worker, chosen.queue)})
-
-
 @asynccontextmanager
 async def _serving(settings: Settings, weights: Path | None, local: Path | None) -> AsyncGenerator[str]:
     """Serve from the script, a model file or a router.yaml's models.  Yields the ready line."""
     async with AsyncExitStack() as stack:
-        if weights is not None:
-            source = await local_backend(weights)
-            stack.push_async_callback(source.close)
-            settings = dataclasses.replace(settings, source=source, source_model=weights.stem)
-        if local is not None:
-            sources = await stack.enter_async_context(local_sources(local))
-            settings = dataclasses.replace(settings, sources=sources)
+        if weights is not None or local is not None:
+            # Half a second that the script has no use for.
+            from hybrid_router.cli import emulate_local  # noqa: PLC0415
+
+            if weights is not None:
+                source = await emulate_local.local_backend(weights)
+                stack.push_async_callback(source.close)
+                settings = dataclasses.replace(settings, source=source, source_model=weights.stem)
+            if local is not None:
+                sources = await stack.enter_async_context(emulate_local.local_sources(local))
+                settings = dataclasses.replace(settings, sources=sources)
         yield ready_line(await stack.enter_async_context(serve(settings)))
 
 

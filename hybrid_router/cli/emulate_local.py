@@ -1,4 +1,4 @@
-"""Real answers for the emulator: the local models of a router.yaml, one for each operation."""
+"""Real answers for the emulator: a model file, or the local models of a router.yaml for each operation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from pathlib import Path
 import click
 from msgspec import structs
 
-from hybrid_router.app.backends import Backends, close, open_backends
+from hybrid_router.app.backends import Backends, close, open_backends, open_worker
+from hybrid_router.backends.local import Local, LocalModel
 from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.load import ConfigErrors, load
+from hybrid_router.config.local_schema import LlamaModel
 from hybrid_router.config.schema import Config, Loaded
+from hybrid_router.core.backend import Backend
 from hybrid_router.core.call import Operation
 from hybrid_router.emulator.settings import Source
+from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.observe.logs import LogSettings, configure
+from hybrid_router.workers.life import Dead
 
 _A_CLOUD = "a cloud: the emulator is one"
 
@@ -38,6 +43,25 @@ async def local_sources(path: Path) -> AsyncGenerator[Mapping[Operation, Source]
             yield found
         finally:
             await close(opened.parts.values())
+
+
+async def local_backend(weights: Path) -> Backend:
+    """The backend that answers from a GGUF file, its one model named after the file's stem.
+
+    Called inside the running loop; the caller closes the backend.
+
+    Raises:
+        click.ClickException: the file cannot be loaded; says why.
+    """
+    if (lacking := BY_ENGINE["llama"].missing) is not None:
+        raise click.ClickException(lacking)
+    chosen = LlamaModel()
+    worker = open_worker(weights, chosen)
+    state = await worker.settled()
+    if isinstance(state, Dead):
+        await worker.close()
+        raise click.ClickException(state.reason)
+    return Local({weights.stem: LocalModel(worker, chosen.queue)})
 
 
 def sources(config: Config, opened: Backends) -> dict[Operation, Source]:
