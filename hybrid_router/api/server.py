@@ -15,7 +15,8 @@ from hybrid_router.api.generation import CURRENT, Current, Fronts, Generation
 from hybrid_router.api.guard import Guard, middleware
 from hybrid_router.api.multipart import SHELF, Shelf
 from hybrid_router.api.routes import ROUTES
-from hybrid_router.api.workers_ai.directory import DIRECTORY, Directory
+from hybrid_router.api.workers_ai.directory import DIRECTORY
+from hybrid_router.catalogue.directory import Directory
 from hybrid_router.config.schema import Server
 
 

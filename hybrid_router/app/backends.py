@@ -22,8 +22,7 @@ from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.local import Local, LocalModel, Missing
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.backends.workers_ai.minutes import Minutes, limits
-from hybrid_router.catalogue.refresh import newest
-from hybrid_router.catalogue.workers_ai import Catalogue
+from hybrid_router.catalogue.directory import Directory
 from hybrid_router.config.backend_schema import LocalBackend, Waits
 from hybrid_router.config.cloud_schema import BackendConfig, CloudBackend
 from hybrid_router.config.local_schema import LocalModel as LocalModelConfig
@@ -58,6 +57,7 @@ class Backends(Struct, kw_only=True):
         unusable: `backend/model` → why its file cannot be used.
         house: where the workers live; the same for every configuration of a process.
         minutes: what clouds' accounts were asked in the last minute; likewise.
+        directory: what is known of Workers AI's models; likewise, and read anew for each configuration.
         parts: what has to be closed, by all that it was made from: what is made from the same is the same.
         locals: local backend → what it was made from.
         verified: model files as they were when they were found to be the manifest's.
@@ -68,7 +68,8 @@ class Backends(Struct, kw_only=True):
     off: dict[str, str] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     house: House = field(default_factory=House)
-    minutes: Minutes = field(default_factory=lambda: Minutes({}))
+    minutes: Minutes = field(default_factory=Minutes)
+    directory: Directory = field(default_factory=Directory)
     parts: dict[Identity, Part] = field(default_factory=dict)
     locals: dict[str, tuple[object, ...]] = field(default_factory=dict)
     verified: set[Stamp] = field(default_factory=set)
@@ -103,12 +104,13 @@ async def open_backends(
     state folder is.
     """
     folder = state_folder(loaded, environ)
-    known = newest(folder)
     if before is None:
-        house = await asyncio.to_thread(opened_house, loaded.config.residency)
-        before = Backends(house=house, minutes=Minutes(limits(known)))
-    opened = Backends(off=dict(loaded.off), house=before.house, minutes=before.minutes)
-    opening = _Opening(loaded, logs, before, opened, folder=folder, known=known)
+        before = Backends(house=await asyncio.to_thread(opened_house, loaded.config.residency))
+    directory, minutes = before.directory, before.minutes
+    directory.renew(folder)
+    minutes.follow(limits(directory.catalogue))
+    opened = Backends(off=dict(loaded.off), house=before.house, minutes=minutes, directory=directory)
+    opening = _Opening(loaded, logs, before, opened, folder)
     try:
         for name, config in loaded.config.backends.items():
             if name not in opened.off:
@@ -122,17 +124,7 @@ async def open_backends(
 class _Opening:
     """Makes the backends of one configuration, one after the other."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        logs: Logs,
-        before: Backends,
-        opened: Backends,
-        *,
-        folder: Path,
-        known: Catalogue,
-    ) -> None:
-        self._known = known
+    def __init__(self, loaded: Loaded, logs: Logs, before: Backends, opened: Backends, folder: Path) -> None:
         self._folder = folder
         self._loaded = loaded
         self._logs = logs
@@ -157,12 +149,13 @@ class _Opening:
         }
         # Waits are the policy's: other ones need no other connections.
         written = msgspec.json.encode(structs.replace(config, timeouts=Waits()))
-        identity = (name, written, self._known.dated, *sorted(secrets.items(), key=itemgetter(0)))
+        directory = self._opened.directory
+        identity = (name, written, directory.catalogue.dated, *sorted(secrets.items(), key=itemgetter(0)))
         known = self._before.parts.get(identity)
         made = (
             known
             if isinstance(known, WorkersAI | Declared)
-            else cloud(name, config, secrets, self._known.by_id(), self._opened.minutes)
+            else cloud(name, config, secrets, directory.models, self._opened.minutes)
         )
         self._opened.parts[identity] = made
         return made

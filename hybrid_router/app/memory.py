@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from hybrid_router.api.answers import Ended
-from hybrid_router.catalogue.refresh import newest
+from hybrid_router.catalogue.workers_ai import Catalogue
 from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.schema import Loaded
-from hybrid_router.config.state import state_folder, store_path
+from hybrid_router.config.state import store_path
 from hybrid_router.core.call import Call
 from hybrid_router.core.notes import Notes
 from hybrid_router.dispatch.archive import Archive
@@ -42,23 +42,20 @@ class Memory:
         lost_count: records that could not be written.
     """
 
-    def __init__(self, knowledge: Knowledge, archive: Archive | None, environ: Mapping[str, str]) -> None:
-        """`environ` says where the state folder is."""
-        self._environ = environ
+    def __init__(self, knowledge: Knowledge, archive: Archive | None) -> None:
         self.knowledge = knowledge
         self.archive = archive
         self.lost_count = 0
         self._loaded: Loaded | None = None
 
-    def follow(self, loaded: Loaded) -> None:
-        """Remember for this configuration from now on.
+    def follow(self, loaded: Loaded, known: Catalogue) -> None:
+        """Remember for this configuration from now on.  `known`: Workers AI's models, for their prices.
 
         Whoever changes a backend has mended something: it is asked again, whatever it said before.
         """
         config, before = loaded.config, self._loaded
         self._loaded = loaded
         self.knowledge.network.follow(_addresses(loaded))
-        known = newest(state_folder(loaded, self._environ))
         self.knowledge.meter.configure(metered(loaded), rates(config, known))
         if self.archive is not None:
             self.archive.follow(config)
@@ -118,7 +115,7 @@ async def remembered(loaded: Loaded, logs: Logs, environ: Mapping[str, str]) -> 
     archive = None if store is None else Archive(store.decisions, loaded.config)
     saving = asyncio.create_task(_save_now_and_then(knowledge, logs))
     try:
-        memory = Memory(knowledge, archive, environ)
+        memory = Memory(knowledge, archive)
         yield memory
     finally:
         saving.cancel()

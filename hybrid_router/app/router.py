@@ -17,7 +17,6 @@ from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.runner import Listener
 from hybrid_router.api.server import application_for
 from hybrid_router.api.sockets import bound, release
-from hybrid_router.api.workers_ai.directory import Directory
 from hybrid_router.app import lines
 from hybrid_router.app.backends import Backends, close, open_backends
 from hybrid_router.app.gauges import watch_calls, watch_knowledge, watch_models, watch_process
@@ -110,7 +109,7 @@ async def running(
             on_call=hooks.each(log=partial(lines.call_line, logs), metrics=metrics.call, store=memory.keep),
             on_refusal=hooks.each(log=lines.refused_line(logs), metrics=metrics.refused),
             told=metrics.text,
-            directory=Directory(state_folder(loaded, environ)),
+            directory=live.backends.directory,
         )
         succession = Succession(live, application[CURRENT], logs)
         stack.push_async_callback(succession.close)
@@ -173,7 +172,7 @@ def _service(
 ) -> Service:
     """What answers calls by a configuration.  Called at the start and for every new configuration."""
     policy = compile_policy(loaded.config)
-    memory.follow(loaded)
+    memory.follow(loaded, backends.directory.catalogue)
     metrics.know(loaded.config.aliases)
     return Service(
         policy,

@@ -20,6 +20,7 @@ from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import state_folder
 from hybrid_router.core.backend import GENERATES
 from hybrid_router.core.call import Operation
+from hybrid_router.core.errors import Inexpressible
 from hybrid_router.engines.settings import AdapterFile, Drafting, Keeping, LlamaSettings, Offload
 from hybrid_router.models.stamps import STAMPS_FILE
 from hybrid_router.observe.logs import Logs, LogSettings
@@ -254,6 +255,7 @@ async def test_a_refreshed_catalogue_is_taken_up_by_a_reload(tmp_path: Path, log
         environ=environ,
     )
     first = await open_backends(cloud, logs, environ=environ)
+    first.minutes.of("one").take("@cf/new/thing", 10_000)
     shipped = load()
     bge = shipped.by_id()["@cf/baai/bge-base-en-v1.5"]
     new = structs.replace(bge, id="@cf/new/thing")
@@ -265,4 +267,7 @@ async def test_a_refreshed_catalogue_is_taken_up_by_a_reload(tmp_path: Path, log
     assert first.by_name["cf"].operations(new.id) == GENERATES
     assert second.by_name["cf"].operations(new.id) == {Operation.EMBED}
     assert third.by_name["cf"] is second.by_name["cf"]
+    assert new.id in first.directory.models  # which the dialects that are spoken here ask
+    with pytest.raises(Inexpressible):  # more than its limit of a minute, which was not known either
+        first.minutes.of("one").take(new.id, 10_000)
     await close([*first.parts.values(), *second.parts.values()])

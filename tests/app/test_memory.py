@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hybrid_router.app.memory import Memory
+from hybrid_router.catalogue.workers_ai import load
 from hybrid_router.config.load import loads
 from hybrid_router.core.errors import BackendUnreachable
 from hybrid_router.dispatch.knowledge import Knowledge
@@ -25,8 +26,8 @@ aliases: { it: { try: here/m } }
 
 async def test_every_cloud_that_gets_no_connection_is_left_out() -> None:
     """One attempt that finds nobody is enough, whatever the cloud is; a local backend has no network."""
-    memory = Memory(Knowledge(), None, {})
-    memory.follow(loads(CONFIG, "router.yaml", environ={"T": "a-token-of-somebody"}))
+    memory = Memory(Knowledge(), None)
+    memory.follow(loads(CONFIG, "router.yaml", environ={"T": "a-token-of-somebody"}), load())
     network = memory.knowledge.network
 
     for name in ("here", "cf", "gpt", "claude", "hub", "rep"):

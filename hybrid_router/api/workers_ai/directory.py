@@ -1,36 +1,11 @@
-"""Cloudflare's catalogue, read when the first request asks for it."""
+"""Where requests find what is known of Cloudflare's models."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from hybrid_router.catalogue import workers_ai
-from hybrid_router.catalogue.refresh import newest
-from hybrid_router.catalogue.workers_ai import Catalogue, Model
-
-
-class Directory:
-    """The models that there are at Cloudflare.  One for the whole process.
-
-    `folder`: the state folder, where a refreshed catalogue may be; None: what ships is used.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """The newest there is."""
-        return workers_ai.load() if self._folder is None else newest(self._folder)
-
-    @cached_property
-    def models(self) -> dict[str, Model]:
-        """Model id → model."""
-        return self.catalogue.by_id()
-
+from hybrid_router.catalogue.directory import Directory
 
 DIRECTORY: Final = web.AppKey("directory", Directory)

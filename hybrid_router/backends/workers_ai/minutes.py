@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import unquote
 
 from hybrid_router.catalogue.workers_ai import Catalogue
@@ -36,11 +37,18 @@ class Minutes:
     """
 
     def __init__(
-        self, limits: Mapping[str, tuple[str, int]], clock: Callable[[], float] = time.monotonic
+        self,
+        limits: Mapping[str, tuple[str, int]] = MappingProxyType({}),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits = limits
+        self._limits = dict(limits)
         self._clock = clock
         self._accounts: dict[str, Minute] = {}
+
+    def follow(self, limits: Mapping[str, tuple[str, int]]) -> None:
+        """Keep every account to these from now on; what was sent in the last minute still counts."""
+        self._limits.clear()
+        self._limits |= limits
 
     def of(self, account: str) -> Minute:
         """The minute of one account, told apart by any name."""
