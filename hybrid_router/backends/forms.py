@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 from hybrid_router.core.upload import Upload
 
 PIECE_BYTES = 64 * 1024
+UNKNOWN_TYPE = "application/octet-stream"
 _UNSAFE = str.maketrans({"\r": " ", "\n": " ", '"': "'", "\\": "_"})
 
 
@@ -49,7 +51,7 @@ class FormBody:
         for name, value in fields:
             yield self._head(f'name="{name}"') + value.encode() + b"\r\n"
         for file in files:
-            kind = file.upload.media_type or "application/octet-stream"
+            kind = file.upload.media_type or UNKNOWN_TYPE
             shown = file.name.translate(_UNSAFE)
             yield self._head(f'name="{file.field}"; filename="{shown}"', kind.translate(_UNSAFE))
             yield file.upload
@@ -69,3 +71,10 @@ async def pieces(upload: Upload) -> AsyncIterator[bytes]:
     with upload.mapped() as pages:
         for start in range(0, upload.size_bytes, PIECE_BYTES):
             yield pages[start : start + PIECE_BYTES]
+
+
+def data_url(upload: Upload, otherwise: str = UNKNOWN_TYPE) -> str:
+    """A small file as an address that holds it; `otherwise` is its type where none is told."""
+    with upload.mapped() as pages:
+        encoded = base64.b64encode(pages).decode()
+    return f"data:{upload.media_type or otherwise};base64,{encoded}"

@@ -23,6 +23,18 @@ def check(call: Call, names: Iterable[str], label: str) -> None:
         raise Inexpressible(f"{label} takes no `{name}`")
 
 
+def texts(call: Call, label: str) -> list[str]:
+    """A call's prompts.
+
+    Raises:
+        Inexpressible: one is token ids, which are another model's.
+    """
+    found = [prompt for prompt in call.prompts if isinstance(prompt, str)]
+    if len(found) < len(call.prompts):
+        raise Inexpressible(f"{label} takes text only: the prompt holds token ids")
+    return found
+
+
 def _asked(call: Call) -> dict[str, bool]:
     """Each field, and whether it would change the answer."""
     sampling, form = call.sampling, call.response_format or {"type": "text"}

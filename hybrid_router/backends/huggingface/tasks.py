@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from hybrid_router.backends import unsaid
 from hybrid_router.backends.errand import Errand, Reader, Unreadable
-from hybrid_router.backends.forms import pieces
+from hybrid_router.backends.forms import UNKNOWN_TYPE, pieces
 from hybrid_router.backends.huggingface.results import found, labels, text
 from hybrid_router.backends.openai.chat import Manner
 from hybrid_router.backends.openai.speech import Sounds
@@ -64,14 +64,14 @@ class _Transcript(Struct):
 
 def vectors(call: Call, model: str, manner: Manner) -> list[Exchange]:
     """All texts at once, of a model that makes one vector of each."""
-    inputs = _texts(call, manner)
+    inputs = unsaid.texts(call, manner.label)
     errand = _errand(model, {"inputs": inputs}, task="feature-extraction")
     return [(errand, Whole(lambda body: _embedded(body, len(inputs))))]
 
 
 def similarities(call: Call, model: str, manner: Manner) -> list[Exchange]:
     """How near each document is to the query."""
-    documents = _texts(call, manner)
+    documents = unsaid.texts(call, manner.label)
     asked = {"inputs": {"source_sentence": call.query, "sentences": documents}}
     errand = _errand(model, asked, task="sentence-similarity")
     return [(errand, Whole(lambda body: _ranked(body, len(documents))))]
@@ -93,7 +93,7 @@ def written(call: Call, model: str, manner: Manner) -> list[Exchange]:
     }
     return [
         (_errand(model, _asked(prompt, parameters)), Whole(partial(_completed, prompt, index)))
-        for index, prompt in enumerate(_texts(call, manner))
+        for index, prompt in enumerate(unsaid.texts(call, manner.label))
     ]
 
 
@@ -105,7 +105,7 @@ def translated(call: Call, model: str, manner: Manner) -> list[Exchange]:
     parameters = {"src_lang": ask.source, "tgt_lang": ask.target}
     return [
         (_errand(model, _asked(one, parameters)), Whole(partial(_translation, index)))
-        for index, one in enumerate(_texts(call, manner))
+        for index, one in enumerate(unsaid.texts(call, manner.label))
     ]
 
 
@@ -160,7 +160,7 @@ def judged(call: Call, model: str, manner: Manner) -> list[Exchange]:
         raise Inexpressible(f"{manner.label} judges texts alone")
     return [
         (_errand(model, {"inputs": one}), Whole(partial(_verdict, index)))
-        for index, one in enumerate(_texts(call, manner))
+        for index, one in enumerate(unsaid.texts(call, manner.label))
     ]
 
 
@@ -175,13 +175,6 @@ TASKS: Mapping[Operation, Form] = MappingProxyType({
     Operation.CLASSIFY: classified,
     Operation.MODERATE: judged,
 })  # fmt: skip
-
-
-def _texts(call: Call, manner: Manner) -> list[str]:
-    kept = [prompt for prompt in call.prompts if isinstance(prompt, str)]
-    if len(kept) < len(call.prompts):
-        raise Inexpressible(f"{manner.label} takes text only: the call holds token ids")
-    return kept
 
 
 def _asked(said: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +193,7 @@ def _errand(model: str, document: dict[str, Any], task: str = "") -> Errand:
 def _file(model: str, call: Call) -> Errand:
     """A file as it is, piece by piece."""
     upload = call.uploads[0]
-    kind = upload.media_type or "application/octet-stream"
+    kind = upload.media_type or UNKNOWN_TYPE
     return Errand(path=_path(model), body=lambda: pieces(upload), media_type=kind)
 
 

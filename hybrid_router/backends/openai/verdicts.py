@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from hybrid_router.backends.errand import Errand, Reader, Unreadable
+from hybrid_router.backends.forms import data_url
 from hybrid_router.backends.openai.chat import Manner, extra
 from hybrid_router.backends.openai.reply import each_finished, read
 from hybrid_router.backends.readers import Whole
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Batch, Verdict
-from hybrid_router.core.upload import Upload
 
 _UNNAMED = "unsafe"
 
@@ -34,7 +33,8 @@ def verdicts(call: Call, model: str, manner: Manner) -> list[tuple[Errand, Reade
     more = extra(call, manner)
     asked = [_asked(model, list(call.prompts), len(call.prompts), 0, more)] if call.prompts else []
     for place, upload in enumerate(call.uploads, len(call.prompts)):
-        asked.append(_asked(model, [_part(upload)], 1, place, more))
+        image = {"type": "image_url", "image_url": {"url": data_url(upload, "image/png")}}
+        asked.append(_asked(model, [image], 1, place, more))
     return asked
 
 
@@ -43,14 +43,6 @@ def _asked(
 ) -> tuple[Errand, Reader]:
     body = msgspec.json.encode({"model": model, "input": given, **more})
     return Errand(path="moderations", body=body), Whole(lambda told: _judged(told, count, first))
-
-
-def _part(upload: Upload) -> dict[str, Any]:
-    """An image as a `data:` URL."""
-    with upload.mapped() as pages:
-        written = base64.b64encode(pages).decode()
-    kind = upload.media_type or "image/png"
-    return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{written}"}}
 
 
 def _judged(body: bytes, count: int, first: int) -> Batch:

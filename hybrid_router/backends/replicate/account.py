@@ -19,14 +19,13 @@ from hybrid_router.backends.http import Http, redactor, revealed
 from hybrid_router.backends.readers import JSON, Whole
 from hybrid_router.backends.replicate import prediction
 from hybrid_router.backends.replicate.prediction import Prediction
-from hybrid_router.backends.replicate.refusal import refusal
+from hybrid_router.backends.replicate.refusal import LABEL, refusal
 from hybrid_router.core.errors import BackendError, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.upload import Upload
 
 T = TypeVar("T")
-LABEL = "Replicate"
 FILE_HOSTS = ("replicate.delivery", "replicate.com")  # these and what is below them
 LEAVING_S = 10.0  # for what is still to be said once nobody waits for the answer
 WAIT_S = 5  # so long a new prediction is waited for before it is told of

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, ClassVar
 
 from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.forms import data_url
 from hybrid_router.backends.replicate import inputs, outputs
-from hybrid_router.backends.replicate.account import LABEL, Account
+from hybrid_router.backends.replicate.account import Account
 from hybrid_router.backends.replicate.inputs import Wanted
 from hybrid_router.backends.replicate.prediction import Prediction
-from hybrid_router.backends.replicate.refusal import failure
+from hybrid_router.backends.replicate.refusal import LABEL, failure
 from hybrid_router.backends.replicate.stream import Stream
 from hybrid_router.backends.replicate.text import Said
 from hybrid_router.backends.tally import parted, total
@@ -25,7 +25,6 @@ from hybrid_router.core.errors import BackendBusy, BackendError, BackendUnavaila
 from hybrid_router.core.event import Batch, Progress, Usage
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.step import Step
-from hybrid_router.core.upload import Upload
 
 INLINE_BYTES = 2**18  # a larger file is put there first
 FIRST_WAIT_S, LONGEST_WAIT_S, WAIT_GROWTH = 0.2, 2.0, 1.5
@@ -120,7 +119,7 @@ class _Run:
             return self._wanted.fields
         upload = self._call.uploads[0]
         if upload.size_bytes <= INLINE_BYTES:
-            where = _inline(upload)
+            where = data_url(upload)
         else:
             self._file_id, where = await self._account.stored(upload, self._connect_s)
         return {**self._wanted.fields, self._wanted.upload: where}
@@ -207,10 +206,3 @@ class _Run:
 
 def _finished(said: Said, usage: Usage | None) -> Batch:
     return said.finish(usage) + ([] if usage is None else [usage])
-
-
-def _inline(upload: Upload) -> str:
-    """A small file as an address that holds it."""
-    with upload.mapped() as mapped:
-        encoded = base64.b64encode(mapped).decode()
-    return f"data:{upload.media_type or 'application/octet-stream'};base64,{encoded}"

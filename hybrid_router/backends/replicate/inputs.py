@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from hybrid_router.backends import unsaid
+from hybrid_router.backends.replicate.refusal import LABEL
+from hybrid_router.backends.unsaid import check, texts
 from hybrid_router.config.cloud_schema import ReplicateModel
 from hybrid_router.core.asks import Painting, Speech, Transcription
 from hybrid_router.core.call import Call, ImagePart, Message, Operation, RefusalPart, TextPart
@@ -58,7 +59,7 @@ def wanted(call: Call, model: ReplicateModel, default_max_tokens: int | None) ->
         case Operation.CHAT | Operation.COMPLETE:
             return _texts(call, model, default_max_tokens)
         case Operation.EMBED:
-            return [Wanted(fields={"text": text}, index=at) for at, text in enumerate(_prompts(call))]
+            return [Wanted(fields={"text": text}, index=at) for at, text in enumerate(texts(call, LABEL))]
         case Operation.IMAGE:
             return _pictures(call)
         case Operation.SPEAK:
@@ -84,15 +85,8 @@ def _fixed(value: str) -> Any:
         return value
 
 
-def _prompts(call: Call) -> list[str]:
-    texts = [prompt for prompt in call.prompts if isinstance(prompt, str)]
-    if len(texts) < len(call.prompts):
-        raise Inexpressible("Replicate takes text only: the prompt holds token ids")
-    return texts
-
-
 def _texts(call: Call, model: ReplicateModel, default_max_tokens: int | None) -> list[Wanted]:
-    unsaid.check(call, _UNUSUAL, "Replicate")
+    check(call, _UNUSUAL, LABEL)
     sampling = call.sampling
     shared = {
         "max_tokens": default_max_tokens if sampling.max_tokens is None else sampling.max_tokens,
@@ -103,7 +97,7 @@ def _texts(call: Call, model: ReplicateModel, default_max_tokens: int | None) ->
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
     }
-    prompts = [_chat(call, model)] if call.messages else [{"prompt": prompt} for prompt in _prompts(call)]
+    prompts = [_chat(call, model)] if call.messages else [{"prompt": prompt} for prompt in texts(call, LABEL)]
     return [
         Wanted(fields={**prompt, **shared, "seed": _seed(call, at)}, index=index * call.n + at)
         for index, prompt in enumerate(prompts)
@@ -150,7 +144,7 @@ def _pictures(call: Call) -> list[Wanted]:
     if ask.masked or len(call.uploads) > 1:
         raise Inexpressible("Replicate takes one picture and no mask")
     fields = {
-        "prompt": next(iter(_prompts(call)), None),
+        "prompt": next(iter(texts(call, LABEL)), None),
         "negative": ask.negative or None,
         "width": ask.width or None,
         "height": ask.height or None,
@@ -168,7 +162,7 @@ def _pictures(call: Call) -> list[Wanted]:
 def _speech(call: Call) -> Wanted:
     ask = call.ask if isinstance(call.ask, Speech) else Speech()
     speed = None if ask.speed == 1.0 else ask.speed
-    return Wanted(fields={"text": _prompts(call)[0], "voice": ask.voice or None, "speed": speed})
+    return Wanted(fields={"text": texts(call, LABEL)[0], "voice": ask.voice or None, "speed": speed})
 
 
 def _transcription(call: Call) -> Wanted:
@@ -178,7 +172,7 @@ def _transcription(call: Call) -> Wanted:
             "language": ask.language,
             "translate": ask.translates or None,
             "temperature": ask.temperature,
-            "prompt": next(iter(_prompts(call)), None),
+            "prompt": next(iter(texts(call, LABEL)), None),
         },
         upload="audio",
     )

@@ -31,6 +31,7 @@ from hybrid_router.core.errors import (
     RouterError,
 )
 
+LABEL = "Replicate"
 _CONTENT = re.compile(r"nsfw|flagged as sensitive|safety|content policy", re.IGNORECASE)
 _INTERRUPTED = re.compile(r"interrupted|please retry|\(code: PA\)", re.IGNORECASE)
 _VERSION = re.compile(r"version", re.IGNORECASE)
@@ -73,7 +74,7 @@ def refusal(
     if verdict is _INPUT and _VERSION.search(title):
         verdict = _NO_MODEL
     return named(
-        "Replicate",
+        LABEL,
         verdict,
         words,
         told=f"status {status}: {title}" if title else f"status {status}",
