@@ -28,14 +28,19 @@ FeatureName: TypeAlias = Literal[
 ]
 
 
-class Rate(Struct, frozen=True, kw_only=True):
-    """What a model costs, in neurons: for a million tokens, and for what is not counted in tokens."""
+class TokenPrice(Struct, frozen=True, kw_only=True):
+    """What a million tokens cost, in whatever is paid with."""
 
     input: Annotated[float, Bounds(at_least=0), Doc("Of the prompt.")]
     output: Annotated[float, Bounds(at_least=0), Doc("Of the answer.")]
     cached_input: Annotated[
         float | None, Bounds(at_least=0), Doc("Of what the prompt cache held. Default: as input.")
     ] = None
+
+
+class Rate(TokenPrice, frozen=True, kw_only=True):
+    """What a model costs, in neurons: for a million tokens, and for what is not counted in tokens."""
+
     picture: Annotated[float, Bounds(at_least=0), Doc("For each picture that is made.")] = 0.0
     minute: Annotated[float, Bounds(at_least=0), Doc("For a minute of sound, heard or made.")] = 0.0
     thousand_characters: Annotated[
@@ -170,14 +175,8 @@ class WorkersAIBackend(Struct, frozen=True, kw_only=True, tag="workers_ai", tag_
     timeouts: Annotated[Waits, Doc("Replace the global ones for this backend.")] = Waits()
 
 
-class Price(Struct, frozen=True, kw_only=True):
+class Price(TokenPrice, frozen=True, kw_only=True):
     """What a model costs, in US dollars for a million tokens."""
-
-    input: Annotated[float, Bounds(at_least=0), Doc("Of the prompt.")]
-    output: Annotated[float, Bounds(at_least=0), Doc("Of the answer.")]
-    cached_input: Annotated[
-        float | None, Bounds(at_least=0), Doc("Of what the prompt cache held. Default: as input.")
-    ] = None
 
 
 class CloudModel(Struct, frozen=True, kw_only=True):
