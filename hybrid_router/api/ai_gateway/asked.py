@@ -44,10 +44,7 @@ class Given(Struct, frozen=True, kw_only=True, eq=False):
     @property
     def body(self) -> bytes:
         """The JSON body as bytes.  Raises CallRefused: it is no object, or nested too deeply."""
-        try:
-            return msgspec.json.encode(self.document)
-        except RecursionError:
-            raise CallRefused("the body is nested too deeply") from None
+        return written(self.document)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -55,6 +52,14 @@ class Given(Struct, frozen=True, kw_only=True, eq=False):
         if not isinstance(self.query, dict):
             raise CallRefused("the body is no JSON object")
         return self.query
+
+
+def written(document: dict[str, Any]) -> bytes:
+    """A body as bytes.  Raises CallRefused: it is nested too deeply to be written."""
+    try:
+        return msgspec.json.encode(document)
+    except RecursionError:
+        raise CallRefused("the body is nested too deeply") from None
 
 
 class Asked(Struct, frozen=True, kw_only=True, eq=False):

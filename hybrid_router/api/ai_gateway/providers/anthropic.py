@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import msgspec
-
-from hybrid_router.api.ai_gateway.asked import Asked, Given
+from hybrid_router.api.ai_gateway.asked import Asked, Given, written
 from hybrid_router.api.ai_gateway.providers import anthropic_answer, anthropic_request
 from hybrid_router.api.openai import chat_request
 from hybrid_router.api.openai.sender import Sender
@@ -20,8 +18,8 @@ class Anthropic:
         """See `asked.Provider`."""
         if given.endpoint not in ("v1/messages", "messages"):
             raise NotFound("of Anthropic's API v1/messages is answered here")
-        body = msgspec.json.encode(anthropic_request.chat(given.body))
-        call = chat_request.decode(body, **sender).call
+        body = anthropic_request.chat(given.document)
+        call = chat_request.decode(written(body), **sender).call
         return Asked(
             call=call,
             document=lambda events: anthropic_answer.document(call, events),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from hybrid_router.api.ai_gateway.asked import written
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
 
@@ -77,21 +78,22 @@ class MessagesBody(Struct, frozen=True, kw_only=True):
     tool_choice: Choice | None = None
 
 
-_DECODER = msgspec.json.Decoder(MessagesBody)
 _SAME = ("model", "max_tokens", "stream", "temperature", "top_p", "top_k")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def chat(body: bytes) -> dict[str, Any]:
+def chat(body: dict[str, Any]) -> dict[str, Any]:
     """OpenAI's body for the same.
 
     Raises:
         CallRefused: it is no call of Messages, or asks for what has no words there.
     """
     try:
-        asked = _DECODER.decode(body)
+        asked = msgspec.convert(body, MessagesBody)
     except msgspec.ValidationError as error:
         raise CallRefused(str(error)) from None
+    except RecursionError:
+        raise CallRefused("the body is nested too deeply") from None
     told: dict[str, Any] = {name: value for name in _SAME if (value := getattr(asked, name)) is not None}
     told["messages"] = [*_system(asked), *(one for message in asked.messages for one in _messages(message))]
     if asked.stop_sequences:
@@ -141,7 +143,7 @@ def _assistant(blocks: list[Block]) -> dict[str, Any]:
             {
                 "id": block.id,
                 "type": "function",
-                "function": {"name": block.name, "arguments": msgspec.json.encode(block.input).decode()},
+                "function": {"name": block.name, "arguments": written(block.input).decode()},
             }
             for block in calls
         ]

@@ -16,13 +16,12 @@ from msgspec import Struct
 
 from hybrid_router.api import gallery
 from hybrid_router.api.ai_gateway.asked import Asked, Given
-from hybrid_router.api.ai_gateway.providers.huggingface import floats, picture
+from hybrid_router.api.ai_gateway.providers import kinds
 from hybrid_router.api.openai import reply
 from hybrid_router.api.openai import sender as senders
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core import ids
-from hybrid_router.core.asks import Painting
-from hybrid_router.core.call import Call, Message, Operation, Sampling
+from hybrid_router.core.call import Call, Message, Operation
 from hybrid_router.core.errors import CallRefused, NotFound, RouterError
 from hybrid_router.core.event import Batch
 
@@ -30,7 +29,7 @@ _CREATED = 201
 _PARTS = 5  # v1/models/OWNER/NAME/predictions
 
 
-class Input(Struct, frozen=True, kw_only=True):
+class Input(kinds.Parameters, frozen=True, kw_only=True):
     """The usual fields of models there."""
 
     prompt: str = ""
@@ -38,15 +37,6 @@ class Input(Struct, frozen=True, kw_only=True):
     system_prompt: str = ""
     max_tokens: int | None = None
     max_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    negative_prompt: str = ""
-    width: int = 0
-    height: int = 0
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
 
 
 class PredictionBody(Struct, frozen=True, kw_only=True):
@@ -69,8 +59,8 @@ class Replicate:
         fields = {"alias": _model(given.endpoint, asked), **senders.fields(sender, {})}
         if not (asked.input.prompt or asked.input.text):
             raise CallRefused("input: expected a prompt or a text", param="input")
-        kinds = [_written(fields, asked.input), _painted(fields, asked.input), _embedded(fields, asked.input)]
-        return next((one for one in kinds if given.able(one.call)), kinds[0])
+        made = (_written, _painted, _embedded)
+        return kinds.first_able(given, *(make(fields, asked.input) for make in made))
 
     def failure(self, error: RouterError) -> bytes:
         """See `asked.Provider`."""
@@ -88,20 +78,11 @@ def _model(endpoint: str, asked: PredictionBody) -> str:
     raise NotFound("of Replicate's API new predictions are answered here, with a version or a model's path")
 
 
-def _sampling(asked: Input) -> Sampling:
-    return Sampling(
-        max_tokens=asked.max_tokens or asked.max_new_tokens,
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        top_k=asked.top_k,
-        seed=asked.seed,
-    )
-
-
 def _written(fields: dict[str, Any], asked: Input) -> Asked:
     system = [Message(role="system", content=asked.system_prompt)] if asked.system_prompt else []
     messages = (*system, Message(role="user", content=asked.prompt or asked.text))
-    call = Call(operation=Operation.CHAT, messages=messages, sampling=_sampling(asked), **fields)
+    sampling = asked.sampling(asked.max_tokens or asked.max_new_tokens)
+    call = Call(operation=Operation.CHAT, messages=messages, sampling=sampling, **fields)
 
     def output(events: Batch) -> list[str]:
         (choice, *_), _ = reply.fold(call, events)
@@ -111,20 +92,10 @@ def _written(fields: dict[str, Any], asked: Input) -> Asked:
 
 
 def _painted(fields: dict[str, Any], asked: Input) -> Asked:
-    ask = Painting(
-        width=asked.width,
-        height=asked.height,
-        steps=asked.num_inference_steps,
-        guidance=asked.guidance_scale,
-        negative=asked.negative_prompt,
-    )
-    prompts = (asked.prompt or asked.text,)
-    call = Call(
-        operation=Operation.IMAGE, prompts=prompts, ask=ask, sampling=Sampling(seed=asked.seed), **fields
-    )
+    call = asked.painting(prompts=(asked.prompt or asked.text,), **fields)
 
     def output(events: Batch) -> list[str]:
-        content = picture(events)
+        content = kinds.picture(events)
         return [f"data:{gallery.media_type(content)};base64,{base64.b64encode(content).decode()}"]
 
     return _predicted(call, output)
@@ -132,7 +103,7 @@ def _painted(fields: dict[str, Any], asked: Input) -> Asked:
 
 def _embedded(fields: dict[str, Any], asked: Input) -> Asked:
     call = Call(operation=Operation.EMBED, prompts=(asked.text or asked.prompt,), **fields)
-    return _predicted(call, lambda events: floats(call, events)[0])
+    return _predicted(call, lambda events: kinds.floats(call, events)[0])
 
 
 def _predicted(call: Call, output: Any) -> Asked:
