@@ -1,15 +1,11 @@
-"""The adapter of each kind of cloud, made from its part of router.yaml."""
+"""The adapter of each kind of cloud, made from its part of router.yaml, and imported where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from hybrid_router.backends.anthropic import Anthropic
 from hybrid_router.backends.declared import Declared
-from hybrid_router.backends.huggingface import HuggingFace
-from hybrid_router.backends.openai import OpenAI
-from hybrid_router.backends.replicate import Replicate
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.backends.workers_ai.minutes import Minutes
 from hybrid_router.catalogue import workers_ai as catalogue
@@ -58,12 +54,20 @@ def cloud(
                 minutes=minutes,
             )
         case OpenAIBackend():
+            from hybrid_router.backends.openai import OpenAI  # noqa: PLC0415
+
             return OpenAI(name, config, secrets.get("token"))
         case AnthropicBackend():
+            from hybrid_router.backends.anthropic import Anthropic  # noqa: PLC0415
+
             return Anthropic(name, config, token)
         case HuggingFaceBackend():
+            from hybrid_router.backends.huggingface import HuggingFace  # noqa: PLC0415
+
             return HuggingFace(name, config, token)
         case ReplicateBackend():
+            from hybrid_router.backends.replicate import Replicate  # noqa: PLC0415
+
             return Replicate(name, config, token)
 
 
