@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
@@ -25,15 +27,27 @@ async def read(request: web.Request) -> bytes:
     _check_type(request)
     server = request.app[CURRENT].generation.server
     limit_bytes = server.body_limit
-    if (request.content_length or 0) > limit_bytes:
-        raise _too_large(limit_bytes)
+    check_size(request.content_length or 0, limit_bytes)
     if request.content.is_eof():  # it came with the head: no timer needed
-        return _checked(request.content.read_nowait(), limit_bytes)
-    timeout_s = server.body_timeout
+        whole = request.content.read_nowait()
+        check_size(len(whole), limit_bytes)  # a chunked one has announced nothing
+        return whole
+    async with arriving(request, server.body_timeout):
+        return await gather(request, limit_bytes)
+
+
+@asynccontextmanager
+async def arriving(request: web.Request, timeout_s: float) -> AsyncGenerator[None]:
+    """Around what reads a body; its client is told to send it, if it has asked.
+
+    Raises:
+        BodyTimeout: it took longer than `timeout_s`.
+        CallRefused: its chunks are malformed.
+    """
     try:
         async with asyncio.timeout(timeout_s):
             await invite(request)
-            return await _gather(request, limit_bytes)
+            yield
     except TimeoutError:
         raise BodyTimeout(f"the body did not arrive within {duration_text(timeout_s)}") from None
     except web.RequestPayloadError:
@@ -41,13 +55,17 @@ async def read(request: web.Request) -> bytes:
         raise CallRefused("the body is not well-formed HTTP") from None
 
 
-async def _gather(request: web.Request, limit_bytes: int) -> bytes:
-    """Read to the end or one read beyond the limit."""
-    body = bytearray()
+async def gather(request: web.Request, limit_bytes: int, first: bytes = b"") -> bytes:
+    """Read to the end or one read beyond the limit; `first` was read before.
+
+    Raises:
+        BodyTooLarge: it is over the limit.
+    """
+    body = bytearray(first)
+    check_size(len(body), limit_bytes)
     while chunk := await request.content.readany():
         body += chunk
-        if len(body) > limit_bytes:
-            raise _too_large(limit_bytes)
+        check_size(len(body), limit_bytes)
     return bytes(body)
 
 
@@ -58,29 +76,30 @@ async def invite(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-def _checked(body: bytes, limit_bytes: int) -> bytes:
-    """`body`, if it is within the limit; a chunked one may have come whole."""
-    if len(body) > limit_bytes:
-        raise _too_large(limit_bytes)
-    return body
+def check_size(size_bytes: int, limit_bytes: int, key: str = "body_limit") -> None:
+    """Raises BodyTooLarge: it is over the limit, which `key` of router.yaml sets."""
+    if size_bytes > limit_bytes:
+        raise BodyTooLarge(f"the body is over {limit_bytes} bytes ({key} in router.yaml)")
 
 
-def _too_large(limit_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is over {limit_bytes} bytes (body_limit in router.yaml)")
+def check_uncompressed(request: web.Request) -> None:
+    """Compressed bodies are refused, not unpacked: one may grow a thousandfold.
+
+    Raises:
+        UnsupportedMediaType: by its headers, it is one.
+    """
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("send the body uncompressed, without a Content-Encoding header")
 
 
 def _check_type(request: web.Request) -> None:
-    """Insist on application/json: a web page cannot send that elsewhere without asking (CORS preflight).
-
-    Compressed bodies are refused, not unpacked: one may grow a thousandfold.
-    """
+    """Insist on application/json: a web page cannot send that elsewhere without asking (CORS preflight)."""
     content_type = request.headers.get("Content-Type", "").strip().lower()
     if content_type not in _PLAIN and not _is_json(content_type):
         raise UnsupportedMediaType(
             "send the body as JSON and say so; with curl: -H 'content-type: application/json' -d '{…}'"
         )
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("send the body uncompressed, without a Content-Encoding header")
+    check_uncompressed(request)
 
 
 def _is_json(content_type: str) -> bool:

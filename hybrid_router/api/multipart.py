@@ -162,8 +162,7 @@ def _check_head(request: web.Request, server: Server) -> None:
         raise UnsupportedMediaType(
             "send the file as a form (multipart/form-data); with curl: -F file=@speech.mp3 -F model=…"
         )
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("send the body uncompressed, without a Content-Encoding header")
+    body.check_uncompressed(request)
     if (request.content_length or 0) > server.upload_limit + _HEADS_BYTES:
         raise _too_large(server)
 

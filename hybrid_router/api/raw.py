@@ -6,8 +6,7 @@ that: the guard refuses it by its origin before anything is read.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -17,8 +16,7 @@ from hybrid_router.api import body
 from hybrid_router.api.generation import CURRENT
 from hybrid_router.api.multipart import SHELF, system_is_full
 from hybrid_router.config.schema import Server
-from hybrid_router.core.errors import BodyTimeout, BodyTooLarge, CallRefused, UnsupportedMediaType
-from hybrid_router.core.units import duration_text
+from hybrid_router.core.errors import CallRefused
 from hybrid_router.core.upload import Draft, Upload
 
 _JSON = "application/json"
@@ -70,19 +68,10 @@ class _Reading:
 
     async def run(self) -> Received:
         """Read to the end."""
-        if self._request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise UnsupportedMediaType("send the body uncompressed, without a Content-Encoding header")
-        self._check(self._request.content_length or 0, self._server.upload_limit)
-        try:
-            async with asyncio.timeout(self._server.upload_timeout):
-                await body.invite(self._request)
-                return await self._read()
-        except TimeoutError:
-            told = duration_text(self._server.upload_timeout)
-            raise BodyTimeout(f"the body did not arrive within {told}") from None
-        except web.RequestPayloadError:
-            self._request.content.feed_eof()  # nothing more to be read and dropped
-            raise CallRefused("the body is not well-formed HTTP") from None
+        body.check_uncompressed(self._request)
+        self._check_file(self._request.content_length or 0)
+        async with body.arriving(self._request, self._server.upload_timeout):
+            return await self._read()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -91,38 +80,26 @@ class _Reading:
         self._shelf.give_back(self._taken_bytes)
 
     async def _read(self) -> Received:
-        pieces = self._pieces()
-        first = b""
-        async for piece in pieces:
-            first += piece
-            if not self._is_untold or first.lstrip(_SPACE):
+        limit_bytes = self._server.body_limit
+        begun = bytearray()
+        while piece := await self._request.content.readany():
+            begun += piece
+            if not self._is_untold or piece.lstrip(_SPACE):
                 break
-            self._check(len(first), self._server.body_limit)
+            body.check_size(len(begun), limit_bytes)
+        first = bytes(begun)
         if self._is_untold and first.lstrip(_SPACE)[:1] in (b"{", b"["):
-            return Received(document=await self._document(first, pieces))
-        self._upload = await self._file(first, pieces)
+            body.check_size(self._request.content_length or 0, limit_bytes)
+            return Received(document=await body.gather(self._request, limit_bytes, first))
+        self._upload = await self._file(first)
         return Received(upload=self._upload)
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        while piece := await self._request.content.readany():
-            yield piece
-
-    async def _document(self, first: bytes, pieces: AsyncIterator[bytes]) -> bytes:
-        limit_bytes = self._server.body_limit
-        self._check(self._request.content_length or 0, limit_bytes)
-        document = bytearray(first)
-        self._check(len(document), limit_bytes)
-        async for piece in pieces:
-            document += piece
-            self._check(len(document), limit_bytes)
-        return bytes(document)
-
-    async def _file(self, first: bytes, pieces: AsyncIterator[bytes]) -> Upload:
+    async def _file(self, first: bytes) -> Upload:
         with system_is_full():
             draft = Draft("", self._media_type)
         try:
             self._add(draft, first)
-            async for piece in pieces:
+            while piece := await self._request.content.readany():
                 self._add(draft, piece)
             if not draft.size_bytes:
                 raise CallRefused("request is missing headers or body: body")
@@ -131,13 +108,11 @@ class _Reading:
             draft.close()
 
     def _add(self, draft: Draft, piece: bytes) -> None:
-        self._check(draft.size_bytes + len(piece), self._server.upload_limit)
+        self._check_file(draft.size_bytes + len(piece))
         self._shelf.take(len(piece), self._server)
         self._taken_bytes += len(piece)
         with system_is_full():
             draft.write(piece)
 
-    def _check(self, size_bytes: int, limit_bytes: int) -> None:
-        if size_bytes > limit_bytes:
-            key = "body_limit" if limit_bytes == self._server.body_limit else "upload_limit"
-            raise BodyTooLarge(f"the body is over {limit_bytes} bytes ({key} in router.yaml)")
+    def _check_file(self, size_bytes: int) -> None:
+        body.check_size(size_bytes, self._server.upload_limit, "upload_limit")
