@@ -14,6 +14,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from hybrid_router.backends.errand import Errand, Reader
+from hybrid_router.backends.http import revealed
 from hybrid_router.backends.workers_ai.tasks.task import Send
 from hybrid_router.config.cloud_schema import Gateway, WorkersAIBackend
 from hybrid_router.core.event import CACHE_STATUS, HIT, Batch, Remark
@@ -59,7 +60,7 @@ def policy(gateway: Gateway | None) -> dict[str, str]:
 
 def credentials(gateway_token: Secret | None) -> dict[str, str]:
     """The gateway's own token, if it wants one; Workers AI's goes beside it."""
-    return {} if gateway_token is None else {_TOKEN: f"Bearer {gateway_token.reveal()}"}
+    return {} if gateway_token is None else {_TOKEN: f"Bearer {revealed(gateway_token, 'the AI Gateway')}"}
 
 
 def keeps(gateway: Gateway | None) -> bool:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from hybrid_router.backends.errand import Errand
 from hybrid_router.backends.readers import Decode, Whole
-from hybrid_router.backends.tally import total
+from hybrid_router.backends.tally import parted, total
 from hybrid_router.backends.workers_ai.tasks import sending
 from hybrid_router.backends.workers_ai.tasks.task import Asked, Send
 from hybrid_router.catalogue.families import Family
@@ -83,13 +83,13 @@ async def answered(pieces: Sequence[Piece], send: Send, given: Batch | None = No
     works = [partial(_brought, piece, send) for piece in pieces]
     async with aclosing(sending.in_order(works, AT_ONCE)) as brought:
         async for batch in brought:
-            usages = [event for event in batch if isinstance(event, Usage)]
-            told.append(usages[0] if usages else None)
-            answer += [event for event in batch if not isinstance(event, Usage)]
+            said, usage = parted(batch)
+            answer += said
+            told.append(usage)
             if len(told) < len(pieces):
                 yield [Progress(len(told) / len(pieces))]
-    usage = total(told)
-    yield answer if usage is None else [*answer, usage]
+    whole = total(told)
+    yield answer if whole is None else [*answer, whole]
 
 
 async def _brought(piece: Piece, send: Send) -> Batch:
