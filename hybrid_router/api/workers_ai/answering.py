@@ -18,7 +18,7 @@ from hybrid_router.api.openai import error as openai_error
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai import error, names
 from hybrid_router.api.workers_ai.directory import DIRECTORY
-from hybrid_router.api.workers_ai.form import Form, Given
+from hybrid_router.api.workers_ai.form import Form, Given, Reply
 from hybrid_router.api.workers_ai.forms.table import FORMS
 from hybrid_router.api.workers_ai.names import NoSuchModel
 from hybrid_router.catalogue.families import Family
@@ -121,22 +121,19 @@ async def _whole(
     request: web.Request, form: Form, given: Given, call: Call, waiting: Waiting
 ) -> web.StreamResponse:
     """One document or file; its type is known once it is there."""
-    media_type = responses.JSON
+    reply = Reply(content=b"")
 
     def encode(events: Batch) -> bytes:
-        nonlocal media_type
+        nonlocal reply
         reply = form.reply(given, call, events)
-        media_type = reply.media_type
         return reply.content
 
     response = await calls.plain(request, call, encode)
     sent = await waiting.over()
-    if sent is None:
-        response.headers["content-type"] = media_type
-        return response
-    assert isinstance(response, web.Response)  # noqa: S101 -- `plain` answers with a document
-    assert isinstance(response.body, bytes)  # noqa: S101
-    return await finished(sent, response.body)
+    if sent is not None:
+        return await finished(sent, reply.content)
+    response.headers["content-type"] = reply.media_type
+    return response
 
 
 def _in_band(given: Given) -> Callable[[RouterError], bytes]:
