@@ -8,6 +8,7 @@ from aiohttp import web
 from hybrid_router.api import body, multipart, raw, responses
 from hybrid_router.api.ai_gateway.gateways import GATEWAYS, Gateway
 from hybrid_router.api.ai_gateway.passage import Brought, Passage
+from hybrid_router.api.ai_gateway.providers import compat
 from hybrid_router.api.exchange import STARTED
 from hybrid_router.api.failures import ACCOUNT
 from hybrid_router.api.generation import CURRENT
@@ -25,14 +26,14 @@ async def universal(request: web.Request) -> web.StreamResponse:
 
     The keys that steps carry are those of providers elsewhere: they are dropped while the body is read.
     """
-    passage = _passage(request)
+    gateway(request)  # an unknown one is told before its body is read
     asked = steps.read(await body.read(request), keeps_headers=False)
-    return await passage.run(asked)
+    return await _passage(request).run(asked)
 
 
 async def provider(request: web.Request) -> web.StreamResponse:
     """POST /v1/{account}/{gateway}/{provider}/…: as that provider has it."""
-    gateway(request)  # an unknown one is told before its body is read
+    gateway(request)  # as above
     step = GatewayStep(
         provider=request.match_info["provider"].lower(), endpoint=request.match_info["endpoint"].strip("/")
     )
@@ -49,19 +50,9 @@ async def provider(request: web.Request) -> web.StreamResponse:
 async def compat_models(request: web.Request) -> web.Response:
     """GET /v1/{account}/{gateway}/compat/models: what may be asked by `compat`."""
     gateway(request)
-    aliases, since_s = request.app[CURRENT].generation.answers.aliases, request.app[STARTED]
-    rows = [
-        {
-            "id": alias,
-            "object": "model",
-            "created_at": since_s,
-            "cost_in": 0,
-            "cost_out": 0,
-            "owned_by": "hybrid-router",
-        }
-        for alias in aliases
-    ]
-    return responses.document(msgspec.json.encode({"object": "list", "data": rows}))
+    aliases = request.app[CURRENT].generation.answers.aliases
+    told = compat.listing(aliases, request.app[STARTED], "hybrid-router")
+    return responses.document(msgspec.json.encode(told))
 
 
 def gateway(request: web.Request) -> Gateway:

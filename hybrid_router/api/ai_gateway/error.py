@@ -5,6 +5,8 @@ Source: published captures of the gateway host.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from hybrid_router.core.errors import (
@@ -41,16 +43,18 @@ def code(error: RouterError) -> int:
 
 def document(error: RouterError) -> bytes:
     """The body of a failed reply."""
-    number = code(error)
-    return msgspec.json.encode(
-        {
-            "success": False,
-            "result": [],
-            "messages": [],
-            "error": [{"code": number, "message": error.message}],
-            "name": "AiGatewayError",
-            "httpCode": error.status,
-            "internalCode": number,
-            "message": error.message,
-        }
-    )
+    return msgspec.json.encode(told(code(error), error.status, error.message))
+
+
+def told(number: int, status: int, message: str) -> dict[str, Any]:
+    """The same of a code of the gateway's own."""
+    return {
+        "success": False,
+        "result": [],
+        "messages": [],
+        "error": [{"code": number, "message": message}],
+        "name": "AiGatewayError",
+        "httpCode": status,
+        "internalCode": number,
+        "message": message,
+    }

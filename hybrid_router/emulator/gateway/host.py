@@ -11,12 +11,14 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from msgspec.structs import replace
 
+from hybrid_router.api.ai_gateway.names import WORKERS_AI
+from hybrid_router.api.ai_gateway.providers import compat
 from hybrid_router.api.failures import ACCOUNT as ACCOUNT_ID
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.emulator.gateway import management, realtime
 from hybrid_router.emulator.gateway.gateways import PlayedGateway, PlayedGateways
 from hybrid_router.emulator.gateway.passing import Passing, Sent
-from hybrid_router.emulator.gateway.providers import WORKERS_AI, Providers
+from hybrid_router.emulator.gateway.providers import Providers
 from hybrid_router.emulator.gateway.refused import GatewayRefusal
 from hybrid_router.emulator.settings import Account
 from hybrid_router.gateway import steps
@@ -39,12 +41,12 @@ def mount(app: web.Application, account: Account, authorize: Authorize) -> None:
     app.middlewares.append(host.by_header)
     app.add_routes(
         [
-            web.post(_BASE, host.universal),
-            web.post(_BASE + "/", host.universal),
-            web.get(_BASE, host.socket, allow_head=False),
-            web.get(_BASE + "/", host.socket, allow_head=False),
-            web.get(_BASE + "/compat/models", host.models),
-            web.post(_BASE + "/{provider}/{endpoint:.+}", host.provider),
+            web.post(_BASE, _told(host.universal)),
+            web.post(_BASE + "/", _told(host.universal)),
+            web.get(_BASE, _told(host.socket), allow_head=False),
+            web.get(_BASE + "/", _told(host.socket), allow_head=False),
+            web.get(_BASE + "/compat/models", _told(host.models)),
+            web.post(_BASE + "/{provider}/{endpoint:.+}", _told(host.provider)),
             *management.routes(_API + "/accounts/{account_id}/ai-gateway/gateways", gateways, authorize),
         ]
     )
@@ -64,59 +66,43 @@ class _Host:
             self._http = http
             yield
 
-    async def universal(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/{account}/{gateway}: a list of steps."""
-        return await _told(self._universal(request))
-
-    async def provider(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/{account}/{gateway}/{provider}/…"""
-        return await _told(self._provider(request))
-
-    async def models(self, request: web.Request) -> web.StreamResponse:
-        """GET /v1/{account}/{gateway}/compat/models."""
-        return await _told(self._models(request))
-
-    async def socket(self, request: web.Request) -> web.StreamResponse:
-        """GET /v1/{account}/{gateway} with an upgrade."""
-        return await _told(self._socket(request))
-
     @property
     def by_header(self) -> Middleware:
         """Send inference calls of the API that name a gateway through it."""
 
+        through = _told(self._through, GatewayRefusal.in_the_envelope)
+
         @web.middleware
-        async def through(request: web.Request, handler: Respond) -> web.StreamResponse:
-            name = request.headers.get(_NAMED)
-            if name is None or request.method != "POST" or "/ai/" not in request.path:
-                return await handler(request)
-            try:
-                return await self._through(request, name)
-            except GatewayRefusal as refused:
-                return refused.in_the_envelope()
+        async def by_header(request: web.Request, handler: Respond) -> web.StreamResponse:
+            is_named = _NAMED in request.headers and request.method == "POST" and "/ai/" in request.path
+            return await (through if is_named else handler)(request)
 
-        return through
+        return by_header
 
-    async def _universal(self, request: web.Request) -> web.StreamResponse:
+    async def universal(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/{account}/{gateway}: a list of steps."""
         gateway = self._opened(request)
         asked = steps.read(await request.read(), keeps_headers=True)
         wishes = from_headers(request.headers)
         return await self._passing(request, gateway).run(request, asked, wishes)
 
-    async def _socket(self, request: web.Request) -> web.StreamResponse:
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        """GET /v1/{account}/{gateway} with an upgrade."""
         if not web.WebSocketResponse().can_prepare(request).ok:
             raise web.HTTPMethodNotAllowed(request.method, ["POST"])
         self._opened(request)
         return await realtime.converse(request, self._client, _own_url(request) + request.path)
 
-    async def _provider(self, request: web.Request) -> web.StreamResponse:
+    async def provider(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/{account}/{gateway}/{provider}/…"""
         gateway = self._opened(request)
         endpoint = request.match_info["endpoint"].strip("/")
         step = GatewayStep(provider=request.match_info["provider"].lower(), endpoint=endpoint)
         return await self._one(request, gateway, step)
 
-    async def _through(self, request: web.Request, name: str) -> web.StreamResponse:
+    async def _through(self, request: web.Request) -> web.StreamResponse:
         """The same from an address of the API: its path says what is asked of Workers AI."""
-        if (gateway := self._gateways.find(name)) is None:
+        if (gateway := self._gateways.find(request.headers[_NAMED])) is None:
             raise GatewayRefusal(2001)
         step = GatewayStep(provider=WORKERS_AI, endpoint=request.path.partition("/ai/")[2])
         return await self._one(request, gateway, step)
@@ -132,14 +118,11 @@ class _Host:
         passing = self._passing(request, gateway)
         return await passing.run(request, [step], wishes, sent)
 
-    async def _models(self, request: web.Request) -> web.Response:
+    async def models(self, request: web.Request) -> web.Response:
+        """GET /v1/{account}/{gateway}/compat/models."""
         self._opened(request)
-        rows = [
-            {"id": f"workers-ai/{name}", "object": "model", "created_at": 0, "cost_in": 0, "cost_out": 0,
-             "owned_by": WORKERS_AI}
-            for name in self._account.models
-        ]  # fmt: skip
-        return web.json_response({"object": "list", "data": rows})
+        names = [f"{WORKERS_AI}/{name}" for name in self._account.models]
+        return web.json_response(compat.listing(names, 0, WORKERS_AI))
 
     def _opened(self, request: web.Request) -> PlayedGateway:
         """The gateway that the path names, if the caller may use it.
@@ -168,14 +151,20 @@ class _Host:
         return Passing(self._account, gateway, Providers(own, settings.upstreams), self._client)
 
 
-async def _told(answering: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+def _told(
+    respond: Respond, write: Callable[[GatewayRefusal], web.Response] = GatewayRefusal.on_the_host
+) -> Respond:
     """An answer, or the gateway's own error."""
-    try:
-        return await answering
-    except GatewayRefusal as refused:
-        return refused.on_the_host()
-    except CallRefused as refused:
-        return GatewayRefusal(2005, refused.message, status=400).on_the_host()
+
+    async def answered(request: web.Request) -> web.StreamResponse:
+        try:
+            return await respond(request)
+        except GatewayRefusal as refused:
+            return write(refused)
+        except CallRefused as refused:
+            return write(GatewayRefusal(2005, refused.message, status=400))
+
+    return answered
 
 
 def _own_url(request: web.Request) -> str:

@@ -61,15 +61,15 @@ class Reply(Struct, kw_only=True, eq=False):
 
 
 class Passing:
-    """One request through one gateway."""
+    """One request through one gateway: which, where to, and by what."""
 
     def __init__(
         self, account: Account, gateway: PlayedGateway, providers: Providers, http: aiohttp.ClientSession
     ) -> None:
         self._account = account
-        self._gateway = gateway
-        self._providers = providers
-        self._http = http
+        self.gateway = gateway
+        self.providers = providers
+        self.http = http
         self._counted = False
 
     async def run(
@@ -86,7 +86,7 @@ class Passing:
         wishes = replace(wishes, event_id=wishes.event_id or ids.new(""))
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
-            controls = first_of(step.controls, wishes, self._gateway.controls)
+            controls = first_of(step.controls, wishes, self.gateway.controls)
             try:
                 one = _Step(self, number, step, controls, sent or Sent(headers=step.headers))
                 return await one.answer(request, last=last)
@@ -111,23 +111,8 @@ class Passing:
         """Count the request, once.  Raises GatewayRefusal: 2003."""
         if not self._counted:
             self._counted = True
-            if not self._gateway.admits(self.now_s):
+            if not self.gateway.admits(self.now_s):
                 raise GatewayRefusal(2003)
-
-    @property
-    def gateway(self) -> PlayedGateway:
-        """Through which."""
-        return self._gateway
-
-    @property
-    def providers(self) -> Providers:
-        """Where to."""
-        return self._providers
-
-    @property
-    def http(self) -> aiohttp.ClientSession:
-        """By what."""
-        return self._http
 
 
 class _NextStep(Exception):
@@ -208,7 +193,7 @@ class _Step:
         }
         content = self._sent.content
         if self._step.query is not None:
-            content = msgspec.json.encode(target.query)
+            content = target.body
             headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
             headers["content-type"] = "application/json"
         headers["accept-encoding"] = "identity"
@@ -293,7 +278,7 @@ class _Step:
         gateway = self._passing.gateway
         gateway.log.add(entry)
         if self._controls.collect_payload is not False:
-            gateway.keep(entry.id, msgspec.json.encode(target.query), content)
+            gateway.keep(entry.id, target.body, content)
 
 
 def _usage(content: bytes) -> tuple[int, int]:

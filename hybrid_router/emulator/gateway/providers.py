@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
+from hybrid_router.api.ai_gateway.names import COMPAT, WORKERS_AI
 from hybrid_router.emulator.gateway.refused import GatewayRefusal
 from hybrid_router.gateway.steps import GatewayStep
 
-WORKERS_AI, COMPAT = "workers-ai", "compat"
 _KNOWN = frozenset({
     "openai", "anthropic", "google-ai-studio", "google-vertex-ai", "workers-ai", "azure-openai", "groq",
     "grok", "aws-bedrock", "mistral", "cohere", "perplexity-ai", "deepseek", "cerebras", "openrouter",
@@ -26,6 +29,11 @@ class Target:
         self.provider = provider
         self.url = url
         self.query = query
+
+    @cached_property
+    def body(self) -> bytes:
+        """The query as it is sent, at each try the same, and noted."""
+        return msgspec.json.encode(self.query)
 
     @property
     def model(self) -> str:

@@ -7,6 +7,8 @@ from types import MappingProxyType
 
 from aiohttp import web
 
+from hybrid_router.api.ai_gateway import error
+
 _TABLE: Mapping[int, tuple[int, str]] = MappingProxyType({
     2001: (400, "Please configure AI Gateway in the Cloudflare dashboard"),
     2003: (429, "Rate limited"),
@@ -28,17 +30,7 @@ class GatewayRefusal(Exception):
 
     def on_the_host(self) -> web.Response:
         """As the gateway host writes it: `error` is a list there."""
-        told = {
-            "success": False,
-            "result": [],
-            "messages": [],
-            "error": [{"code": self.code, "message": self.message}],
-            "name": "AiGatewayError",
-            "httpCode": self.status,
-            "internalCode": self.code,
-            "message": self.message,
-        }
-        return web.json_response(told, status=self.status)
+        return web.json_response(error.told(self.code, self.status, self.message), status=self.status)
 
     def in_the_envelope(self) -> web.Response:
         """As the API writes it; its own messages have no prefix."""

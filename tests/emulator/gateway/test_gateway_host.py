@@ -261,6 +261,18 @@ async def test_a_header_sends_calls_of_the_api_through_a_gateway(host: Host) -> 
     assert told["errors"][0]["code"] == 2001
 
 
+async def test_a_wish_that_is_none_is_refused_in_the_words_of_the_address(host: Host) -> None:
+    """On the host and where a header names the gateway: 400 and what was expected."""
+    wrong = host.tokens | {"cf-aig-max-attempts": "99", "cf-aig-gateway-id": "default"}
+    there = await host.post(f"default/workers-ai/{LLAMA}", SAID, wrong)
+    async with host.http.post(f"{host.api}/ai/run/{LLAMA}", json=SAID, headers=wrong) as response:
+        told = await response.json()
+
+    assert (there[0], there[1]["error"][0]["code"]) == (400, 2005)
+    assert (response.status, told["errors"][0]["code"]) == (400, 2005)
+    assert "cf-aig-max-attempts" in told["errors"][0]["message"]
+
+
 async def test_gateways_are_made_shown_changed_and_deleted(host: Host) -> None:
     """With the fields of the API; two of one id are refused, and a missing field is named."""
     made = await host.manage("POST", "", {"id": "mine", **MANDATORY})

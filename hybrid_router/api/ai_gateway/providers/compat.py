@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Iterable
+from typing import Any, Unpack
 
 from hybrid_router.api.ai_gateway.asked import Asked, Given
 from hybrid_router.api.ai_gateway.providers.openai import OpenAI
@@ -10,6 +11,12 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.errors import NotFound
 
 _ENDPOINTS = ("chat/completions", "embeddings")
+
+
+def listing(names: Iterable[str], since_s: int, owner: str) -> dict[str, Any]:
+    """What may be asked, as `compat/models` tells it."""
+    usual = {"object": "model", "created_at": since_s, "cost_in": 0, "cost_out": 0, "owned_by": owner}
+    return {"object": "list", "data": [{"id": name, **usual} for name in names]}
 
 
 class Compat(OpenAI):
