@@ -236,7 +236,8 @@ class Passage:
         if turn.controls.collect_log:
             log_id = ulid(self._gateways.now_s, secrets.token_bytes(ENTROPY_BYTES))
         self._exchange.record = None
-        self._exchange.headers.pop(LOG_ID, None)
+        for name in (LOG_ID, STATUS, _PROVIDER, _MODEL):  # those of another step or try
+            self._exchange.headers.pop(name, None)
         if log_id:
             self._exchange.headers[LOG_ID] = log_id
         return _Try(turn=turn, log_id=log_id, started_s=asyncio.get_running_loop().time())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from gateways_played import BAD, CACHING, GOOD, Aliased, door, step
+from gateways_played import BAD, CACHING, GOOD, LLAMA, Aliased, door, step
 
 from hybrid_router.api.ai_gateway import gateways as gateways_at_work
 from hybrid_router.api.ai_gateway.error import NoGateway
@@ -49,6 +49,24 @@ async def test_a_hit_is_the_answer_to_the_byte() -> None:
     assert (first.body, first.headers["content-type"]) == (second.body, second.headers["content-type"])
     assert len(answers.calls) == 1
     assert (newest["cached"], newest["cost"], newest["id"]) == (True, 0.0, second.headers["cf-aig-log-id"])
+
+
+async def test_headers_are_of_the_step_that_answers() -> None:
+    """Not of one before it that failed: a HIT asked nobody, and a stream is neither HIT nor MISS."""
+    native = {"provider": "workers-ai", "endpoint": LLAMA, "query": {"prompt": "x"}}
+    streamed = step()
+    streamed["query"]["stream"] = True
+    async with door(Aliased({"fast": [GOOD], "slow": [BAD]})) as played:
+        asked = await played.post("site", [step(model="slow"), native], **CACHING)
+        kept = await played.post("site", [step(model="slow"), native], **CACHING)
+        stream = await played.post("site", [step(model="slow"), streamed], **CACHING)
+
+    names = ("cf-aig-step", "cf-aig-cache-status", "cf-aig-provider", "cf-aig-model")
+    assert [[reply.headers.get(name) for name in names] for reply in (asked, kept, stream)] == [
+        ["1", "MISS", "workers-ai", LLAMA],
+        ["1", "HIT", None, None],
+        ["1", None, "openai", "fast"],
+    ]
 
 
 @pytest.mark.parametrize("alias", ["private", "home"])
