@@ -11,11 +11,13 @@ import yaml
 
 from hybrid_router.cli.doubts import doubts
 from hybrid_router.cli.mistakes import mistakes
+from hybrid_router.cli.room import counted
 from hybrid_router.config.effective import effective
 from hybrid_router.config.keys import listing
 from hybrid_router.config.load import ConfigErrors, load
 from hybrid_router.config.problems import line
 from hybrid_router.config.schema import Loaded
+from hybrid_router.workers.memory import Machine
 
 
 @click.command(name="check")
@@ -40,10 +42,11 @@ def command(*, path: Path, strict: bool, keys: bool) -> None:
         click.echo(_keys(), nl=False)
         return
     loaded = loaded_or_exit(path)
-    if wrong := mistakes(loaded):
+    room = counted(loaded, Machine())
+    if wrong := mistakes(room):
         _refuse(ConfigErrors(str(path), wrong))
     click.echo(_effective(loaded), nl=False)
-    found = doubts(loaded)
+    found = doubts(room)
     for doubt in found:
         click.echo(f"warning: {line(str(path), doubt)}", err=True)
     if found and strict:

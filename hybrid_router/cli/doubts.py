@@ -13,7 +13,7 @@ from typing import TypeAlias
 from hybrid_router.catalogue.refresh import Unreadable, newest, read
 from hybrid_router.catalogue.workers_ai import Catalogue, Model
 from hybrid_router.cli.folders import doubtful_purposes
-from hybrid_router.cli.room import Room, counted
+from hybrid_router.cli.room import Room
 from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.local_schema import LlamaModel, LocalModel
@@ -24,20 +24,20 @@ from hybrid_router.core.space import shown
 from hybrid_router.engines.extras import BY_ENGINE
 from hybrid_router.models import manifest
 from hybrid_router.models.errors import ModelFileError
-from hybrid_router.workers.memory import Machine, Scales
 from hybrid_router.workers.tenant import summed
 
 Doubt: TypeAlias = tuple[KeyPath, str]
 
 
-def doubts(loaded: Loaded, scales: Scales | None = None) -> tuple[Problem, ...]:
-    """All there is to wonder about, in the file's order.  `scales`: what weighs this machine's memory."""
+def doubts(room: Room) -> tuple[Problem, ...]:
+    """All there is to wonder about, in the file's order."""
+    loaded = room.loaded
     found = (
         *of_local_models(loaded),
         *of_engines(loaded),
         *of_cloud_models(loaded),
-        *of_memory(loaded, scales or Machine()),
-        *placed(loaded, doubtful_purposes(loaded)),
+        *of_memory(room),
+        *placed(loaded, doubtful_purposes(room)),
     )
     return tuple(sorted(set(found)))
 
@@ -57,10 +57,9 @@ def of_cloud_models(loaded: Loaded) -> tuple[Problem, ...]:
     return placed(loaded, _workers_ai(loaded))
 
 
-def of_memory(loaded: Loaded, scales: Scales) -> tuple[Problem, ...]:
+def of_memory(room: Room) -> tuple[Problem, ...]:
     """Memory of a GPU that is not there, and models for all of which there is no room at start."""
-    room = counted(loaded, scales)
-    return placed(loaded, (*_no_gpu(loaded, room), *_crowded(room)))
+    return placed(room.loaded, (*_no_gpu(room), *_crowded(room)))
 
 
 def placed(loaded: Loaded, found: Iterable[Doubt]) -> tuple[Problem, ...]:
@@ -105,8 +104,8 @@ def _engines(loaded: Loaded) -> Iterator[Doubt]:
                     yield ("backends", backend, "models", name, "engine"), lacking
 
 
-def _no_gpu(loaded: Loaded, room: Room) -> Iterator[Doubt]:
-    if ("residency", "vram") in loaded.places and not room.gpus:
+def _no_gpu(room: Room) -> Iterator[Doubt]:
+    if ("residency", "vram") in room.loaded.places and not room.gpus:
         yield (
             ("residency", "vram"),
             "no GPU is counted here (NVIDIA's are with nvidia-ml-py): it does nothing",

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from hybrid_router.cli.room import Places, local_models
+from hybrid_router.cli.room import Room, local_models
 from hybrid_router.config.local_schema import EncoderModel, LocalModel, VoiceModel
 from hybrid_router.config.problems import KeyPath, did_you_mean
-from hybrid_router.config.schema import Loaded
 from hybrid_router.engines.encoders import folder as encoder_folder
 from hybrid_router.engines.speech.kokoro_names import is_english
 from hybrid_router.engines.task import EngineFailed
@@ -22,9 +21,9 @@ _READERS = frozenset({"oov.onnx", "oov_gb.onnx"})  # networks of a voice's folde
 _RANKERS = ("ForSequenceClassification", "ForCausalLM")
 
 
-def wrong_voices(loaded: Loaded) -> Iterator[Found]:
+def wrong_voices(room: Room) -> Iterator[Found]:
     """Voices that a model does not have, where its folder tells which it has."""
-    for path, chosen, folder in _folders(loaded):
+    for path, chosen, folder in _folders(room):
         if isinstance(chosen, VoiceModel) and (known := voices(folder)):
             wanted = [("voice",), *(("voices", name) for name in chosen.voices)]
             for key, voice in zip(wanted, (chosen.voice, *chosen.voices.values()), strict=True):
@@ -32,9 +31,9 @@ def wrong_voices(loaded: Loaded) -> Iterator[Found]:
                     yield (*path, *key), f"{folder.name} has no voice {voice}{did_you_mean(voice, known)}"
 
 
-def unfit_encoders(loaded: Loaded) -> Iterator[Found]:
+def unfit_encoders(room: Room) -> Iterator[Found]:
     """Encoders that their engine will not open, or not for what they are to be asked."""
-    for path, chosen, folder in _folders(loaded):
+    for path, chosen, folder in _folders(room):
         if isinstance(chosen, EncoderModel):
             try:
                 encoder_folder.check(folder, chosen.purpose)
@@ -42,9 +41,9 @@ def unfit_encoders(loaded: Loaded) -> Iterator[Found]:
                 yield (*path, "weights"), str(error)
 
 
-def doubtful_purposes(loaded: Loaded) -> Iterator[Found]:
+def doubtful_purposes(room: Room) -> Iterator[Found]:
     """Encoders that are to rank and are not said to give scores."""
-    for path, chosen, folder in _folders(loaded):
+    for path, chosen, folder in _folders(room):
         if isinstance(chosen, EncoderModel) and chosen.purpose == "rerank":
             made = _architecture(folder)
             if made is not None and not made.endswith(_RANKERS):
@@ -63,11 +62,10 @@ def voices(folder: Path) -> tuple[str, ...]:
     return _styles(folder) if not listed else ()
 
 
-def _folders(loaded: Loaded) -> Iterator[tuple[KeyPath, LocalModel, Path]]:
+def _folders(room: Room) -> Iterator[tuple[KeyPath, LocalModel, Path]]:
     """Local models that are folders and are there in full."""
-    places = Places(loaded)
-    for backend, model, chosen in local_models(loaded):
-        folder = places.folder(chosen.weights or model)
+    for backend, model, chosen in local_models(room.loaded):
+        folder = room.places.folder(chosen.weights or model)
         if folder is not None:
             yield ("backends", backend, "models", model), chosen, folder
 

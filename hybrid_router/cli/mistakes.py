@@ -9,24 +9,22 @@ from collections.abc import Iterator
 
 from hybrid_router.cli.doubts import Doubt, placed
 from hybrid_router.cli.folders import unfit_encoders, wrong_voices
-from hybrid_router.cli.room import Room, counted
+from hybrid_router.cli.room import Room
 from hybrid_router.config.problems import Problem
-from hybrid_router.config.schema import Loaded, Residency
+from hybrid_router.config.schema import Residency
 from hybrid_router.core.space import shown
 from hybrid_router.core.units import size_bytes
-from hybrid_router.workers.memory import Machine, Scales
 
 
-def mistakes(loaded: Loaded, scales: Scales | None = None) -> tuple[Problem, ...]:
-    """All of them, in the file's order.  `scales`: what weighs this machine's memory."""
-    room = counted(loaded, scales or Machine())
+def mistakes(room: Room) -> tuple[Problem, ...]:
+    """All of them, in the file's order."""
     found = (
-        *_beyond_the_machine(loaded.config.residency, room),
+        *_beyond_the_machine(room.loaded.config.residency, room),
         *_never_loaded(room),
-        *wrong_voices(loaded),
-        *unfit_encoders(loaded),
+        *wrong_voices(room),
+        *unfit_encoders(room),
     )
-    return tuple(sorted(set(placed(loaded, found))))
+    return tuple(sorted(set(placed(room.loaded, found))))
 
 
 def _beyond_the_machine(written: Residency, room: Room) -> Iterator[Doubt]:

@@ -12,10 +12,12 @@ import click
 import msgspec
 
 from hybrid_router.cli.doubts import doubts
+from hybrid_router.cli.room import counted
 from hybrid_router.config.load import ConfigErrors, load
 from hybrid_router.config.problems import line
 from hybrid_router.config.schema import Loaded
 from hybrid_router.config.state import CONTROL_SOCKET, below, opened, state_folder, usual_state_folder
+from hybrid_router.workers.memory import Machine
 
 BAD_CONFIGURATION = 2
 _LONGEST_S = 900.0  # a changed model is verified and loaded before the answer comes
@@ -49,7 +51,7 @@ def command(path: Path) -> None:
         except (OSError, HTTPException, msgspec.DecodeError) as error:
             raise click.ClickException(f"the router gave no answer ({error}); its log says more") from None
         _report(status, told, path)
-        for doubt in doubts(loaded) if loaded else ():
+        for doubt in doubts(counted(loaded, Machine())) if loaded else ():
             click.echo(f"warning: {line(str(path), doubt)}", err=True)
         return
     if mistakes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hybrid_router.config.backend_schema import LocalBackend
 from hybrid_router.config.local_schema import LocalModel
@@ -43,19 +44,6 @@ class Guest(Struct, frozen=True, kw_only=True):
     def step(self) -> str:
         """As aliases name it."""
         return f"{self.backend}/{self.model}"
-
-
-class Room(Struct, frozen=True, kw_only=True):
-    """What there is, what router.yaml gives of it, and who wants it."""
-
-    total: Space
-    given: Space
-    guests: tuple[Guest, ...]
-
-    @property
-    def gpus(self) -> bool:
-        """Whether any GPU's memory is counted."""
-        return self.total.vram_bytes < UNLIMITED.vram_bytes
 
 
 def local_models(loaded: Loaded) -> Iterator[tuple[str, str, LocalModel]]:
@@ -95,18 +83,39 @@ class Places:
         return locate(entry, self._folder) if whole else None
 
 
+class Room(Struct, frozen=True, kw_only=True):
+    """What a configuration's models find on this machine.
+
+    Attributes:
+        total, given: what memory there is, and what router.yaml gives of it.
+        places: where the models' files are.
+        guests: who wants memory; empty until they are counted.
+    """
+
+    loaded: Loaded
+    total: Space
+    given: Space
+    places: Places
+    guests: tuple[Guest, ...] = ()
+
+    @property
+    def gpus(self) -> bool:
+        """Whether any GPU's memory is counted."""
+        return self.total.vram_bytes < UNLIMITED.vram_bytes
+
+
 def counted(loaded: Loaded, scales: Scales) -> Room:
     """Enter every local model into books like the router's, and read there who never fits.  Reads files."""
     from hybrid_router.app.model_files import terms  # noqa: PLC0415 - the server, only when it is asked
     from hybrid_router.app.rooms import budget  # noqa: PLC0415
 
     given = budget(loaded.config.residency, scales)
-    room = Room(total=scales.total(), given=given.space, guests=())
-    books, places = Residency(given), Places(loaded)
+    room = Room(loaded=loaded, total=scales.total(), given=given.space, places=Places(loaded))
+    books = Residency(given)
     entered = []
     for backend, model, chosen in local_models(loaded):
         key = books.enter(model, terms(chosen))
-        books.estimated(key, _need(model, chosen, places, room))
+        books.estimated(key, _need(model, chosen, room))
         entered.append((key, backend, model, chosen))
     guests = tuple(
         Guest(
@@ -118,14 +127,14 @@ def counted(loaded: Loaded, scales: Scales) -> Room:
         )
         for key, backend, model, chosen in entered
     )
-    return Room(total=room.total, given=room.given, guests=guests)
+    return replace(room, guests=guests)
 
 
-def _need(model: str, chosen: LocalModel, places: Places, room: Room) -> Space:
+def _need(model: str, chosen: LocalModel, room: Room) -> Space:
     from hybrid_router.app.model_files import gathered, settings  # noqa: PLC0415
 
     try:
-        files = gathered(model, chosen, places.of)
+        files = gathered(model, chosen, room.places.of)
     except ModelFileError:
         return Space()
     return needed(settings(files, chosen, None), room=room.given, gpus=room.gpus)

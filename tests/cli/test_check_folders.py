@@ -13,10 +13,12 @@ import yaml
 from hybrid_router.cli.doubts import doubts
 from hybrid_router.cli.folders import voices
 from hybrid_router.cli.mistakes import mistakes
+from hybrid_router.cli.room import counted
 from hybrid_router.config.load import load
 from hybrid_router.config.schema import Loaded
 from hybrid_router.engines.settings import VoiceSettings
 from hybrid_router.engines.speech.opening import opened_voices
+from hybrid_router.workers.memory import Machine
 
 ROOT = Path(__file__).parents[2]
 HIBARI = ROOT / "models" / "hibari"
@@ -51,14 +53,14 @@ def speaker(folder: Path, keys: str) -> Loaded:
 
 def test_a_voice_that_the_folder_lacks(tmp_path: Path) -> None:
     """Refused at its key, by its own name or a client's; those that are there are named."""
-    found = mistakes(speaker(tmp_path, "voice: hart, voices: {alloy: emma, nova: heart}"))
+    found = mistakes(counted(speaker(tmp_path, "voice: hart, voices: {alloy: emma, nova: heart}"), Machine()))
 
     assert [(each.path, each.message) for each in found] == [
         ("backends.local.models.m.voice", "m has no voice hart; did you mean heart?"),
         ("backends.local.models.m.voices.alloy", "m has no voice emma; there is heart"),
     ]
-    assert mistakes(speaker(tmp_path, "voice: heart")) == ()
-    assert mistakes(speaker(tmp_path, "preload: false")) == ()
+    assert mistakes(counted(speaker(tmp_path, "voice: heart"), Machine())) == ()
+    assert mistakes(counted(speaker(tmp_path, "preload: false"), Machine())) == ()
 
 
 def test_a_folder_that_is_not_whole_is_not_judged(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_a_folder_that_is_not_whole_is_not_judged(tmp_path: Path) -> None:
     config = speaker(tmp_path, "voice: nobody")
     (tmp_path / "models/m/hibari.onnx").unlink()
 
-    assert mistakes(config) == ()
+    assert mistakes(counted(config, Machine())) == ()
 
 
 def test_networks_of_unknown_names_tell_nothing(tmp_path: Path) -> None:
@@ -107,18 +109,18 @@ def encoder(folder: Path, purpose: str, **files: Any) -> Loaded:
 
 def test_an_embedder_that_is_to_rank(tmp_path: Path) -> None:
     """Its modules make vectors of texts: refused, with what it is for."""
-    (problem,) = mistakes(encoder(tmp_path, "rerank", modules_json=POOLED))
+    (problem,) = mistakes(counted(encoder(tmp_path, "rerank", modules_json=POOLED), Machine()))
 
     assert problem.path == "backends.local.models.m.weights"
     assert problem.message.endswith("modules.json: it gives vectors, not scores; set `purpose: embed`")
-    assert mistakes(encoder(tmp_path, "embed", modules_json=POOLED)) == ()
+    assert mistakes(counted(encoder(tmp_path, "embed", modules_json=POOLED), Machine())) == ()
 
 
 def test_a_cross_encoder_that_is_to_embed(tmp_path: Path) -> None:
     """Refused by what its engine would say of it."""
     made = {"architectures": ["BertForSequenceClassification"]}
 
-    (problem,) = mistakes(encoder(tmp_path, "embed", config_json=made))
+    (problem,) = mistakes(counted(encoder(tmp_path, "embed", config_json=made), Machine()))
 
     assert problem.message.endswith("BertForSequenceClassification gives scores; set `purpose: rerank`")
 
@@ -137,8 +139,8 @@ def test_a_plain_model_that_is_to_rank_is_doubted(tmp_path: Path, made: object, 
     """What is not said to give scores probably gives vectors; it may be tried all the same."""
     config = encoder(tmp_path, "rerank", config_json=made)
 
-    found = [each.message for each in doubts(config) if each.path.endswith("purpose")]
+    found = [each.message for each in doubts(counted(config, Machine())) if each.path.endswith("purpose")]
 
-    assert mistakes(config) == ()
+    assert mistakes(counted(config, Machine())) == ()
     assert bool(found) == doubted
     assert all("a BertModel gives vectors, not scores: is it a cross-encoder?" in each for each in found)

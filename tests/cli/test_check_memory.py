@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from hybrid_router.cli import check, plan
 from hybrid_router.cli.doubts import doubts
 from hybrid_router.cli.mistakes import mistakes
+from hybrid_router.cli.room import counted
 from hybrid_router.config.load import load
 from hybrid_router.config.schema import Loaded
 from hybrid_router.core.space import UNLIMITED, Space
@@ -126,8 +127,8 @@ def test_more_memory_than_there_is(at: Callable[..., Loaded]) -> None:
     model = {"ears": "preload: false"}
     gpu = Fixed(4 * GIB, 8 * GIB)
 
-    (ram,) = mistakes(at("ram: 5GiB", **model), SMALL)
-    (vram,) = mistakes(at("vram: 9GiB", **model), gpu)
+    (ram,) = mistakes(counted(at("ram: 5GiB", **model), SMALL))
+    (vram,) = mistakes(counted(at("vram: 9GiB", **model), gpu))
 
     assert ram.path == "residency.ram"
     assert ram.message == (
@@ -135,16 +136,16 @@ def test_more_memory_than_there_is(at: Callable[..., Loaded]) -> None:
     )
     assert vram.path == "residency.vram"
     assert vram.message.startswith("9GiB is more than the 8.0 GiB that the GPUs have")
-    assert mistakes(at("ram: 4GiB, vram: 8GiB", **model), gpu) == ()
-    assert mistakes(at("ram: 100%, vram: 100%", **model), gpu) == ()
+    assert mistakes(counted(at("ram: 4GiB, vram: 8GiB", **model), gpu)) == ()
+    assert mistakes(counted(at("ram: 100%, vram: 100%", **model), gpu)) == ()
 
 
 def test_a_share_is_counted_of_this_machine(at: Callable[..., Loaded]) -> None:
     """5% of 4 GiB hold no model of 320 MiB; 10% do."""
-    (problem,) = mistakes(at("ram: 5%", ears="preload: false"), SMALL)
+    (problem,) = mistakes(counted(at("ram: 5%", ears="preload: false"), SMALL))
 
     assert "`residency.ram` is 205 MiB" in problem.message
-    assert mistakes(at("ram: 10%", ears="preload: false"), SMALL) == ()
+    assert mistakes(counted(at("ram: 10%", ears="preload: false"), SMALL)) == ()
 
 
 def test_a_gpu_that_is_not_there_is_doubted(at: Callable[..., Loaded]) -> None:
@@ -152,7 +153,9 @@ def test_a_gpu_that_is_not_there_is_doubted(at: Callable[..., Loaded]) -> None:
     model = {"ears": "preload: false"}
 
     def told(residency: str, scales: Fixed) -> list[str]:
-        return [each.message for each in doubts(at(residency, **model), scales) if "vram" in each.path]
+        return [
+            each.message for each in doubts(counted(at(residency, **model), scales)) if "vram" in each.path
+        ]
 
     assert told("vram: 50%", SMALL) == [
         "no GPU is counted here (NVIDIA's are with nvidia-ml-py): it does nothing"
@@ -165,10 +168,10 @@ def test_a_model_on_a_gpu_is_counted_there(at: Callable[..., Loaded]) -> None:
     """Its libraries need memory, its weights the GPU's."""
     gpu = Fixed(4 * GIB, 8 * GIB)
 
-    assert mistakes(at("ram: 250MiB, vram: 200MiB", ears="device: cuda"), gpu) == ()
-    (problem,) = mistakes(at("ram: 250MiB, vram: 50MiB", ears="device: cuda"), gpu)
+    assert mistakes(counted(at("ram: 250MiB, vram: 200MiB", ears="device: cuda"), gpu)) == ()
+    (problem,) = mistakes(counted(at("ram: 250MiB, vram: 50MiB", ears="device: cuda"), gpu))
     assert "it needs about 100 MiB of GPU memory, `residency.vram` is 50 MiB" in problem.message
-    (problem,) = mistakes(at("ram: 250MiB, vram: 200MiB", ears="device: cpu"), gpu)
+    (problem,) = mistakes(counted(at("ram: 250MiB, vram: 200MiB", ears="device: cpu"), gpu))
     assert f"it needs about {LIBRARIES_MIB + 100} MiB of memory" in problem.message
 
 
