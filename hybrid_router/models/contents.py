@@ -85,11 +85,11 @@ def sort(paths: Iterable[str], where: str) -> Sorted:
     return Sorted(taken=tuple(taken), left=left)
 
 
-def few(paths: Iterable[str]) -> str:
-    """Names of files for people: the first ones, and how many more there are."""
+def few(paths: Iterable[str], most: int = _MOST_NAMED) -> str:
+    """Names of files for people: the first ones, `most` of them, and how many more there are."""
     named = sorted("".join(c if c.isprintable() else "?" for c in path) for path in paths)
-    more = len(named) - _MOST_NAMED
-    return (", ".join(named[:_MOST_NAMED]) or "nothing") + (f" and {more} more" if more > 0 else "")
+    more = len(named) - most
+    return (", ".join(named[:most]) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def one_gguf(paths: Iterable[str], where: str, choose: str) -> str | None:

@@ -30,6 +30,7 @@ _ROOM_BYTES = 64 << 20  # left on the disk for everybody else
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
 _FOLDER_ENDING = ".part"
 
+_MOST_NAMED = 20  # files of a repository, for people to choose among
 KEPT = "what was fetched is kept: pull again, and it goes on from there"
 
 Told = Callable[[str, int, int], object]
@@ -87,18 +88,12 @@ def _choose(repo: Repo, wanted: Wanted) -> tuple[contents.Sorted, list[Remote]]:
         if not patterns or any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns)
     ]
     if not matching:
-        raise ModelFileError(
-            f"no file of {repo.name} fits {' '.join(patterns)}; there are: {_few(repo.files)}"
-        )
+        there = contents.few((file.path for file in repo.files), _MOST_NAMED)
+        raise ModelFileError(f"no file of {repo.name} fits {' '.join(patterns)}; there are: {there}")
     found = contents.sort((file.path for file in matching), repo.name)
     gguf = contents.one_gguf(found.taken, repo.name, "choose one with --file:")
     taken = {gguf} if gguf else set(found.taken)
     return found, [file for file in matching if file.path in taken]
-
-
-def _few(files: tuple[Remote, ...]) -> str:
-    names = [file.path for file in files]
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")  # noqa: PLR2004
 
 
 def _usual_name(repo: Repo, files: list[Remote]) -> str:
