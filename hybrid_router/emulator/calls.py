@@ -15,6 +15,7 @@ Outcome: TypeAlias = Literal["running", "answered", "refused", "client_left", "c
 
 KEPT_COUNT = 1000
 KEPT_BYTES = 256 * 2**20
+_NESTING = frozenset({dict, list})
 _SECRET_FIELDS = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token"})
 
 
@@ -123,8 +124,9 @@ class CallLog:
 def without_secrets(body: Any) -> Any:
     """`body` with the values of telling names hidden."""
     if isinstance(body, list):
-        # A file as a list of integers has millions of them, and none is a secret.
-        return [without_secrets(item) if isinstance(item, dict | list) else item for item in body]
+        if _NESTING.isdisjoint(map(type, body)):
+            return body  # such as a file as integers, which has millions of them
+        return [without_secrets(item) for item in body]
     if isinstance(body, dict):
         return {
             name: "***"

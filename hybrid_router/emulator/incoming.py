@@ -78,7 +78,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.ValidationError:
         raise Refusal(5006, "Bad input: Error: Type mismatch of '/', 'object' expected") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(5006, f"Bad input: Error: the body is not JSON: {error}") from None
 
 

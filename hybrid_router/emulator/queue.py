@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import deque
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hybrid_router.api.workers_ai.refusal import Refusal
 
@@ -14,14 +15,15 @@ MOST_BYTES = 10_000_000
 _KEPT_COUNT = 100
 
 
-class Job(Struct, kw_only=True):
-    """One batch.  `responses` None: it is not done."""
+class Job(Struct, kw_only=True, eq=False):
+    """One batch, and what of it is done, which one poll at a time goes on with."""
 
     id: str
     model: str
     requests: list[dict[str, Any]]
     polls_left: int
-    responses: list[dict[str, Any]] | None = None
+    responses: list[dict[str, Any]] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Queue:

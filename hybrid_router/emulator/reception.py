@@ -113,8 +113,9 @@ async def _queued(account: Account, model_id: str, read: Incoming) -> dict[str, 
     if job.polls_left > 0:
         job.polls_left -= 1
         return wrapped(queue.waiting(job, _RUNNING if job.polls_left == 0 else _QUEUED))
-    if job.responses is None:
-        job.responses = [await _one(account, job, place) for place in range(len(job.requests))]
+    async with job.turn:
+        for place in range(len(job.responses), len(job.requests)):
+            job.responses.append(await _one(account, job, place))
     return wrapped({"responses": job.responses, "usage": _summed(job.responses)})
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import zipfile
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
 import pytest
 from emulated import BY_INPUT, CLASSIC, Cloud, emulated, first_code, said
 
+from hybrid_router.core.call import Call
+from hybrid_router.core.event import Batch
+from hybrid_router.core.step import Step
 from hybrid_router.emulator.finetunes import CONFIG, WEIGHTS
+from hybrid_router.emulator.script import Script
 
 M3 = "@cf/baai/bge-m3"
 BATCHED = "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
@@ -104,6 +110,32 @@ async def test_a_batch_has_ten_megabytes_at_most() -> None:
             document = await response.json()
 
     assert (response.status, first_code(document)) == (413, 3006)
+
+
+class Slow(Script):
+    """Lets others have their turn before it says something."""
+
+    async def run(self, call: Call, step: Step) -> AsyncGenerator[Batch]:
+        """Yield the script's answer, a little later."""
+        await asyncio.sleep(0.01)
+        async for batch in super().run(call, step):
+            yield batch
+
+
+async def test_a_batch_is_done_once_however_many_ask() -> None:
+    """Polls at the same time get the same answers, which are paid for once."""
+    async with emulated(queue_polls=0, source=Slow()) as cloud:
+        await cloud.run(BATCHED, {"prompt": "hi"})
+        one = await cloud.neurons()
+        _, first = await queued(cloud, BATCHED, {"requests": [{"prompt": "hi"}] * 4})
+        asked = {"request_id": first["result"]["request_id"]}
+        told = await asyncio.gather(*(queued(cloud, BATCHED, asked) for _ in range(3)))
+        used = await cloud.neurons()
+
+    (_, answer), *others = told
+    assert len(answer["result"]["responses"]) == 4
+    assert all(other == answer for _, other in others)
+    assert used == pytest.approx(5 * one)
 
 
 async def test_a_fine_tune_is_made_given_its_files_and_used() -> None:

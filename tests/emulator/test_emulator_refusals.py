@@ -168,11 +168,12 @@ async def test_a_message_is_explained_by_its_own_role_alone() -> None:
         (b"{", 400, 5006),
         (b"[1]", 400, 5006),
         (b"\xff", 400, 5006),
+        (b'{"a":' + b"[" * 1000 + b"]" * 1000 + b"}", 400, 5006),
         (b"x" * 3000, 413, 3006),
     ],
 )
 async def test_bodies_that_are_no_json_object(raw: bytes, status: int, code: int) -> None:
-    """Empty, broken, of another kind or too large: each has its code."""
+    """Empty, broken, of another kind, nested too deeply or too large: each has its code."""
     async with emulated(body_limit_bytes=2048) as cloud:
         url = f"{cloud.ai_url}/run/{CLASSIC}"
         async with cloud.http.post(url, data=raw) as response:

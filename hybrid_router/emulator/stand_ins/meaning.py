@@ -10,6 +10,7 @@ import struct
 _WORD = re.compile(r"\w+")
 _MOST_WORDS = 2000
 _MIDDLE = 127.5
+_LANE_BYTES = 4
 _GOOD = frozenset(
     {"best", "brilliant", "excellent", "good", "great", "happy", "like", "love", "nice", "wonderful"}
 )
@@ -34,10 +35,14 @@ def words(text: str) -> list[str]:
 
 def vector(text: str, dimensions: int) -> bytes:
     """The sum of its words' directions, of length 1: 32-bit floats, little-endian."""
-    total = [0.0] * dimensions
-    for word in words(text) or [""]:
-        digest = hashlib.shake_256(word.encode()).digest(dimensions)
-        total = [sum_ + byte - _MIDDLE for sum_, byte in zip(total, digest, strict=True)]
+    found = words(text) or [""]
+    # One integer with room for every sum: a loop over the numbers takes 0.1 s for a long text.
+    lanes, sums = bytearray(_LANE_BYTES * dimensions), 0
+    for word in found:
+        lanes[::_LANE_BYTES] = hashlib.shake_256(word.encode()).digest(dimensions)
+        sums += int.from_bytes(lanes, "little")
+    summed = struct.unpack(f"<{dimensions}I", sums.to_bytes(len(lanes), "little"))
+    total = [value - len(found) * _MIDDLE for value in summed]
     length = math.sqrt(math.fsum(value * value for value in total)) or 1.0
     return struct.pack(f"<{dimensions}f", *(value / length for value in total))
 
