@@ -305,6 +305,18 @@ class Emulator(Process):
         calls: list[dict[str, Any]] = told["calls"]
         return calls
 
+    def run(self, model: str, body: dict[str, Any]) -> tuple[int, str, bytes]:
+        """A native call: status, type and body.  A local model may have to be loaded first."""
+        connection = HTTPConnection(urlsplit(self.base_url).netloc, timeout=90)
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+            path = f"/client/v4/accounts/{ACCOUNT}/ai/run/{model}"
+            connection.request("POST", path, json.dumps(body), headers)
+            reply = connection.getresponse()
+            return reply.status, reply.headers["content-type"], reply.read()
+        finally:
+            connection.close()
+
     def _control(self, method: str, path: str, body: Any = None) -> Any:
         connection = HTTPConnection(urlsplit(self.base_url).netloc, timeout=2 * WITHIN_S)
         try:

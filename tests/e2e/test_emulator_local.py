@@ -8,16 +8,13 @@ import importlib.util
 import io
 import json
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import av
 import numpy as np
 import pytest
 from router_policy import place_model
-from router_process import ACCOUNT, TOKEN, Emulator, stopped_at_end
+from router_process import Emulator, stopped_at_end
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(120)]
 
@@ -55,23 +52,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, model_path: Path) -> Iter
         yield started
 
 
-def run(emulator: Emulator, model: str, body: dict[str, Any]) -> tuple[int, str, bytes]:
-    """A native call: status, type and body."""
-    connection = HTTPConnection(urlsplit(emulator.base_url).netloc, timeout=90)
-    try:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        path = f"/client/v4/accounts/{ACCOUNT}/ai/run/{model}"
-        connection.request("POST", path, json.dumps(body), headers)
-        reply = connection.getresponse()
-        return reply.status, reply.headers["content-type"], reply.read()
-    finally:
-        connection.close()
-
-
 def test_text_is_the_local_models(emulator: Emulator) -> None:
     """Written by SmolLM2, in the cloud's shape; the script would repeat what was said."""
     asked = {"prompt": "The capital of France is", "raw": True, "max_tokens": 6, "temperature": 0}
-    status, _, body = run(emulator, "@cf/meta/llama-3.2-1b-instruct", asked)
+    status, _, body = emulator.run("@cf/meta/llama-3.2-1b-instruct", asked)
 
     assert status == 200, body
     assert json.loads(body)["result"]["response"].startswith(" Paris")
@@ -79,9 +63,9 @@ def test_text_is_the_local_models(emulator: Emulator) -> None:
 
 def test_speech_is_the_local_voice(emulator: Emulator) -> None:
     """Real sound comes out of both of the cloud's forms; a speaker of the cloud is no obstacle."""
-    status, kind, file = run(emulator, "@cf/deepgram/aura-1", {"text": "Hello there.", "speaker": "luna"})
+    status, kind, file = emulator.run("@cf/deepgram/aura-1", {"text": "Hello there.", "speaker": "luna"})
     assert (status, kind) == (200, "audio/mpeg"), file
-    _, _, body = run(emulator, "@cf/myshell-ai/melotts", {"prompt": "Hello there."})
+    _, _, body = emulator.run("@cf/myshell-ai/melotts", {"prompt": "Hello there."})
 
     for sound in (file, base64.b64decode(json.loads(body)["result"]["audio"])):
         with av.open(io.BytesIO(sound), "r") as container:
@@ -91,7 +75,7 @@ def test_speech_is_the_local_voice(emulator: Emulator) -> None:
 
 def test_what_no_local_model_does_is_played(emulator: Emulator) -> None:
     """Translation has no model in that file."""
-    _, _, body = run(emulator, "@cf/meta/m2m100-1.2b", {"text": "hello", "target_lang": "de"})
+    _, _, body = emulator.run("@cf/meta/m2m100-1.2b", {"text": "hello", "target_lang": "de"})
 
     assert json.loads(body)["result"] == {"translated_text": "[de] hello"}
 

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from router_process import ACCOUNT, TOKEN, Emulator, stopped_at_end
+from router_process import Emulator, stopped_at_end
 
 pytestmark = pytest.mark.model
-MODEL = "@cf/meta/llama-3.2-1b-instruct"
-
-
-def run(emulator: Emulator, body: dict[str, Any]) -> Any:
-    """A native call of the model; its `result`."""
-    connection = HTTPConnection(urlsplit(emulator.base_url).netloc, timeout=30)
-    try:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        path = f"/client/v4/accounts/{ACCOUNT}/ai/run/{MODEL}"
-        connection.request("POST", path, json.dumps(body), headers)
-        reply = connection.getresponse()
-        document = json.loads(reply.read())
-    finally:
-        connection.close()
-    assert (reply.status, document["success"]) == (200, True), document
-    return document["result"]
 
 
 def test_a_model_file_answers_instead_of_the_script(tmp_path: Path, model_path: Path) -> None:
     """Text and counts are the model's own."""
     with stopped_at_end(emulator := Emulator(tmp_path, "--model", str(model_path))):
-        result = run(
-            emulator, {"prompt": "1, 2, 3, 4, 5, 6, 7,", "raw": True, "max_tokens": 6, "temperature": 0}
-        )
+        body = {"prompt": "1, 2, 3, 4, 5, 6, 7,", "raw": True, "max_tokens": 6, "temperature": 0}
+        status, _, told = emulator.run("@cf/meta/llama-3.2-1b-instruct", body)
 
+    document = json.loads(told)
+    result = document["result"]
+    assert (status, document["success"]) == (200, True), document
     assert result["response"].startswith(" 8, 9")
     assert result["usage"]["completion_tokens"] == 6
 
