@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from msgspec.structs import replace
+from priced_steps import priced
 
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.config.cloud_schema import Neurons
-from hybrid_router.config.load import loads
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.routing.estimate import ORDER_TOKENS
 from hybrid_router.routing.ledger import (
@@ -22,7 +22,6 @@ from hybrid_router.routing.ledger import (
     paid_usd,
     unfinished,
 )
-from hybrid_router.routing.rates import rates
 
 RATE = Rate(input=1_000_000, output=10_000_000, cached_input=500_000)
 FLASH, K25, K26 = "@cf/zai-org/glm-4.7-flash", "@cf/moonshotai/kimi-k2.5", "@cf/moonshotai/kimi-k2.6"
@@ -116,20 +115,6 @@ def test_after_the_last_time_the_pace_holds_nothing_back() -> None:
 
     assert pace(Neurons(pace={"18:00": 0.5}), now) is None
     assert pace(Neurons(), now) is None
-
-
-def priced(model: str, written: str = "{}") -> Rate:
-    """The price of a model that an alias tries."""
-    config = loads(f"""\
-backends:
-  local: {{type: local, models: {{small: {{}}}}}}
-  cf: {{type: workers_ai, account_id: {{env: A}}, token: {{env: T}}, neurons: {{rates: {written}}}}}
-aliases:
-  default: {{try: [local/small, "cf/{model}"]}}
-""").config
-    found = rates(config, workers_ai.load())
-    assert list(found) == [f"cf/{model}"]
-    return found[f"cf/{model}"]
 
 
 def test_prices_come_from_the_catalogue() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import pytest
+from priced_steps import priced
 
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.catalogue.prices import Work, neurons, tiles
@@ -17,25 +17,12 @@ from hybrid_router.core.asks import Classification, Moderation, Painting, Speech
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Usage
 from hybrid_router.core.upload import Upload, upload_of
-from hybrid_router.routing.ledger import NEURON_USD, Rate, most, most_work, price
+from hybrid_router.routing.ledger import NEURON_USD, most, most_work, price
 from hybrid_router.routing.rates import rates
 from hybrid_router.routing.work import done
 
 FLUX, WHISPER, AURA = "@cf/black-forest-labs/flux-1-schnell", "@cf/openai/whisper", "@cf/deepgram/aura-1"
 LISTED = {model.id: model for model in workers_ai.load().models}
-
-
-@cache
-def rate(model: str, written: str = "{}") -> Rate:
-    """The rate of a step of Workers AI."""
-    config = loads(f"""\
-backends:
-  local: {{type: local, models: {{small: {{}}}}}}
-  cf: {{type: workers_ai, account_id: {{env: A}}, token: {{env: T}}, neurons: {{rates: {written}}}}}
-aliases:
-  default: {{try: [local/small, "cf/{model}"]}}
-""").config
-    return rates(config, workers_ai.load())[f"cf/{model}"]
 
 
 def asking(operation: Operation, *prompts: str, **more: Any) -> Call:
@@ -45,7 +32,7 @@ def asking(operation: Operation, *prompts: str, **more: Any) -> Call:
 
 def at_most(model: str, call: Call, prompt_tokens: int = 0) -> float:
     """What a call may cost, with a default of 2,048 tokens."""
-    return most(rate(model), call, prompt_tokens, 2048)
+    return most(priced(model), call, prompt_tokens, 2048)
 
 
 @contextmanager
@@ -154,7 +141,7 @@ def test_an_unpriced_model_costs_as_the_dearest_of_its_task() -> None:
     """As what makes the same, at its own size, never as a chat; or as router.yaml says."""
     asked = asking(Operation.IMAGE, "a cat", ask=Painting())
     sdxl = "@cf/stabilityai/stable-diffusion-xl-base-1.0"
-    by_hand = rate(
+    by_hand = priced(
         sdxl, f'{{"{sdxl}": {{input: 0, output: 0, picture: 7, minute: 60, thousand_characters: 9}}}}'
     )
 
@@ -167,17 +154,17 @@ def test_what_was_counted_replaces_what_was_expected() -> None:
     """Tokens and seconds as they are told, exactly; pictures and characters as they were known."""
     with recording(0, wave=False, size_bytes=600_000) as file:
         heard = asking(Operation.TRANSCRIBE, uploads=(file,), ask=Transcription())
-        expected = most_work(rate(WHISPER), heard, 0, 0)
+        expected = most_work(priced(WHISPER), heard, 0, 0)
     told = Usage(prompt_tokens=11, completion_tokens=3, cached_tokens=2, sound_s=90.0)
-    chat = most_work(rate("@cf/moonshotai/kimi-k2.6"), asking(Operation.COMPLETE, "a"), 50, 100)
+    chat = most_work(priced("@cf/moonshotai/kimi-k2.6"), asking(Operation.COMPLETE, "a"), 50, 100)
 
-    assert price(rate(WHISPER), done(expected, told)) == pytest.approx(61.71)
+    assert price(priced(WHISPER), done(expected, told)) == pytest.approx(61.71)
     assert (
-        price(rate("@cf/moonshotai/kimi-k2.6"), done(chat, told))
+        price(priced("@cf/moonshotai/kimi-k2.6"), done(chat, told))
         == (9 * 86_364 + 2 * 14_545 + 3 * 363_636) / 1_000_000
     )
-    painted = most_work(rate(FLUX), asking(Operation.IMAGE, "a", ask=Painting()), 0, 0)
-    assert neurons(rate(FLUX).beyond, done(painted, Usage(0, 0))) == pytest.approx(57.6)
+    painted = most_work(priced(FLUX), asking(Operation.IMAGE, "a", ask=Painting()), 0, 0)
+    assert neurons(priced(FLUX).beyond, done(painted, Usage(0, 0))) == pytest.approx(57.6)
 
 
 def test_dollars_are_no_neurons() -> None:
@@ -195,4 +182,4 @@ aliases:
     assert list(found) == ["o/big"]
     assert amount == 2 + 8
     assert (found["o/big"].usd(amount), found["o/big"].neurons(amount)) == (10, 0)
-    assert rate(FLUX).usd(57.6) == pytest.approx(57.6 * NEURON_USD)
+    assert priced(FLUX).usd(57.6) == pytest.approx(57.6 * NEURON_USD)
