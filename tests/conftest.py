@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -32,6 +34,21 @@ def own_uploads() -> Iterator[None]:
     yield
     for file in open_uploads() - before:
         os.close(file)
+
+
+@pytest.fixture
+def everything_logged() -> Iterator[io.StringIO]:
+    """What all loggers say, at their most talkative."""
+    written = io.StringIO()
+    root, handler = logging.getLogger(), logging.StreamHandler(written)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield written
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -143,21 +142,6 @@ async def outcome(cloud: Cloud, root: str, *, stream: bool = True) -> Outcome:
     finally:
         await backend.close()
     return told
-
-
-@contextmanager
-def everything_logged() -> Iterator[io.StringIO]:
-    """What all loggers say, at their most talkative."""
-    written = io.StringIO()
-    root, handler = logging.getLogger(), logging.StreamHandler(written)
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield written
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
 
 
 class CloudFaults:
@@ -295,30 +279,29 @@ class CloudFaults:
         assert "127.0.0.1" not in told.error.message
 
     @pytest.mark.parametrize("name", [*BEFORE_FIRST, "whole", "broken"])
-    async def test_the_token_shows_nowhere(self, name: str) -> None:
+    async def test_the_token_shows_nowhere(self, name: str, everything_logged: io.StringIO) -> None:
         """Not in messages, `repr`s, causes, tracebacks with their locals, nor in anyone's debug log."""
         others = {"whole": answering(*self.cloud.frames), "broken": at(self.cloud.begins + 1, close)}
         act = others.get(name) or BEFORE_FIRST[name][0]
         told = ""
-        with everything_logged() as written:
-            async with playing(self.cloud, act) as played:
-                backend = self.cloud.make(played.root, TOKEN)
-                told += f"{backend!r} {vars(backend)!r}"
-                try:
-                    async with aclosing(backend.run(the_call(), the_step(self.cloud.model))) as batches:
-                        _ = [batch async for batch in batches]
-                except RouterError as error:
-                    told += f"{error!r} {error.detail} {error.__cause__!r} {error.__context__!r}"
-                    trace = traceback.TracebackException.from_exception(error, capture_locals=True)
-                    told += "".join(trace.format())
-                finally:
-                    await backend.close()
+        async with playing(self.cloud, act) as played:
+            backend = self.cloud.make(played.root, TOKEN)
+            told += f"{backend!r} {vars(backend)!r}"
+            try:
+                async with aclosing(backend.run(the_call(), the_step(self.cloud.model))) as batches:
+                    _ = [batch async for batch in batches]
+            except RouterError as error:
+                told += f"{error!r} {error.detail} {error.__cause__!r} {error.__context__!r}"
+                trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+                told += "".join(trace.format())
+            finally:
+                await backend.close()
 
         assert TOKEN.encode() in played.requests[-1]
         assert TOKEN not in told
-        assert TOKEN not in written.getvalue()
+        assert TOKEN not in everything_logged.getvalue()
 
-    async def test_a_token_that_the_cloud_repeats_is_taken_out(self) -> None:
+    async def test_a_token_that_the_cloud_repeats_is_taken_out(self, everything_logged: io.StringIO) -> None:
         """Wherever it does: in an error, an odd word, a content type, or what is no HTTP."""
 
         async def typed(stage: Stage) -> None:
@@ -331,9 +314,8 @@ class CloudFaults:
         acts += [refusing(status="302 Found", more=f"Location: /{TOKEN}\r\n")]
         acts += [answering(frame) for frame in self.cloud.echoing]
         for act in acts:
-            with everything_logged() as written:
-                async with playing(self.cloud, act) as played:
-                    told = await outcome(self.cloud, played.root)
+            async with playing(self.cloud, act) as played:
+                told = await outcome(self.cloud, played.root)
             assert told.error is not None
-            shown = f"{told.error!r} {told.error.message} {told.error.detail} {written.getvalue()}"
+            shown = f"{told.error!r} {told.error.message} {told.error.detail} {everything_logged.getvalue()}"
             assert TOKEN not in shown

@@ -35,7 +35,7 @@ Reply = list[bytes | str]
 class Upstream:
     """Answers each request with the next of `replies` (the last one again and again).
 
-    `requests` holds what came: request line, headers by lower-case name, body, parsed if it is JSON.
+    `requests` holds what came; see `received`.
     """
 
     def __init__(self, replies: list[Reply]) -> None:
@@ -57,13 +57,9 @@ class Upstream:
             self.gone.set()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        line, *fields = head.strip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
-        body = await reader.readexactly(int(headers["content-length"]))
+        request = await received(reader)
         reply = self.replies[min(len(self.requests), len(self.replies) - 1)]
-        is_json = headers.get("content-type") == "application/json"
-        self.requests.append((line, headers, json.loads(body) if is_json else body))
+        self.requests.append(request)
         for piece in reply:
             if piece == HOLD:
                 self.holding.set()
@@ -83,6 +79,16 @@ class Upstream:
             writer.write(piece)
             await writer.drain()
         return True
+
+
+async def received(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], Any]:
+    """A request: its line, headers by lower-case name, and body, parsed if it is JSON."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    line, *fields = head.strip().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
+    body = await reader.readexactly(int(headers["content-length"]))
+    is_json = headers.get("content-type") == "application/json"
+    return line, headers, json.loads(body) if is_json else body
 
 
 def head(content_type: str = "text/event-stream", status: str = "200 OK", extra: str = "") -> bytes:

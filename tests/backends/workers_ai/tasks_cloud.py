@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from scripted_cloud import CLOSE, HOLD, Reply, listening, make, plain
+from scripted_cloud import CLOSE, HOLD, Reply, listening, make, plain, received
 
 from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.backends.workers_ai.tasks.task import Asked
@@ -65,16 +64,11 @@ class Server:
             pass
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        line, *fields = head.strip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
-        body = await reader.readexactly(int(headers["content-length"]))
+        line, headers, asked = await received(reader)
         self._running_count += 1
         self.most_count = max(self.most_count, self._running_count)
-        is_json = headers["content-type"] == "application/json"
         self.media_types.append(headers["content-type"])
         self.paths.append(line.split()[1].partition("/ai/")[2])
-        asked = json.loads(body) if is_json else body
         self.asked.append(asked)
         await asyncio.sleep(0)  # others may come in between
         pieces = self._answer(asked)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from scripted_cloud import answer, make, models
+from emulated_cloud import emulating
+from scripted_cloud import answer, models
 from tasks_cloud import classify, embed, moderate, picture, rerank, shown, talk, translate
 
 from hybrid_router.backends.workers_ai.tasks.table import TASKS
@@ -13,7 +14,6 @@ from hybrid_router.catalogue.families import Family, family
 from hybrid_router.core.asks import Encoding
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.event import Embedding, Event, Finish, Relevance
-from hybrid_router.emulator.server import serve
 from hybrid_router.emulator.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("own_uploads")
@@ -36,20 +36,16 @@ CALLS: dict[tuple[Family, Operation], Callable[[], Call]] = {
 async def test_every_model_that_is_offered_takes_what_it_is_asked() -> None:
     """By its schema, and its answer is whole: of all models whose task is one of these."""
     asked: set[tuple[Family, Operation]] = set()
-    async with serve(Settings(paid=True, rate_limits=False)) as running:
-        backend = make(running.base_url, account=running.account_id, token=running.token)
-        try:
-            for model in models().values():
-                offered = [key for key in CALLS if key[0] is family(model) and model.status == "listed"]
-                for key in offered:
-                    call = CALLS[key]()
-                    told = await answer(backend, call, model.id)
-                    assert sum(isinstance(event, Finish) for event in told) == call.choices_count, model.id
-                    assert len(told) > call.choices_count, model.id
-                    assert fits(model.dimensions, told), model.id
-                    asked.add(key)
-        finally:
-            await backend.close()
+    async with emulating(Settings(paid=True, rate_limits=False)) as (backend, _):
+        for model in models().values():
+            offered = [key for key in CALLS if key[0] is family(model) and model.status == "listed"]
+            for key in offered:
+                call = CALLS[key]()
+                told = await answer(backend, call, model.id)
+                assert sum(isinstance(event, Finish) for event in told) == call.choices_count, model.id
+                assert len(told) > call.choices_count, model.id
+                assert fits(model.dimensions, told), model.id
+                asked.add(key)
 
     assert asked == CALLS.keys()
     assert asked <= TASKS.keys()

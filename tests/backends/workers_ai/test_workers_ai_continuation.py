@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from emulated_cloud import emulating
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -18,7 +18,7 @@ from hybrid_router.core.call import Call, Feature, Message, Sampling
 from hybrid_router.core.errors import BackendError, CallRefused, ContextOverflow, PrefillRefused
 from hybrid_router.core.event import Event, Finish, Reasoning, Text, Usage
 from hybrid_router.emulator import tokens
-from hybrid_router.emulator.server import Running, serve
+from hybrid_router.emulator.server import Running
 from hybrid_router.emulator.settings import Settings
 
 MODERN = "@cf/zai-org/glm-4.7-flash"
@@ -29,23 +29,11 @@ DONE = b"[DONE]"
 COUNTED = "1 2 3 4 5 6 7 8 9 10 11 12"
 
 
-@asynccontextmanager
-async def emulated(
+def emulated(
     endpoint: str = "v1", prefills: frozenset[str] = BOTH, **settings: Any
-) -> AsyncIterator[tuple[WorkersAI, Running]]:
+) -> AbstractAsyncContextManager[tuple[WorkersAI, Running]]:
     """A backend that sends beginnings to `prefills`, in front of an emulator."""
-    async with serve(Settings(rate_limits=False, **settings)) as running:
-        backend = make(
-            running.base_url,
-            account=running.account_id,
-            token=running.token,
-            prefills=prefills,
-            chat_endpoint=endpoint,
-        )
-        try:
-            yield backend, running
-        finally:
-            await backend.close()
+    return emulating(Settings(rate_limits=False, **settings), prefills=prefills, chat_endpoint=endpoint)
 
 
 def begun(call: Call, written: str) -> Call:

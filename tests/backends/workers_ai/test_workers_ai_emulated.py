@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
+from emulated_cloud import emulating
 from msgspec import convert, structs
 from scripted_cloud import a_step, answer, chat, complete, make
 
@@ -40,17 +40,9 @@ ENDPOINTS = pytest.mark.parametrize("endpoint", ["v1", "run"])
 MODELS = pytest.mark.parametrize("model", [CLASSIC, MODERN])
 
 
-@asynccontextmanager
-async def emulated(endpoint: str = "v1", **settings: Any) -> AsyncIterator[tuple[WorkersAI, Running]]:
+def emulated(endpoint: str = "v1", **settings: Any) -> AbstractAsyncContextManager[tuple[WorkersAI, Running]]:
     """A backend in front of an emulator."""
-    async with serve(Settings(**settings)) as running:
-        backend = make(
-            running.base_url, account=running.account_id, token=running.token, chat_endpoint=endpoint
-        )
-        try:
-            yield backend, running
-        finally:
-            await backend.close()
+    return emulating(Settings(**settings), chat_endpoint=endpoint)
 
 
 def text_of(told: list[Event], index: int = 0) -> str:

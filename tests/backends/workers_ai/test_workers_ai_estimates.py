@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from scripted_cloud import answer, chat, make
+from emulated_cloud import emulating
+from scripted_cloud import answer, chat
 
-from hybrid_router.backends.workers_ai import WorkersAI
 from hybrid_router.catalogue import workers_ai as catalogue
 from hybrid_router.config.load import loads
 from hybrid_router.core.asks import Painting, Speech, Transcription
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.event import Usage
 from hybrid_router.core.upload import upload_of
-from hybrid_router.emulator.server import Running, serve
-from hybrid_router.emulator.settings import Settings
 from hybrid_router.routing.ledger import Rate, most, most_work, price
 from hybrid_router.routing.rates import rates
 from hybrid_router.routing.work import done
 
 FLUX, KLEIN = "@cf/black-forest-labs/flux-1-schnell", "@cf/black-forest-labs/flux-2-klein-4b"
 AURA, WHISPER, GLM = "@cf/deepgram/aura-1", "@cf/openai/whisper", "@cf/zai-org/glm-4.7-flash"
-
-
-@asynccontextmanager
-async def emulated() -> AsyncIterator[tuple[WorkersAI, Running]]:
-    """A backend in front of an emulator."""
-    async with serve(Settings()) as running:
-        backend = make(running.base_url, account=running.account_id, token=running.token)
-        try:
-            yield backend, running
-        finally:
-            await backend.close()
 
 
 def rate(model: str) -> Rate:
@@ -79,7 +64,7 @@ def recording(seconds: float) -> bytes:
 )
 async def test_what_is_known_before_the_call_is_what_is_charged(model: str, call: Call) -> None:
     """Pictures and characters: within a tenth, and so is what is counted when nobody tells."""
-    async with emulated() as (backend, cloud):
+    async with emulating() as (backend, cloud):
         told = await answer(backend, call, model)
         charged = cloud.account.ledger.used
     usage = next((event for event in told if isinstance(event, Usage)), Usage(0, 0))
@@ -95,7 +80,7 @@ async def test_a_recordings_length_is_known_before_the_call() -> None:
     with_sound = upload_of(recording(12.0), "a.wav", "audio/wav")
     call = asking(Operation.TRANSCRIBE, uploads=(with_sound,), ask=Transcription())
     try:
-        async with emulated() as (backend, cloud):
+        async with emulating() as (backend, cloud):
             await answer(backend, call, WHISPER)
             charged = cloud.account.ledger.used
         assert most(rate(WHISPER), call, 0, 2048) == pytest.approx(12 / 60 * 41.14)
@@ -107,7 +92,7 @@ async def test_a_recordings_length_is_known_before_the_call() -> None:
 async def test_tokens_as_reported_are_charged_to_the_last_neuron() -> None:
     """Before the call it is the most that it may come to; after it, the sum that the other side made."""
     call = chat("hello there", sampling=Sampling(max_tokens=40))
-    async with emulated() as (backend, cloud):
+    async with emulating() as (backend, cloud):
         told = await answer(backend, call, GLM)
         charged = cloud.account.ledger.used
     usage = told[-1]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
+from emulated_cloud import emulating
 from media_calls import NOVA, TINY, TURBO, WHISPER, answered, hear, paint, picture, speak
 from PIL import Image
-from scripted_cloud import make
 
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Event, Finish, Heard, Picture, Segment, Sound, Usage
-from hybrid_router.emulator.server import serve
 from hybrid_router.emulator.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("own_uploads")
@@ -28,12 +27,8 @@ PAINTERS = [
 
 async def emulated(model: str, call: Call) -> list[Event]:
     """An answer of the emulator."""
-    async with serve(Settings(paid=True)) as running:
-        backend = make(running.base_url, account=running.account_id, token=running.token)
-        try:
-            return await answered(backend, call, model)
-        finally:
-            await backend.close()
+    async with emulating(Settings(paid=True)) as (backend, _):
+        return await answered(backend, call, model)
 
 
 @pytest.mark.parametrize("model", [WHISPER, TINY, TURBO, NOVA])

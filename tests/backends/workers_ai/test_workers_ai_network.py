@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-import logging
 import socket
 import ssl
 import subprocess
 import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -246,48 +245,32 @@ ECHOING: dict[str, Reply] = {
 }
 
 
-@contextmanager
-def everything_logged() -> Iterator[io.StringIO]:
-    """What all loggers say, at their most talkative."""
-    written = io.StringIO()
-    root, handler = logging.getLogger(), logging.StreamHandler(written)
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield written
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-
-
 @pytest.mark.parametrize("name", SILENT)
-async def test_the_token_shows_nowhere(name: str) -> None:
+async def test_the_token_shows_nowhere(name: str, everything_logged: io.StringIO) -> None:
     """Not in messages, details, `repr`s, causes, tracebacks with their locals, nor in anyone's debug log."""
-    with everything_logged() as written:
-        async with cloud(SILENT[name]) as (backend, upstream):
-            told = f"{backend!r} {vars(backend)!r}"
-            try:
-                await answer(backend, chat())
-            except RouterError as error:
-                told += f"{error!r} {error.detail} {error.__cause__!r} {error.__context__!r}"
-                trace = traceback.TracebackException.from_exception(error, capture_locals=True)
-                told += "".join(trace.format())
+    async with cloud(SILENT[name]) as (backend, upstream):
+        told = f"{backend!r} {vars(backend)!r}"
+        try:
+            await answer(backend, chat())
+        except RouterError as error:
+            told += f"{error!r} {error.detail} {error.__cause__!r} {error.__context__!r}"
+            trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+            told += "".join(trace.format())
 
     assert upstream.requests[0][1]["authorization"].endswith(TOKEN)
     assert TOKEN not in told
-    assert TOKEN not in written.getvalue()
+    assert TOKEN not in everything_logged.getvalue()
 
 
 @pytest.mark.parametrize("name", ECHOING)
-async def test_a_token_that_upstream_repeats_is_taken_out(name: str) -> None:
+async def test_a_token_that_upstream_repeats_is_taken_out(name: str, everything_logged: io.StringIO) -> None:
     """Nor does the account's id pass, in what the client reads or the log keeps."""
-    with everything_logged() as written:
-        async with cloud(ECHOING[name]) as (backend, _):
-            with pytest.raises(RouterError) as caught:
-                await answer(backend, chat())
+    async with cloud(ECHOING[name]) as (backend, _):
+        with pytest.raises(RouterError) as caught:
+            await answer(backend, chat())
 
-    for text in (repr(caught.value), caught.value.message, caught.value.detail, written.getvalue()):
+    logged = everything_logged.getvalue()
+    for text in (repr(caught.value), caught.value.message, caught.value.detail, logged):
         assert TOKEN not in text
         assert ACCOUNT not in text
 
