@@ -12,7 +12,7 @@ from hybrid_router.routing.rates import rates
 
 @cache
 def priced(model: str, written: str = "{}") -> Rate:
-    """The price of a model that an alias tries beside a local one; `written`: its backend's `neurons.rates`."""
+    """The price of a model that an alias tries; `written`: its backend's `neurons.rates`."""
     config = loads(f"""\
 backends:
   local: {{type: local, models: {{small: {{}}}}}}
