@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from hybrid_router.backends.errand import Unreadable
 from hybrid_router.core.event import FinishReason
 
 Scalar = str | int | float | bool | None
@@ -82,3 +83,22 @@ class Counts(Struct, gc=False):
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     neurons: float | None = None
+
+
+def reason(told: str) -> FinishReason:
+    """What a server calls an answer's end.
+
+    Raises:
+        Unreadable: the model failed, or the word is none we know: then nobody can say the answer is whole.
+    """
+    known = REASONS.get(told)
+    if known is None:
+        raise Unreadable(f"ended its answer with {told[:40]!r}")
+    return known
+
+
+def plain(value: object) -> str:
+    """Text as it is; numbers and objects, as of arguments or JSON mode, as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None or value is UNSET else msgspec.json.encode(value).decode()

@@ -56,6 +56,11 @@ class Unreadable(Exception):
         self.detail = detail
 
 
+def malformed(error: Exception) -> Unreadable:
+    """A reply that is not of its form, as a decoder says."""
+    return Unreadable("sent what is not its format", detail=f"{type(error).__name__}: {error}")
+
+
 class Reader(Protocol):
     """Reads one reply.  Any of its verbs may raise `Unreadable`."""
 

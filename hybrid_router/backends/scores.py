@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from hybrid_router.backends.chunks import Choice
-from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.errand import Unreadable, malformed
 from hybrid_router.core.event import TokenScore
 
 
@@ -49,11 +49,6 @@ def scores(choice: Choice) -> tuple[TokenScore, ...]:
     if told.content is not None:
         return tuple(_score(each) for each in told.content)
     return _columns(told)
-
-
-def malformed(error: Exception) -> Unreadable:
-    """A reply that is not of its form."""
-    return Unreadable("sent what is not its format", detail=f"{type(error).__name__}: {error}")
 
 
 def _score(each: _Score) -> TokenScore:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.chunks import ToolPiece
+from hybrid_router.backends.chunks import ToolPiece, plain
 from hybrid_router.core import ids
 from hybrid_router.core.event import ToolFragment
 
@@ -46,7 +45,7 @@ class ToolCalls:
         """What `piece` adds, if that can be told already."""
         function = piece.function
         name = (function.name if function else piece.name) or None
-        arguments = _text(function.arguments if function else piece.arguments)
+        arguments = plain(function.arguments if function else piece.arguments)
         if function is None and name is not None:
             return self._whole(piece.id, name, arguments or "{}")
         if piece.index is None and function is not None and name is not None:
@@ -90,10 +89,3 @@ class ToolCalls:
 def _another(call: _Open, given_id: str | None, name: str | None) -> bool:
     """Whether a named piece under the index of `call` belongs to a call of its own."""
     return call.name is not None and name is not None and given_id is not None and given_id != call.id
-
-
-def _text(arguments: object) -> str:
-    """Arguments as a string of JSON."""
-    if arguments is None:
-        return ""
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.errand import Unreadable, malformed
 from hybrid_router.core import ids
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.stops import StopFilter
@@ -213,5 +213,5 @@ class Answer:
 def _decoded(payload: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable("sent what is not its format", detail=str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise malformed(error) from None

@@ -7,8 +7,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.errand import Unreadable
-from hybrid_router.backends.scores import malformed
+from hybrid_router.backends.errand import Unreadable, malformed
 from hybrid_router.core.event import Batch, Finish, Usage
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from hybrid_router.backends.chunks import Choice, Counts
-from hybrid_router.backends.scores import malformed
+from hybrid_router.backends.errand import malformed
 
 
 class Document(Struct, gc=False):

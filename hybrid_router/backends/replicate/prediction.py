@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.errand import Unreadable, malformed
 from hybrid_router.core.event import Usage
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -68,8 +68,8 @@ def read(body: bytes) -> Prediction:
     """
     try:
         found = msgspec.json.decode(body, type=Prediction)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable("sent what is not its format", detail=str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise malformed(error) from None
     if not _ID.fullmatch(found.id):
         raise Unreadable("sent what is not its format", detail="the id of a prediction")
     return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hybrid_router.backends.workers_ai.answer import Answer, Broken, parsed, parsed_whole
+from hybrid_router.backends.errand import Unreadable
+from hybrid_router.backends.workers_ai.answer import Answer, parsed, parsed_whole
 from hybrid_router.core.event import Batch, Usage
 
 
@@ -30,7 +31,7 @@ class Several:
         return all(choice.cut for choice in self._choices)
 
     @property
-    def broken(self) -> Broken | None:
+    def broken(self) -> Unreadable | None:
         """Why one of them cannot go on, if that is so."""
         return next((choice.broken for choice in self._choices if choice.broken is not None), None)
 
@@ -62,7 +63,7 @@ class Several:
         for choice in self._choices:
             choice.end()
 
-    def fail(self, broken: Broken) -> None:
+    def fail(self, broken: Unreadable) -> None:
         """See `Answer.fail`."""
         for choice in self._choices:
             choice.fail(broken)

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
-from hybrid_router.backends.errand import Errand, Line, Reader, error_body
+from hybrid_router.backends.errand import Errand, Line, Reader, Unreadable, error_body
 from hybrid_router.backends.http import Http, redactor
 from hybrid_router.backends.workers_ai import gateway, wire
-from hybrid_router.backends.workers_ai.answer import Answer, Broken
+from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import Request
 from hybrid_router.backends.workers_ai.gateway import Passage
 from hybrid_router.backends.workers_ai.refusal import refusal
@@ -164,7 +164,7 @@ class Upstream:
         try:
             payloads = decoder.feed(chunk) if chunk else decoder.end()
         except EventTooLong as error:
-            answer.fail(Broken("sent an event that is too long", detail=str(error)))
+            answer.fail(Unreadable("sent an event that is too long", detail=str(error)))
             return []
         batch = answer.read(payloads)
         if not chunk:

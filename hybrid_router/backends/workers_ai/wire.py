@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from hybrid_router.backends.chunks import Choice, Counts, Scalar, ToolPiece
+from hybrid_router.backends.errand import Unreadable, malformed
 
 
 class Document(Struct, gc=False):
@@ -36,10 +37,6 @@ class Envelope(Struct, gc=False):
     result: msgspec.Raw | UnsetType = UNSET
 
 
-class Malformed(Exception):
-    """Not what Workers AI's documents look like."""
-
-
 _document = msgspec.json.Decoder(Document)
 _envelope = msgspec.json.Decoder(Envelope)
 
@@ -48,24 +45,24 @@ def document(payload: bytes | msgspec.Raw) -> Document:
     """Read one chunk, or one answer without envelope.
 
     Raises:
-        Malformed: it is none.
+        Unreadable: it is none.
     """
     try:
         return _document.decode(payload)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8
-        raise Malformed(f"{type(error).__name__}: {error}") from None
+        raise malformed(error) from None
 
 
 def whole(body: bytes) -> Document:
     """Read a whole answer, in its envelope or without.
 
     Raises:
-        Malformed: it is none.
+        Unreadable: it is none.
     """
     try:
         result = _envelope.decode(body).result
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"{type(error).__name__}: {error}") from None
+        raise malformed(error) from None
     if result is UNSET or bytes(result) in {b"null", b"{}", b"[]"}:
         return document(body)  # no envelope; or an empty one, which may hold errors
     return document(result)
@@ -75,7 +72,7 @@ def says_nothing(body: bytes) -> bool:
     """Whether a whole answer is well-formed, reports no error and is empty all the same."""
     try:
         answer = whole(body)
-    except Malformed:
+    except Unreadable:
         return False
     filled = answer.choices or answer.tool_calls or answer.error or answer.errors
     return not filled and (answer.response is UNSET or answer.response in ("", None))
