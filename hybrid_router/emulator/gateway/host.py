@@ -113,7 +113,7 @@ class _Host:
         content = await request.read()
         if (query := _object(content)) is not None:
             step = replace(step, query=query)
-        sent = Sent(content=content, headers=request.headers)
+        sent = Sent(content=content, headers=request.headers, parameters=list(request.query.items()))
         wishes = from_headers(request.headers)
         passing = self._passing(request, gateway)
         return await passing.run(request, [step], wishes, sent)

@@ -41,10 +41,12 @@ class Sent(Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         content: the body where it is no JSON, or as it came.
         headers: for the provider.
+        parameters: of the address, for the provider too.
     """
 
     content: bytes | None = None
     headers: Mapping[str, str] = {}
+    parameters: Sequence[tuple[str, str]] = ()
 
 
 class Reply(Struct, kw_only=True, eq=False):
@@ -135,7 +137,8 @@ class _Step:
         self._began_s = 0.0
         self._key: bytes | None = None
         if controls.ttl_s and step.query is not None:
-            self._key = cache.key("", step.provider, step.endpoint, step.query, controls.cache_key)
+            asked = [step.query, sorted(sent.parameters)]
+            self._key = cache.key("", step.provider, step.endpoint, asked, controls.cache_key)
 
     async def answer(self, request: web.Request, *, last: bool) -> web.StreamResponse:
         """Raises _NextStep or GatewayRefusal."""
@@ -197,7 +200,9 @@ class _Step:
             headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
             headers["content-type"] = "application/json"
         headers["accept-encoding"] = "identity"
-        return await self._passing.http.post(target.url, data=content, headers=headers, allow_redirects=False)
+        return await self._passing.http.post(
+            target.url, params=self._sent.parameters, data=content, headers=headers, allow_redirects=False
+        )
 
     async def _passed_on(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         told = {name: value for name, value in reply.response.headers.items() if name.lower() not in _HOP}

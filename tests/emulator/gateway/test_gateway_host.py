@@ -273,6 +273,25 @@ async def test_a_wish_that_is_none_is_refused_in_the_words_of_the_address(host: 
     assert "cf-aig-max-attempts" in told["errors"][0]["message"]
 
 
+async def test_parameters_of_the_address_go_on_to_the_provider(host: Host) -> None:
+    """What is to be queued is queued, by either way; with another parameter it is another question."""
+    batch, model = {"requests": [{"text": "hi"}]}, "@cf/baai/bge-m3"
+    headers = host.tokens | {"cf-aig-cache-ttl": "60"}
+    _, queued, _ = await host.post(f"default/workers-ai/run/{model}?queueRequest=true", batch, headers)
+    url = f"{host.api}/ai/run/{model}?queueRequest=true"
+    async with host.http.post(
+        url, json=batch, headers=headers | {"cf-aig-gateway-id": "default"}
+    ) as response:
+        named = await response.json()
+    first, other, again = [
+        (await host.post(f"default/workers-ai/{LLAMA}{query}", SAID, headers))[2]["cf-aig-cache-status"]
+        for query in ("?a=1", "?a=2", "?a=1")
+    ]
+
+    assert (queued["result"]["status"], named["result"]["status"]) == ("queued", "queued")
+    assert (first, other, again) == ("MISS", "MISS", "HIT")
+
+
 async def test_gateways_are_made_shown_changed_and_deleted(host: Host) -> None:
     """With the fields of the API; two of one id are refused, and a missing field is named."""
     made = await host.manage("POST", "", {"id": "mine", **MANDATORY})
