@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import importlib.util
 import json
 import struct
@@ -17,6 +16,7 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 from encoder_folders import cross_encoder, linked
+from manifest_entries import folder_entry
 from recordings import whisper_tiny, words
 from router_process import Router, stopped_at_end
 
@@ -64,27 +64,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     (models / "ears").mkdir()
     for file in whisper_tiny().iterdir():
         (models / "ears" / file.name).symlink_to(file)
-    (models / "manifest.yaml").write_text(
-        json.dumps({"models": {name: entry(models, name) for name in ENGINES}})  # JSON is YAML
-    )
+    entries = {name: folder_entry(models / name, engine) for name, engine in ENGINES.items()}
+    (models / "manifest.yaml").write_text(json.dumps({"models": entries}))  # JSON is YAML
     started = Router(
         POLICY.replace("MANIFEST", str(models / "manifest.yaml")), tmp_path_factory.mktemp("router")
     )
     with stopped_at_end(started):
         yield started
-
-
-def entry(models: Path, name: str) -> dict[str, Any]:
-    """A folder as the manifest lists it."""
-    files = {
-        str(path.relative_to(models / name)): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "size_bytes": path.stat().st_size,
-        }
-        for path in (models / name).rglob("*")
-        if path.is_file()
-    }
-    return {"folder": name, "files": files, "engine": ENGINES[name]}
 
 
 def starter_voice(folder: Path) -> None:

@@ -7,7 +7,6 @@ what the library says of the same folder.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 import sentencepiece
 import tiny_classifiers
 import torch
+from manifest_entries import folder_entry
 from openai.types import ModerationImageURLInputParam
 from PIL import Image
 from router_process import Router, stopped_at_end
@@ -62,21 +62,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_classifiers.of_images(folder / "seer", LABELS)
     tiny_classifiers.of_texts(folder / "words", ["safe", "toxic", "violence/graphic"])
     tiny_classifiers.of_images(folder / "looks", ["normal", "nsfw"])
-    entries = {name: entry(folder / name, engine) for name, engine in FOLDERS.items()}
+    entries = {name: folder_entry(folder / name, engine) for name, engine in FOLDERS.items()}
     (folder / "manifest.yaml").write_text(json.dumps({"models": entries}))  # JSON is YAML
     return folder
-
-
-def entry(folder: Path, engine: str) -> dict[str, Any]:
-    """A folder as the manifest lists it."""
-    files = {
-        path.name: {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "size_bytes": path.stat().st_size,
-        }
-        for path in folder.iterdir()
-    }
-    return {"folder": folder.name, "files": files, "engine": engine}
 
 
 @pytest.fixture(scope="module")

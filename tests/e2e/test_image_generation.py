@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -16,6 +15,7 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 import tiny_painter
+from manifest_entries import folder_entry
 from openai.types import ImagesResponse
 from PIL import Image, ImageChops
 from router_process import Router, cpu_s, soon, stopped_at_end
@@ -51,26 +51,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     """A router with one painter and two keys."""
     models = tmp_path_factory.mktemp("painters")
     tiny_painter.write(models / "painter")
-    (models / "manifest.yaml").write_text(json.dumps({"models": {"painter": entry(models / "painter")}}))
+    entries = {"painter": folder_entry(models / "painter", "images")}
+    (models / "manifest.yaml").write_text(json.dumps({"models": entries}))
     policy = POLICY.replace("MANIFEST", str(models / "manifest.yaml"))
     for name, key in KEYS.items():
         policy = policy.replace(name.upper(), hashlib.sha256(key.encode()).hexdigest())
     started = Router(policy, tmp_path_factory.mktemp("painting_router"))
     with stopped_at_end(started):
         yield started
-
-
-def entry(folder: Path) -> dict[str, Any]:
-    """A folder as the manifest lists it."""
-    files = {
-        str(path.relative_to(folder)): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "size_bytes": path.stat().st_size,
-        }
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return {"folder": folder.name, "files": files, "engine": "images"}
 
 
 @pytest.fixture

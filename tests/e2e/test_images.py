@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 import tiny_projector
+from manifest_entries import file_entry
 from PIL import Image
 from router_process import Router, stopped_at_end
 
@@ -40,17 +39,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
         "mmproj": tiny_projector.write(folder / "mmproj.gguf"),
     }
     manifest = folder / "manifest.yaml"
-    manifest.write_text(json.dumps({"models": {name: entry(path) for name, path in files.items()}}))
+    manifest.write_text(json.dumps({"models": {name: file_entry(path) for name, path in files.items()}}))
     started = Router(POLICY.replace("MANIFEST", str(manifest)), tmp_path_factory.mktemp("seeing_router"))
     with stopped_at_end(started):
         yield started
-
-
-def entry(path: Path) -> dict[str, Any]:
-    """A file as the manifest describes it."""
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return {"file": path.name, "sha256": digest, "size_bytes": len(content)}
 
 
 @pytest.fixture

