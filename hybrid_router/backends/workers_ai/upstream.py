@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from hybrid_router.backends.errand import Errand, Line, Reader, Unreadable, error_body
-from hybrid_router.backends.http import Http, redactor
+from hybrid_router.backends.http import Http, redactor, revealed
 from hybrid_router.backends.workers_ai import gateway, wire
 from hybrid_router.backends.workers_ai.answer import Answer
 from hybrid_router.backends.workers_ai.encode import Request
@@ -20,7 +20,7 @@ from hybrid_router.backends.workers_ai.gateway import Passage
 from hybrid_router.backends.workers_ai.refusal import refusal
 from hybrid_router.backends.workers_ai.several import Several
 from hybrid_router.config.cloud_schema import WorkersAIBackend
-from hybrid_router.core.errors import BackendError, BackendMisconfigured, RouterError
+from hybrid_router.core.errors import BackendError, RouterError
 from hybrid_router.core.event import Batch
 from hybrid_router.core.secret import Secret
 from hybrid_router.core.sse import Decoder, EventTooLong
@@ -46,14 +46,12 @@ class Upstream:
         self._gateway_token = gateway_token
         self._policy = gateway.policy(config.gateway)
         secrets = [one.reveal() for one in (token, gateway_token) if one is not None]
-        self._is_sendable = all(secret.isascii() and secret.isprintable() for secret in secrets)
         self._redact = redactor(*secrets, account_id)
-        self._http = Http("Workers AI", self._redact, tls=self._root.startswith("https:"))
+        self._http = Http(self.label, self._redact, tls=self._root.startswith("https:"))
         self._line = Line(self._http, self._root, self)
 
     def errand(self, errand: Errand, reader: Reader, connect_s: float) -> AsyncGenerator[Batch]:
         """Send one request below `/ai/` and read its reply; see `backends.errand.Line.run`."""
-        self._check_token()
         own = replace(errand, headers={**self._policy, **errand.headers}) if self._policy else errand
         return self._line.run(own, reader, connect_s)
 
@@ -96,7 +94,6 @@ class Upstream:
         self, request: Request, step: Step, passage: Passage, *, stream: bool
     ) -> aiohttp.ClientResponse:
         """The reply, if it is one; the caller closes it."""
-        self._check_token()
         url = URL(self._root + request.path, encoded=True)
         body = request.body(stream=stream)
         own = dict(passage.headers())
@@ -110,15 +107,9 @@ class Upstream:
         finally:
             reply.close()
 
-    def _check_token(self) -> None:
-        if not self._is_sendable:
-            raise BackendMisconfigured(
-                "a token for Workers AI holds characters that no header may: check its source"
-            )
-
     def headers(self) -> Mapping[str, str]:
         """Credentials, and what is asked of a gateway.  See `backends.errand.Words`."""
-        tokens = {"Authorization": f"Bearer {self._token.reveal()}"}
+        tokens = {"Authorization": f"Bearer {revealed(self._token, self.label)}"}
         return tokens | gateway.credentials(self._gateway_token)
 
     def _headers(self) -> dict[str, str]:
@@ -186,4 +177,4 @@ class Upstream:
             return
         if broken.reported:
             raise self.refusal(_OK, CIMultiDict(), broken.reported)
-        raise BackendError(f"Workers AI {self._redact(broken.why)}", detail=self._redact(broken.detail))
+        raise BackendError(f"{self.label} {self._redact(broken.why)}", detail=self._redact(broken.detail))
