@@ -32,10 +32,11 @@ def list_(wanted: Wanted, public: bool, as_json: bool) -> None:
     found = asked(wanted, lambda desk: account.listed(desk, public=public))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
-    elif not found:
-        click.echo("There are none.")
-    for each in found if not as_json else ():
+        return
+    for each in found:
         click.echo(_line(each))
+    if not found:
+        click.echo("There are none.")
 
 
 @finetunes.command()

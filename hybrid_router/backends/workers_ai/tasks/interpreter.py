@@ -29,6 +29,7 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Batch, Finish, Heard, Progress, Segment, Usage
 from hybrid_router.core.language import detector
+from hybrid_router.core.tokens import text_tokens
 
 ENGLISH = "en"
 MOST_AT_ONCE = 4
@@ -43,7 +44,6 @@ _QUESTION = (
 _CODES: Mapping[str, str] = MappingProxyType(
     {"jw": "jv", "nn": "no", "nb": "no", "yue": "zh", "cmn": "zh", "fil": "tl", "iw": "he", "in": "id"}
 )
-_BYTES_PER_TOKEN = 4  # where the translator does not count
 
 
 class _Bill:
@@ -62,7 +62,7 @@ class _Bill:
 
     def tokens(self, model: Model | None, asked: str, told: str, counted: Counts | None) -> None:
         """So much was read and written; estimated where nobody counted."""
-        read, written = _tokens(asked), _tokens(told)
+        read, written = text_tokens(asked), text_tokens(told)
         if counted is not None:
             read, written = counted.prompt_tokens or read, counted.completion_tokens or written
         self._prompt_tokens += read
@@ -213,7 +213,3 @@ def _translator(asked: Asked) -> str:
     if known is not None and family(known) is not Family.TRANSLATION:
         raise BackendMisconfigured(f"{model} is no translator: name one in speech_translation.translate")
     return model
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)

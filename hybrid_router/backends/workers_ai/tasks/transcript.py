@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hybrid_router.backends.errand import Unreadable
 from hybrid_router.backends.workers_ai.tasks import results
@@ -98,7 +99,7 @@ def events(heard: Transcript, *, words: bool) -> Batch:
     """
     segments = heard.segments
     if not words:
-        segments = tuple(_without_words(segment) for segment in segments)
+        segments = tuple(replace(each, words=()) if each.words else each for each in segments)
     elif segments and not any(segment.words for segment in segments):
         raise Unreadable("answered without the times of words")
     return [
@@ -237,13 +238,3 @@ def _divided(words: list[Word]) -> Iterator[list[Word]]:
 
 def _end_s(segments: Iterable[Segment], words: Iterable[Word] = ()) -> float:
     return max([0.0, *(segment.end_s for segment in segments), *(word.end_s for word in words)])
-
-
-def _without_words(told: Segment) -> Segment:
-    """The same without words; whoever has none is not copied."""
-    if not told.words:
-        return told
-    return Segment(
-        told.text, told.start_s, told.end_s, temperature=told.temperature, avg_logprob=told.avg_logprob,
-        compression_ratio=told.compression_ratio, no_speech_prob=told.no_speech_prob,
-    )  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from msgspec.structs import replace
+
 from hybrid_router.backends.errand import Errand
 from hybrid_router.backends.readers import Whole
 from hybrid_router.backends.workers_ai.tasks import bodies, interpreter, recording, transcript
@@ -138,9 +140,8 @@ def _known(heard: Transcript, asked: Asked) -> Transcript:
     """With the language that the client told, or that is the model's only one, where the model tells none;
     and not shorter than the recording's own head says."""
     language = details(asked.call).language or (ENGLISH if asked.model == _ENGLISH_ONLY else "")
-    return Transcript(
-        segments=heard.segments,
+    return replace(
+        heard,
         duration_s=max(heard.duration_s, recording.length_s(asked.call.uploads[0])),
         language=heard.language or language,
-        probability=heard.probability,
     )
