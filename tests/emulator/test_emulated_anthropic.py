@@ -126,8 +126,18 @@ async def test_the_package_names_an_error_in_a_stream(client: anthropic.AsyncAnt
         {"temprature": 1},
         {"stop_sequences": [" "]},
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b "}]},
+        {"messages": [{"role": "user", "content": [{"text": "a"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "a"}]}]},
     ],
-    ids=["no tokens", "no message", "a field that is none", "a blank stop", "a blank end"],
+    ids=[
+        "no tokens",
+        "no message",
+        "a field that is none",
+        "a blank stop",
+        "a blank end",
+        "no kind",
+        "no call",
+    ],
 )
 async def test_what_the_api_refuses_is_refused(
     client: anthropic.AsyncAnthropic, wrong: dict[str, object]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -22,6 +24,12 @@ from hybrid_router.core.call import (
 from hybrid_router.emulator.stage import invalid
 
 Document: TypeAlias = dict[str, Any]
+# What a block must have; of those that are not read here, its type.
+_NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "text": ("text",),
+    "tool_use": ("id", "name", "input"),
+    "tool_result": ("tool_use_id",),
+})  # fmt: skip
 
 
 class _Turn(Struct, forbid_unknown_fields=True):
@@ -107,14 +115,21 @@ def _check(asked: _Request) -> None:
     if any(not stop.strip() for stop in asked.stop_sequences):
         raise invalid("stop_sequences: each stop sequence must contain non-whitespace")
     for place, turn in enumerate(asked.messages):
-        blocks = turn.content if isinstance(turn.content, list) else [{"type": "text", "text": turn.content}]
-        if any(block.get("type") == "text" and not block.get("text") for block in blocks):
-            raise invalid(f"messages.{place}: text content blocks must be non-empty")
+        for block in _blocks(turn):
+            _check_block(f"messages.{place}", block)
+
+
+def _check_block(where: str, block: Document) -> None:
+    needed = _NEEDED.get(str(block.get("type")), ("type",))
+    if missing := [name for name in needed if name not in block]:
+        raise invalid(f"{where}.content: {missing[0]}: Field required")
+    if block["type"] == "text" and not block["text"]:
+        raise invalid(f"{where}: text content blocks must be non-empty")
 
 
 def _messages(turn: _Turn) -> list[Message]:
     """A turn as messages: each result of a tool is one of its own."""
-    blocks = turn.content if isinstance(turn.content, list) else [{"type": "text", "text": turn.content}]
+    blocks = _blocks(turn)
     results = [
         Message(role="tool", content=_text(block.get("content", "")), tool_call_id=block["tool_use_id"])
         for block in blocks
@@ -125,6 +140,10 @@ def _messages(turn: _Turn) -> list[Message]:
     if parts or calls:
         results.append(Message(role=turn.role, content=parts, tool_calls=calls or None))
     return results
+
+
+def _blocks(turn: _Turn) -> list[Document]:
+    return turn.content if isinstance(turn.content, list) else [{"type": "text", "text": turn.content}]
 
 
 def _part(block: Document) -> Part | None:
