@@ -74,7 +74,7 @@ def moved(usage: Usage, call: Call) -> Usage:
     )
 
 
-def refused(error: RouterError, call: Call, label: str = "Workers AI") -> RouterError:
+def refused(error: RouterError, call: Call, label: str) -> RouterError:
     """`error` of the cloud `label`, or `PrefillRefused` if the assistant's last message may be why.
 
     A call that is at fault itself is refused once more when it starts anew.  One whose last message is the

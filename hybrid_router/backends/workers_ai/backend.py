@@ -132,7 +132,7 @@ class WorkersAI:
                     yield batch
         except RouterError as error:
             error = with_successor(error, self._models.get(step.model))
-            failure = after_first(error) if begun else prefill.refused(error, call)
+            failure = after_first(error) if begun else prefill.refused(error, call, Upstream.label)
             failure.detail = without_prompt(failure.detail, prompt_of(prefill.with_written(call)))
         else:
             return
@@ -208,7 +208,7 @@ class WorkersAI:
                 max_tokens=request.max_tokens,
                 stops=request.stops,
                 written=call.written,
-                begun=_begun(call),
+                begun=prefill.begun(call),
                 forced=request.forced,
                 place=place,
             )
@@ -227,13 +227,6 @@ class WorkersAI:
             chats=form is Family.CHAT,
             leaks=form is Family.BY_INPUT,
         )
-
-
-def _begun(call: Call) -> str:
-    """What a last message of the assistant holds: its own text, or what the client wrote for it."""
-    if call.operation is not Operation.CHAT:
-        return ""
-    return call.messages[-1].text if call.goes_on else call.written
 
 
 def _features(model: str, known: catalogue.Model) -> frozenset[Feature]:
