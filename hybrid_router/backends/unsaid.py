@@ -38,6 +38,7 @@ def texts(call: Call, label: str) -> list[str]:
 def _asked(call: Call) -> dict[str, bool]:
     """Each field, and whether it would change the answer."""
     sampling, form = call.sampling, call.response_format or {"type": "text"}
+    penalty = sampling.repeat_penalty not in (None, 1.0)
     return {
         "echo": call.echo,
         "suffix": call.suffix is not None,
@@ -55,7 +56,8 @@ def _asked(call: Call) -> dict[str, bool]:
         "logit_bias": bool(sampling.logit_bias),
         "presence_penalty": bool(sampling.presence_penalty),
         "frequency_penalty": bool(sampling.frequency_penalty),
-        "repeat_penalty": sampling.repeat_penalty not in (None, 1.0),
+        "repeat_penalty": penalty,
+        "repeat_last_n": sampling.repeat_last_n is not None and penalty,
         "min_p": bool(sampling.min_p),
         "typical_p": sampling.typical_p not in (None, 1.0),
         "dry_multiplier": bool(sampling.dry_multiplier),

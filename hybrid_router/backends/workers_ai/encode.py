@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hybrid_router.backends import unsaid
 from hybrid_router.backends.prefill import tokens_left, with_written
 from hybrid_router.backends.workers_ai.declarations import described
 from hybrid_router.backends.workers_ai.leaks import forced
@@ -32,6 +33,17 @@ EXTRA_FIELDS = frozenset(
     }
 )
 _LOGPROBS = "logprobs"
+_UNKNOWN = (
+    "min_p",
+    "typical_p",
+    "repeat_last_n",
+    "dry_multiplier",
+    "xtc_probability",
+    "mirostat",
+    "ignore_eos",
+    "reasoning_budget",
+    "max_tokens: 0",
+)
 _LARGEST_SEED = 9_999_999_999
 _SMALLEST_TOP_P = 0.001
 _MOST_STOPS = 4
@@ -159,32 +171,13 @@ def _endpoint(call: Call, model: Model, preferred: Endpoint) -> Endpoint:
         raise Inexpressible(f"Workers AI has no endpoint that takes `{native_only}` and `{v1_only}` together")
     if call.operation is not Operation.CHAT and v1_only:
         raise Inexpressible(f"Workers AI takes no `{v1_only}` for completions")
-    if (unknown := _unknown(call, chats=model.chats)) is not None:
-        raise Inexpressible(f"Workers AI takes no `{unknown}`")
+    scores = () if model.chats and call.operation is Operation.CHAT else (_LOGPROBS,)
+    unsaid.check(call, (*_UNKNOWN, *scores), "Workers AI")
     if native_only:
         if not model.classic and native_only != _LOGPROBS:
             raise Inexpressible(f"this Workers AI model takes no `{native_only}`")
         return "run"
     return "v1" if v1_only else preferred if call.operation is Operation.CHAT else "run"
-
-
-def _unknown(call: Call, *, chats: bool) -> str | None:
-    """The field, if there is one, that no endpoint knows and that changes the answer."""
-    sampling = call.sampling
-    penalty = sampling.repeat_penalty not in (None, 1.0)
-    active = {
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p not in (None, 1.0),
-        "repeat_last_n": sampling.repeat_last_n is not None and penalty,
-        "dry_multiplier": sampling.dry_multiplier,
-        "xtc_probability": sampling.xtc_probability,
-        "mirostat": sampling.mirostat,
-        "ignore_eos": sampling.ignore_eos,
-        "reasoning_budget": call.reasoning_tokens is not None,
-        _LOGPROBS: call.top_logprobs is not None and not (chats and call.operation is Operation.CHAT),
-        "max_tokens: 0": sampling.max_tokens == 0,
-    }
-    return next((name for name, is_active in active.items() if is_active), None)
 
 
 def _native_only(call: Call, model: Model) -> str | None:
