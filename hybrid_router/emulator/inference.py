@@ -10,20 +10,20 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
-from hybrid_router.api.workers_ai import text_input as ask
 from hybrid_router.api.workers_ai.refusal import Refusal, wrapped
-from hybrid_router.api.workers_ai.text_documents import Answer, Stamp, document
-from hybrid_router.api.workers_ai.text_input import Form
-from hybrid_router.api.workers_ai.text_streams import ChatStream, ClassicStream, Stream, with_numbers
+from hybrid_router.api.workers_ai.text_documents import Answer, Shape, Stamp, document
+from hybrid_router.api.workers_ai.text_streams import ClassicStream
 from hybrid_router.catalogue.workers_ai import Model, token_neurons
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
 from hybrid_router.core.event import Batch, Usage
 from hybrid_router.emulator import admission, tokens
+from hybrid_router.emulator import text_input as ask
 from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.incoming import Address
 from hybrid_router.emulator.settings import Account
+from hybrid_router.emulator.text_streams import ChatStream, Stream, with_numbers
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     call: Call
     priced: Model
-    form: Form
+    form: Shape
     bare: bool
     stamp: Stamp
     prompt_tokens: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from hybrid_router.api.workers_ai.text_input import Form
 from hybrid_router.core.event import Batch, Finish, FinishReason, Reasoning, Text, ToolFragment, Usage
+
+# The shapes of an answer: `{"response"}`, `chat.completion`, `text_completion`, and `response`.
+Shape: TypeAlias = Literal["classic", "chat", "completion", "responses"]
 
 
 class Tool(Struct):
@@ -103,7 +105,7 @@ def openai_tools(choice: Choice) -> list[dict[str, Any]]:
 
 
 def document(
-    form: Form, answer: Answer, usage: Usage, neurons: float, stamp: Stamp, *, as_json: bool
+    form: Shape, answer: Answer, usage: Usage, neurons: float, stamp: Stamp, *, as_json: bool
 ) -> dict[str, Any]:
     """The whole answer in `form`.  `as_json`: the call asked for JSON, which classic models parse."""
     if form == "classic":

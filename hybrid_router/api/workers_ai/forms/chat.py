@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, Unpack
 
 import msgspec
 from msgspec.structs import replace
@@ -17,13 +17,13 @@ from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import chat_body, chat_documents
 from hybrid_router.api.workers_ai.forms.pointer import pointed
 from hybrid_router.api.workers_ai.refusal import wrapped
-from hybrid_router.api.workers_ai.text_input import CLASSIC_MAX_TOKENS
+from hybrid_router.api.workers_ai.text_documents import Shape
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import BackendError, CallRefused
 from hybrid_router.core.event import Batch
 
-Shape: TypeAlias = Literal["classic", "chat", "completion", "responses"]
+CLASSIC_MAX_TOKENS = 256  # unless the input says otherwise
 _NO_BOUND = -1
 _CLASSIC = frozenset({Family.CLASSIC, Family.GUARD})
 _HOTTEST = 2.0  # as far as OpenAI's decoder goes; classic models take 5

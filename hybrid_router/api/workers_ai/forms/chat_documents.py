@@ -9,7 +9,7 @@ import msgspec
 
 from hybrid_router.api.calls import Chunks
 from hybrid_router.api.openai import reply
-from hybrid_router.api.workers_ai.text_documents import Answer, Stamp, document
+from hybrid_router.api.workers_ai.text_documents import Answer, Shape, Stamp, document
 from hybrid_router.api.workers_ai.text_streams import ClassicStream
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import StreamBroken
@@ -39,7 +39,7 @@ def responses(call: Call, created_s: int, events: Batch) -> dict[str, Any]:
     return _folded("responses", call, events, created_s, as_json=False)
 
 
-def _folded(form: Any, call: Call, events: Batch, created_s: int, *, as_json: bool) -> dict[str, Any]:
+def _folded(form: Shape, call: Call, events: Batch, created_s: int, *, as_json: bool) -> dict[str, Any]:
     _, usage = reply.fold(call, events)
     answer = Answer()
     answer.take(without_remarks(events))

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
 
+from hybrid_router.api.workers_ai.forms.chat import CLASSIC_MAX_TOKENS
 from hybrid_router.api.workers_ai.refusal import Refusal
+from hybrid_router.api.workers_ai.text_documents import Shape
 from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Model
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call, FunctionCall, Message, Operation, Part, Sampling, TextPart, ToolCall
 
-# The shapes of an answer: `{"response"}`, `chat.completion`, `text_completion`, and `response`.
-Form: TypeAlias = Literal["classic", "chat", "completion", "responses"]
-
-CLASSIC_MAX_TOKENS = 256
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
-def form_of(model: Model, body: dict[str, Any], *, openai: bool) -> Form:
+def form_of(model: Model, body: dict[str, Any], *, openai: bool) -> Shape:
     """The shape in which `model` answers `body`.
 
     Raises:
@@ -50,7 +48,7 @@ def _without_null_content(message: Any) -> Any:
     return message | {"content": ""} if calls_tools and message.get("content") is None else message
 
 
-def call_from(model: Model, body: dict[str, Any], form: Form, *, openai: bool) -> Call:
+def call_from(model: Model, body: dict[str, Any], form: Shape, *, openai: bool) -> Call:
     """The call that a valid `body` makes."""
     messages, prompts = _asked(body, form)
     chat_fields = openai or form != "classic"
@@ -87,7 +85,7 @@ def begun(call: Call, model: Model, *, goes_on: bool) -> Call:
     return call
 
 
-def _asked(body: dict[str, Any], form: Form) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+def _asked(body: dict[str, Any], form: Shape) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """Messages or prompts; a prompt without `raw` goes through the chat template, as the service does."""
     if "messages" in body:
         return tuple(_message(message) for message in body["messages"]), ()
