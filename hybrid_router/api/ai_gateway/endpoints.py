@@ -6,9 +6,9 @@ import msgspec
 from aiohttp import web
 
 from hybrid_router.api import body, multipart, raw, responses
+from hybrid_router.api.ai_gateway import names
 from hybrid_router.api.ai_gateway.gateways import GATEWAYS, Gateway
 from hybrid_router.api.ai_gateway.passage import Brought, Passage
-from hybrid_router.api.ai_gateway.providers import compat
 from hybrid_router.api.exchange import STARTED
 from hybrid_router.api.failures import ACCOUNT
 from hybrid_router.api.generation import CURRENT
@@ -51,7 +51,7 @@ async def compat_models(request: web.Request) -> web.Response:
     """GET /v1/{account}/{gateway}/compat/models: what may be asked by `compat`."""
     gateway(request)
     aliases = request.app[CURRENT].generation.answers.aliases
-    told = compat.listing(aliases, request.app[STARTED], "hybrid-router")
+    told = names.listing(aliases, request.app[STARTED], "hybrid-router")
     return responses.document(msgspec.json.encode(told))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from hybrid_router.api.generation import Fronts
 from hybrid_router.api.workers_ai import names
@@ -75,6 +76,12 @@ class Names:
             return names.alias_of(model, self._aliases, self._dialect, self._models, task)
         except ModelNotFound:
             return None
+
+
+def listing(aliases: Iterable[str], since_s: int, owner: str) -> dict[str, Any]:
+    """What may be asked, as `compat/models` tells it."""
+    usual = {"object": "model", "created_at": since_s, "cost_in": 0, "cost_out": 0, "owned_by": owner}
+    return {"object": "list", "data": [{"id": name, **usual} for name in aliases]}
 
 
 def _fitting(patterns: Mapping[str, str], model: str) -> str | None:

@@ -11,8 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from msgspec.structs import replace
 
-from hybrid_router.api.ai_gateway.names import WORKERS_AI
-from hybrid_router.api.ai_gateway.providers import compat
+from hybrid_router.api.ai_gateway.names import WORKERS_AI, listing
 from hybrid_router.api.failures import ACCOUNT as ACCOUNT_ID
 from hybrid_router.core.errors import CallRefused
 from hybrid_router.emulator.gateway import management, realtime
@@ -122,7 +121,7 @@ class _Host:
         """GET /v1/{account}/{gateway}/compat/models."""
         self._opened(request)
         names = [f"{WORKERS_AI}/{name}" for name in self._account.models]
-        return web.json_response(compat.listing(names, 0, WORKERS_AI))
+        return web.json_response(listing(names, 0, WORKERS_AI))
 
     def _opened(self, request: web.Request) -> PlayedGateway:
         """The gateway that the path names, if the caller may use it.

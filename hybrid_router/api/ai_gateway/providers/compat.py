@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Unpack
+from typing import Unpack
 
 from hybrid_router.api.ai_gateway.asked import Asked, Given
 from hybrid_router.api.ai_gateway.providers.openai import OpenAI
@@ -11,12 +10,6 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.core.errors import NotFound
 
 _ENDPOINTS = ("chat/completions", "embeddings")
-
-
-def listing(names: Iterable[str], since_s: int, owner: str) -> dict[str, Any]:
-    """What may be asked, as `compat/models` tells it."""
-    usual = {"object": "model", "created_at": since_s, "cost_in": 0, "cost_out": 0, "owned_by": owner}
-    return {"object": "list", "data": [{"id": name, **usual} for name in names]}
 
 
 class Compat(OpenAI):
