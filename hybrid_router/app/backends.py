@@ -150,7 +150,7 @@ class _Opening:
         # Waits are the policy's: other ones need no other connections.
         written = msgspec.json.encode(structs.replace(config, timeouts=Waits()))
         directory = self._opened.directory
-        identity = (name, written, directory.catalogue.dated, *sorted(secrets.items(), key=itemgetter(0)))
+        identity = (name, written, directory.edition, *sorted(secrets.items(), key=itemgetter(0)))
         known = self._before.parts.get(identity)
         made = (
             known

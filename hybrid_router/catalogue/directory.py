@@ -13,16 +13,19 @@ from hybrid_router.catalogue.workers_ai import Catalogue, Model
 class Directory:
     """The models that there are at Cloudflare.  One for the whole process, so that the table is read once.
 
-    `folder`: the state folder, where a refreshed catalogue may be; None: what ships is used.
+    What ships, until `renew` says where a refreshed catalogue may be.
+
+    Attributes:
+        edition: another number for each catalogue that says something else than the one before.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
+        self.edition = 0
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """The newest there is."""
-        return workers_ai.load() if self._folder is None else newest(self._folder)
+        return workers_ai.load()
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -30,7 +33,8 @@ class Directory:
         return self.catalogue.by_id()
 
     def renew(self, folder: Path) -> None:
-        """Read it again, there, when it is next asked for."""
-        self._folder = folder
-        for read in ("catalogue", "models"):
-            self.__dict__.pop(read, None)
+        """Read it again; `folder` is the state folder."""
+        found = newest(folder)
+        if self.__dict__.get("catalogue") != found:
+            self.catalogue, self.models = found, found.by_id()
+            self.edition += 1

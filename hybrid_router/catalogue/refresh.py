@@ -91,11 +91,15 @@ def refreshed(
 
 def newest(folder: Path) -> Catalogue:
     """The refreshed catalogue of a state folder if it is newer than what ships, else what ships."""
-    shipped = workers_ai.load()
     try:
-        found = read(folder)
+        return newer(read(folder))
     except Unreadable:
-        return shipped
+        return newer(None)
+
+
+def newer(found: Catalogue | None) -> Catalogue:
+    """A refreshed catalogue if it is newer than what ships, else what ships."""
+    shipped = workers_ai.load()
     return found if found is not None and found.dated > shipped.dated else shipped
 
 

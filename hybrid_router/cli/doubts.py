@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from hybrid_router.catalogue.refresh import Unreadable, newest, read
+from hybrid_router.catalogue.refresh import Unreadable, newer, read
 from hybrid_router.catalogue.workers_ai import Catalogue, Model
 from hybrid_router.cli.folders import doubtful_purposes
 from hybrid_router.cli.room import Room
@@ -154,22 +154,16 @@ def _workers_ai(loaded: Loaded) -> Iterator[Doubt]:
     named = list(_named(loaded))
     if not named:
         return
-    known = newest(state_folder(loaded, os.environ))
-    if (unreadable := _unread(state_folder(loaded, os.environ))) is not None:
-        yield ("backends",), unreadable
+    refreshed = None
+    try:
+        refreshed = read(state_folder(loaded, os.environ))
+    except Unreadable as error:
+        yield ("backends",), str(error)
+    known = newer(refreshed)
     for key, model in named:
         wrong = _wrong_with(model, known)
         if wrong is not None:
             yield key, f"{model} {wrong}"
-
-
-def _unread(folder: Path) -> str | None:
-    """Why a refreshed catalogue is not used, if it cannot be read."""
-    try:
-        read(folder)
-    except Unreadable as error:
-        return str(error)
-    return None
 
 
 def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, str]]:

@@ -271,3 +271,26 @@ async def test_a_refreshed_catalogue_is_taken_up_by_a_reload(tmp_path: Path, log
     with pytest.raises(Inexpressible):  # more than its limit of a minute, which was not known either
         first.minutes.of("one").take(new.id, 10_000)
     await close([*first.parts.values(), *second.parts.values()])
+
+
+async def test_a_catalogue_that_is_refreshed_twice_a_day_counts_both_times(
+    tmp_path: Path, logs: Logs
+) -> None:
+    """What it says decides whether it is another one, not its day."""
+    environ = {"TOKEN": "canary-token"}
+    cloud = loads(
+        f"backends: {{ cf: {{ type: workers_ai, account_id: {'a' * 32}, token: {{ env: TOKEN }} }} }}\n"
+        "aliases: { it: { try: cf/@cf/new/thing } }\n",
+        str(tmp_path / "router.yaml"),
+        environ=environ,
+    )
+    shipped = load()
+    today = structs.replace(shipped, dated="2999-01-01")
+    refresh.write(state_folder(cloud, environ), today)
+    first = await open_backends(cloud, logs, environ=environ)
+    new = structs.replace(shipped.by_id()["@cf/baai/bge-base-en-v1.5"], id="@cf/new/thing")
+    refresh.write(state_folder(cloud, environ), structs.replace(today, models=(*shipped.models, new)))
+    second = await open_backends(cloud, logs, first, environ=environ)
+
+    assert second.by_name["cf"].operations(new.id) == {Operation.EMBED}
+    await close([*first.parts.values(), *second.parts.values()])
