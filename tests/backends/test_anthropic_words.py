@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
+import asking
 import pytest
+from asking import chat
 
 from hybrid_router.backends.anthropic import Anthropic
 from hybrid_router.backends.anthropic.answer import Answer
@@ -40,13 +41,10 @@ from hybrid_router.core.errors import (
 )
 from hybrid_router.core.event import Event, Finish, Reasoning, Text, ToolFragment, Usage
 from hybrid_router.core.secret import Secret
-from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.emulator.anthropic import serve
 from hybrid_router.emulator.settings import Settings
 
 MODEL, OTHER = "claude-test", "claude-new"
-WAITS = Timeouts(connect_s=5, load_s=5, first_token_s=5, between_tokens_s=5, total_s=9)
-STEP = Step(backend="claude", model=MODEL, timeouts=WAITS, because="a test")
 WEATHER = {
     "type": "function",
     "function": {
@@ -67,16 +65,9 @@ async def backend() -> AsyncIterator[Anthropic]:
         await made.close()
 
 
-def chat(*messages: Message | str, **more: Any) -> Call:
-    """A chat; a text is a message of the user's."""
-    said = tuple(Message(role="user", content=each) if isinstance(each, str) else each for each in messages)
-    return Call(id="c1", operation=Operation.CHAT, alias="a", messages=said, **more)
-
-
 async def answer(backend: Anthropic, call: Call) -> list[Event]:
     """All events of an answer."""
-    async with aclosing(backend.run(call, STEP)) as batches:
-        return [event async for batch in batches for event in batch]
+    return await asking.answer(backend, call, MODEL)
 
 
 def texts(events: list[Event]) -> str:

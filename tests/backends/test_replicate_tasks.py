@@ -13,7 +13,9 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
+import asking
 import pytest
+from asking import a_step, ask_for, chat
 from PIL import Image
 
 from hybrid_router.backends.errand import Unreadable
@@ -49,14 +51,12 @@ from hybrid_router.core.event import (
     Usage,
 )
 from hybrid_router.core.secret import Secret
-from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.core.upload import upload_of
 from hybrid_router.emulator.replicate import serve
 from hybrid_router.emulator.settings import Settings
 from hybrid_router.emulator.stage import RunningCloud
 from hybrid_router.emulator.stand_ins import wav
 
-WAITS = Timeouts(connect_s=5, load_s=5, first_token_s=5, between_tokens_s=5, total_s=9)
 PLAIN = ReplicateModel()
 
 
@@ -77,26 +77,9 @@ async def backend(running: RunningCloud) -> AsyncIterator[Replicate]:
     await made.close()
 
 
-def chat(*messages: Message | str, **more: Any) -> Call:
-    """A chat; a text is a message of the user's."""
-    said = tuple(Message(role="user", content=each) if isinstance(each, str) else each for each in messages)
-    return Call(id="c1", operation=Operation.CHAT, alias="a", messages=said, **more)
-
-
-def task(operation: Operation, *prompts: str, **more: Any) -> Call:
-    """A call that is no chat."""
-    return Call(id="c1", operation=operation, alias="a", prompts=prompts, **more)
-
-
-def step(model: str) -> Step:
-    """A step with waits that no test reaches."""
-    return Step(backend="rep", model=model, timeouts=WAITS, because="a test")
-
-
 async def answer(backend: Replicate, call: Call, model: str = "owner/name") -> list[Event]:
     """All events of an answer."""
-    async with aclosing(backend.run(call, step(model))) as batches:
-        return [event async for batch in batches for event in batch]
+    return await asking.answer(backend, call, model)
 
 
 async def test_a_text_is_streamed_with_its_lines(backend: Replicate, running: RunningCloud) -> None:
@@ -130,8 +113,10 @@ async def test_who_leaves_cancels_the_prediction(
     backend: Replicate, running: RunningCloud, model: str
 ) -> None:
     """Nobody waits for that: it is said while the client is gone already."""
-    call = chat("count to 500") if model == "owner/name" else task(Operation.IMAGE, "a cat", ask=Painting())
-    async with aclosing(backend.run(call, step(model))) as batches:
+    call = (
+        chat("count to 500") if model == "owner/name" else ask_for(Operation.IMAGE, "a cat", ask=Painting())
+    )
+    async with aclosing(backend.run(call, a_step(model))) as batches:
         await anext(batches)
     await backend.close()
 
@@ -142,22 +127,22 @@ async def test_who_leaves_cancels_the_prediction(
 
 async def test_who_leaves_while_it_is_made_cancels_it_too(backend: Replicate, running: RunningCloud) -> None:
     """As soon as its id is known."""
-    asking = asyncio.create_task(
-        answer(backend, task(Operation.IMAGE, "a cat", ask=Painting()), "owner/flux")
+    waiting = asyncio.create_task(
+        answer(backend, ask_for(Operation.IMAGE, "a cat", ask=Painting()), "owner/flux")
     )
     await running.account.calls.arrived(1, 5)
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
     await backend.close()
 
-    assert asking.cancelled()
+    assert waiting.cancelled()
     assert running.account.calls.calls[-1].path.endswith("/cancel")
 
 
 async def test_a_picture_is_fetched_without_the_token(backend: Replicate, running: RunningCloud) -> None:
     """Each of several is a prediction of its own; a sign of life comes first."""
     ask = Painting(width=32, height=16)
-    events = await answer(backend, task(Operation.IMAGE, "a cat", ask=ask, n=2), "owner/flux")
+    events = await answer(backend, ask_for(Operation.IMAGE, "a cat", ask=ask, n=2), "owner/flux")
     pictures = [event for event in events if isinstance(event, Picture)]
 
     assert isinstance(events[0], Progress)
@@ -188,7 +173,7 @@ async def test_a_file_elsewhere_is_not_fetched(address: str) -> None:
 
 async def test_vectors_have_length_one(backend: Replicate) -> None:
     """Each text is a prediction of its own."""
-    events = await answer(backend, task(Operation.EMBED, "one", "two"), "owner/embed")
+    events = await answer(backend, ask_for(Operation.EMBED, "one", "two"), "owner/embed")
     found = [event for event in events if isinstance(event, Embedding)]
 
     assert [each.index for each in found] == [0, 1]
@@ -199,11 +184,13 @@ async def test_vectors_have_length_one(backend: Replicate) -> None:
 
 async def test_a_text_is_spoken(backend: Replicate) -> None:
     """In the model's own format alone: another is refused, with a word on which it is."""
-    events = await answer(backend, task(Operation.SPEAK, "hi there", ask=Speech(), stream=True), "owner/tts")
+    events = await answer(
+        backend, ask_for(Operation.SPEAK, "hi there", ask=Speech(), stream=True), "owner/tts"
+    )
     assert b"".join(event.content for event in events if isinstance(event, Sound)).startswith(b"ID3")
 
     with pytest.raises(Inexpressible, match="response_format: mp3"):
-        await answer(backend, task(Operation.SPEAK, "hi", ask=Speech(format="wav")), "owner/tts")
+        await answer(backend, ask_for(Operation.SPEAK, "hi", ask=Speech(format="wav")), "owner/tts")
 
 
 @pytest.mark.parametrize("length_s", [1.0, 12.0], ids=["in the request", "put there first"])
@@ -212,7 +199,7 @@ async def test_a_recording_is_written_down(
 ) -> None:
     """A large one is put there for it, and taken away again."""
     upload = upload_of(wav.sound("hello world", length_s), "a.wav", "audio/wav")
-    call = task(Operation.TRANSCRIBE, ask=Transcription(), uploads=(upload,))
+    call = ask_for(Operation.TRANSCRIBE, ask=Transcription(), uploads=(upload,))
     events = await answer(backend, call, "owner/whisper")
     await backend.close()
     upload.close()
@@ -228,7 +215,7 @@ def test_inputs_are_called_as_router_yaml_says() -> None:
     model = ReplicateModel(
         input={"prompt": "text_prompt", "width": ""}, fixed={"go_fast": "true", "style": "ink", "n": "3"}
     )
-    (wanted,) = inputs.wanted(task(Operation.IMAGE, "a cat", ask=Painting(width=64, steps=4)), model, None)
+    (wanted,) = inputs.wanted(ask_for(Operation.IMAGE, "a cat", ask=Painting(width=64, steps=4)), model, None)
 
     assert inputs.named(wanted.fields, model) == {
         "text_prompt": "a cat",
@@ -269,7 +256,7 @@ def test_a_conversation_becomes_one_prompt() -> None:
         chat("hi", response_format={"type": "json_object"}),
         chat("hi", Message(role="tool", content="x", tool_call_id="1")),
         chat(Message(role="system", content="alone")),
-        task(Operation.IMAGE, "a cat", ask=Painting(masked=True)),
+        ask_for(Operation.IMAGE, "a cat", ask=Painting(masked=True)),
         Call(id="c1", operation=Operation.EMBED, alias="a", prompts=((1, 2),)),
     ],
 )

@@ -6,17 +6,16 @@ import json
 import math
 import struct
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
 from aiohttp import web
+from asking import ask_for, last_answer
 
 from hybrid_router.backends.huggingface import HuggingFace
 from hybrid_router.config.backend_schema import SecretSource
 from hybrid_router.config.cloud_schema import CloudModel, HuggingFaceBackend
 from hybrid_router.core.asks import (
-    Ask,
     Classification,
     Moderation,
     Painting,
@@ -41,7 +40,6 @@ from hybrid_router.core.event import (
     Verdict,
 )
 from hybrid_router.core.secret import Secret
-from hybrid_router.core.step import Step, Timeouts
 from hybrid_router.core.upload import upload_of
 from hybrid_router.emulator.fault import Fault
 from hybrid_router.emulator.huggingface import serve
@@ -60,11 +58,6 @@ async def cloud() -> AsyncIterator[RunningCloud]:
         yield running
 
 
-def ask_for(operation: Operation, *prompts: str, ask: Ask | None = None, **more: Any) -> Call:
-    """A call."""
-    return Call(id="c1", operation=operation, alias="a", prompts=prompts, ask=ask, **more)
-
-
 async def told(root: str, call: Call, model: str) -> list[Event]:
     """What a model there answers."""
     config = HuggingFaceBackend(
@@ -74,13 +67,7 @@ async def told(root: str, call: Call, model: str) -> list[Event]:
         tasks_url=f"{root}/hf-inference",
     )
     backend = HuggingFace("hf", config, Secret(TOKEN))
-    waits = Timeouts(connect_s=5, load_s=5, first_token_s=5, between_tokens_s=5, total_s=9)
-    step = Step(backend="hf", model=model, timeouts=waits, because="a test")
-    try:
-        async with aclosing(backend.run(call, step)) as batches:
-            return [event async for batch in batches for event in batch]
-    finally:
-        await backend.close()
+    return await last_answer(backend, call, model)
 
 
 def text_of(events: list[Event], index: int = 0) -> str:

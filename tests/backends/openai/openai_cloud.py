@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from asking import MODEL
 
-from hybrid_router.backends.declared import Declared
 from hybrid_router.backends.openai import OpenAI
 from hybrid_router.config.backend_schema import SecretSource
 from hybrid_router.config.cloud_schema import CloudModel, OpenAIBackend
-from hybrid_router.core.call import Call, Message, Operation
-from hybrid_router.core.event import Event
 from hybrid_router.core.secret import Secret
-from hybrid_router.core.step import Step, Timeouts
 
 TOKEN = "sk-canary-77"
-MODEL = "m"
 
 
 @dataclass
@@ -88,29 +84,3 @@ def make(root: str, model: CloudModel | None = None, *, token: str | None = TOKE
         models={MODEL: model or CloudModel()}, base_url=f"{root}/v1", token=SecretSource(), **config
     )
     return OpenAI("box", settings, None if token is None else Secret(token))
-
-
-def chat(text: str = "hi", **more: Any) -> Call:
-    """A chat call of one user message."""
-    messages = more.pop("messages", (Message(role="user", content=text),))
-    return Call(id="c1", operation=Operation.CHAT, alias="a", messages=messages, **more)
-
-
-def ask_for(operation: Operation, *prompts: Any, **more: Any) -> Call:
-    """A call of another kind."""
-    return Call(id="c1", operation=operation, alias="a", prompts=prompts, **more)
-
-
-def a_step(model: str = MODEL) -> Step:
-    """A step with long waits."""
-    waits = Timeouts(connect_s=5, load_s=5, first_token_s=5, between_tokens_s=5, total_s=9)
-    return Step(backend="box", model=model, timeouts=waits, because="a test")
-
-
-async def answer(backend: Declared, call: Call, model: str = MODEL) -> list[Event]:
-    """All events of an answer; the backend is closed with it."""
-    try:
-        async with aclosing(backend.run(call, a_step(model))) as batches:
-            return [event async for batch in batches for event in batch]
-    finally:
-        await backend.close()

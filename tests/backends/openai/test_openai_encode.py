@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from openai_cloud import ask_for, chat, make
+from asking import ask_for, chat
+from openai_cloud import make
 
 from hybrid_router.backends.openai.chat import Manner, document, local_stops
 from hybrid_router.config.cloud_schema import CloudModel
@@ -146,8 +147,8 @@ def test_messages_keep_their_parts_and_their_calls() -> None:
         Message(role="assistant", tool_calls=[call_], reasoning_content="hm"),
         Message(role="tool", content="noon", tool_call_id="t1"),
     )
-    strict = document(chat(messages=messages), "m", STRICT)["messages"]
-    lenient = document(chat(messages=messages), "m", LENIENT)["messages"]
+    strict = document(chat(*messages), "m", STRICT)["messages"]
+    lenient = document(chat(*messages), "m", LENIENT)["messages"]
 
     assert [one["role"] for one in strict] == ["developer", "user", "assistant", "tool"]
     assert [part["type"] for part in strict[1]["content"]] == ["text", "image_url", "input_audio"]

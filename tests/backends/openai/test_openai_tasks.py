@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from openai_cloud import MODEL, TOKEN, Reply, answer, ask_for, chat, make, server
+from asking import MODEL, ask_for, chat
+from asking import last_answer as answer
+from openai_cloud import TOKEN, Reply, make, server
 
 from hybrid_router.backends.openai.backend import VIA
 from hybrid_router.config.cloud_schema import CloudModel
@@ -297,7 +299,7 @@ async def test_a_call_that_comes_round_is_stopped() -> None:
 async def test_a_server_that_refuses_the_beginning_of_an_answer_is_asked_anew() -> None:
     """The step may start from nothing instead of failing."""
     messages = (Message(role="user", content="hi"),)
-    call = chat(messages=messages, written="1 2", written_count=2)
+    call = chat(*messages, written="1 2", written_count=2)
     async with server(Reply({"error": {"message": "roles must alternate"}}, status=400)) as strict:
         with pytest.raises(RouterError) as caught:
             await answer(make(strict.root, ALL), call)

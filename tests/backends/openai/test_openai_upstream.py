@@ -7,7 +7,9 @@ from contextlib import aclosing
 from functools import partial
 
 import pytest
-from openai_cloud import MODEL, a_step, answer, chat, server
+from asking import MODEL, a_step, chat
+from asking import last_answer as answer
+from openai_cloud import server
 
 from hybrid_router.backends.anthropic import Anthropic
 from hybrid_router.backends.declared import Declared
