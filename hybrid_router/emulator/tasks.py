@@ -57,7 +57,7 @@ def accepted(account: Account, model_id: str, incoming: Incoming, address: Addre
     given = _given(model_id, incoming, address)
     call: Call | None = None
     try:
-        call = _call(form, given, known)
+        call = _call(form, given)
         admission.check_quota(account)
         yield Task(priced=priced, form=form, given=given, call=call)
     finally:
@@ -116,14 +116,14 @@ def _given(model_id: str, incoming: Incoming, address: Address) -> Given:
     )
 
 
-def _call(form: Form, given: Given, known: Family) -> Call:
+def _call(form: Form, given: Given) -> Call:
     """What the input asks.
 
     Raises:
         Refusal: 5006, or 5004 where base64 is expected.
     """
     try:
-        return form.call(given, known, call_id=ids.new("emu_"), principal="emulator", headers={})
+        return form.call(given, call_id=ids.new("emu_"), principal="emulator", headers={})
     except CallRefused as error:
         code = 5004 if "base64" in error.message else 5006
         raise Refusal(code, f"Bad input: Error: {error.message}") from error

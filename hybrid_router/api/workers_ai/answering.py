@@ -46,7 +46,7 @@ async def answer(
     if form is None:
         raise NoSuchModel(f"No such model {given.model} or task here: {_why_not(family)}", param="model")
     alias = alias_of(request, given.model, family)
-    call = form.call(given, family, **_sender(request, headers))
+    call = form.call(given, **_sender(request, headers))
     with ExitStack() as afterwards:
         _keep(request, given, call, afterwards)
         return await _answered(request, form, given, replace(call, alias=alias))

@@ -13,7 +13,6 @@ from msgspec import Struct, field
 
 from hybrid_router.api.calls import Chunks
 from hybrid_router.api.openai.sender import Sender
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Batch
 from hybrid_router.core.upload import Upload
@@ -54,7 +53,7 @@ class Reply(Struct, frozen=True, kw_only=True):
 class Form(Protocol):
     """The wire form of one family.  Uploads that it makes belong to the call, and are closed with it."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """What is asked.
 
         Raises:

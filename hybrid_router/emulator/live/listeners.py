@@ -14,7 +14,6 @@ from hybrid_router.api.workers_ai.form import Given
 from hybrid_router.api.workers_ai.forms.sound import SoundNova, Turn, folded
 from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.catalogue import prices
-from hybrid_router.catalogue.families import Family
 from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.core.upload import upload_of
 from hybrid_router.emulator import work
@@ -64,7 +63,7 @@ class _Listener(Part):
         content = upload_of(_wav(bytes(self._turns.samples), self._rate), media_type="audio/wav")
         query = {name: value for name, value in self._options.items() if name == "language"}
         given = Given(model=self._model.id, content=content, query=query)
-        call = SoundNova().call(given, Family.SOUND_NOVA, **sender())
+        call = SoundNova().call(given, **sender())
         return folded(await self._line.events(call))
 
 
@@ -148,7 +147,7 @@ class Judge(Part):
         body = {"audio": base64.b64encode(frame).decode(), **self._options}
         self._line.account.schemas.check(self._model, body)
         given = Given(model=self._model.id, body=body)
-        call = read(lambda: Turn().call(given, Family.TURN, **sender()))
+        call = read(lambda: Turn().call(given, **sender()))
         events = await self._line.events(call)
         self._line.charge(work.work_of(call, events))
         told = msgspec.json.decode(Turn().reply(given, call, events).content)

@@ -7,7 +7,6 @@ from typing import Any
 from hybrid_router.api.workers_ai.form import Given
 from hybrid_router.api.workers_ai.forms.speech import SpeechBytes
 from hybrid_router.api.workers_ai.refusal import Refusal
-from hybrid_router.catalogue.families import Family
 from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.core.call import Call
 from hybrid_router.core.event import Sound
@@ -65,4 +64,4 @@ class Speaker(Part):
             if name in ("speaker", "encoding", "container")
         }
         given = Given(model=self._model.id, body=body)
-        return read(lambda: SpeechBytes().call(given, Family.SPEECH_BYTES, **sender()))
+        return read(lambda: SpeechBytes().call(given, **sender()))

@@ -93,7 +93,7 @@ def call_of(model: str, body: dict[str, Any], *, openai: bool = False) -> Call:
     """As the router reads it."""
     asked = Given(model=model, body=body, openai=openai)
     known = family(CATALOGUE.by_id()[model])
-    return FORMS[known].call(asked, known, **SENDER)
+    return FORMS[known].call(asked, **SENDER)
 
 
 def result_of(model: str, body: dict[str, Any], call: Call, events: Batch, *, openai: bool = False) -> Any:

@@ -41,7 +41,7 @@ HEARD: Batch = [Heard("de", 12.5, 0.75), *SAID, Finish("stop"), Usage(0, 0, soun
 @contextmanager
 def called(known: Family, **given_: Any) -> Iterator[Call]:
     """The call that an input makes; its files are closed at the end."""
-    call = FORMS[known].call(Given(model="m", **given_), known, **SENDER)
+    call = FORMS[known].call(Given(model="m", **given_), **SENDER)
     try:
         yield call
     finally:
@@ -66,7 +66,7 @@ def result(known: Family, call: Call, events: Batch, **given_: Any) -> Any:
 def refused(known: Family, **given_: Any) -> CallRefused:
     """Why an input is no call."""
     with pytest.raises(CallRefused) as caught:
-        FORMS[known].call(Given(model="m", **given_), known, **SENDER)
+        FORMS[known].call(Given(model="m", **given_), **SENDER)
     return caught.value
 
 
@@ -206,7 +206,7 @@ def test_speech_comes_in_the_format_that_is_asked_for(
         FORMS[Family.SPEECH_BYTES],
         Given(model="m", body={"text": "hi", "speaker": "luna", **asked}),
     )
-    call = form.call(given_, Family.SPEECH_BYTES, **SENDER)
+    call = form.call(given_, **SENDER)
     chunks = form.chunks(given_, call)
 
     assert call.ask == Speech(voice="luna", format=format_)  # type: ignore[arg-type]
@@ -227,9 +227,7 @@ def test_telephone_codecs_are_refused_by_their_field() -> None:
 
 def test_melotts_answers_in_base64_and_keeps_its_language() -> None:
     """The file is inside the envelope; a language other than English goes on as a field."""
-    call = FORMS[Family.SPEECH_BASE64].call(
-        Given(model="m", body={"prompt": "hola", "lang": "es"}), Family.SPEECH_BASE64, **SENDER
-    )
+    call = FORMS[Family.SPEECH_BASE64].call(Given(model="m", body={"prompt": "hola", "lang": "es"}), **SENDER)
     told = result(Family.SPEECH_BASE64, call, [Sound(b"ab"), Sound(b"c"), Finish("stop")])
 
     assert (call.prompts, call.extra, call.stream) == (("hola",), {"lang": "es"}, False)
@@ -264,7 +262,7 @@ def test_a_picture_comes_bare_or_in_base64() -> None:
     """A bare one has the type that its own bytes say, whatever was asked for."""
     events: Batch = [Picture(b"not yet", partial=0), Picture(PNG), Finish("stop")]
     form, given_ = FORMS[Family.PICTURE_JPEG], Given(model="m", body={"prompt": "a"})
-    call = form.call(given_, Family.PICTURE_JPEG, **SENDER)
+    call = form.call(given_, **SENDER)
     reply = form.reply(given_, call, events)
 
     assert isinstance(call.ask, Painting)
@@ -327,7 +325,7 @@ def test_nothing_is_kept_of_a_file_whose_call_is_refused(known: Family, body: di
     before = open_uploads()
 
     with pytest.raises(CallRefused, match="x-router-timeout"):
-        FORMS[known].call(Given(model="m", body=body), known, **sender)
+        FORMS[known].call(Given(model="m", body=body), **sender)
     assert open_uploads() == before
 
 

@@ -44,7 +44,7 @@ def _native(step: Step, sender: Sender) -> Asked:
     form = FORMS.get(known)
     if form is None:
         raise ModelNotFound(f"No such model {model[:128]} or task", param="model")
-    call = form.call(given, known, **sender)
+    call = form.call(given, **sender)
     _close_after(step, call)
     media_type = form.media_type(given, call)
     streams = media_type == EVENTS_TYPE

@@ -36,7 +36,7 @@ class Chat:
     def __init__(self, family: Family) -> None:
         self._family = family
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         body = given.body
         if body is None:

@@ -12,7 +12,6 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Classification
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import StreamBroken
@@ -35,7 +34,7 @@ class _Picture(Struct, frozen=True):
 class TextLabels(Plain):
     """`{"text"}` → every label with its score."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Text)
         return Call(
@@ -56,7 +55,7 @@ class PictureLabels(Plain):
 
     top_k = _PICTURE_LABELS
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         image, sent = _picture(given, sender)
         return Call(

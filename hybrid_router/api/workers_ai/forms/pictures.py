@@ -15,7 +15,6 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Painting, PictureFormat
 from hybrid_router.core.call import Call, Operation, Sampling
 from hybrid_router.core.errors import CallRefused, StreamBroken
@@ -52,7 +51,7 @@ class PictureBytes(Plain):
     def __init__(self, format_: PictureFormat) -> None:
         self._format = format_
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         return _from_json(given, self._format, sender)
 
@@ -69,7 +68,7 @@ class PictureBytes(Plain):
 class PictureBase64(Plain):
     """A model that answers `{"image": base64}`, mostly a JPEG."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         return _from_json(given, "jpeg", sender)
 
@@ -82,7 +81,7 @@ class PictureBase64(Plain):
 class PictureForm(PictureBase64):
     """The same, asked by a multipart form even for text alone; numbers come as text."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         if given.body is None:
             raise CallRefused("this model takes a multipart/form-data body with a field 'prompt'", param="/")

@@ -17,7 +17,6 @@ from hybrid_router.api.transcript import Transcript
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Classification, Transcription
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import CallRefused, StreamBroken
@@ -37,7 +36,7 @@ class _AudioIntegers(Struct, frozen=True):
 class SoundBytes(Plain):
     """Whisper: a body of sound, or a list of its bytes → text, words and subtitles."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         if given.content is not None:
             return _transcription(given.model, given.content, _WORDS, senders.fields(sender, {}))
@@ -61,7 +60,7 @@ class _Turbo(Struct, frozen=True, kw_only=True):
 class SoundBase64(Plain):
     """Whisper large v3 turbo: base64 in JSON → the same, and the segments."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Turbo)
         ask = Transcription(
@@ -92,7 +91,7 @@ class SoundBase64(Plain):
 class SoundNova(Plain):
     """Deepgram's nova: a body of sound, options in the address → channels with alternatives."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         if given.content is None:
             raise CallRefused("the body is the recording itself, with its Content-Type", param="/")
@@ -131,7 +130,7 @@ class _TurnAudio(Struct, frozen=True, kw_only=True):
 class Turn(Plain):
     """Smart turn: has the speaker finished?  Asked as a recording to be put into one of two classes."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _TurnAudio)
         sent = senders.fields(sender, extra | ({"dtype": asked.dtype} if asked.dtype != "uint8" else {}))

@@ -17,7 +17,6 @@ from hybrid_router.api.openai.speech import SoundBytes as Pieces
 from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import SoundFormat, Speech
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import CallRefused, StreamBroken
@@ -41,7 +40,7 @@ class _Aura(Struct, frozen=True, kw_only=True):
 class SpeechBytes:
     """Deepgram's aura: a binary answer without an envelope."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Aura)
         ask = Speech(voice=asked.speaker, format=_format(asked.encoding, asked.container))
@@ -75,7 +74,7 @@ class _Melo(Struct, frozen=True, kw_only=True):
 class SpeechBase64(Plain):
     """MeloTTS: `{"audio": base64}` in the envelope.  Its language goes on as a field of its own."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Melo)
         if asked.lang not in (None, "en"):

@@ -14,7 +14,6 @@ from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import chat_body, fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
 from hybrid_router.api.workers_ai.forms.pointer import pointed
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core import language_names
 from hybrid_router.core.asks import Translation
 from hybrid_router.core.call import Call, Operation
@@ -49,7 +48,7 @@ class _Long(Struct, frozen=True, kw_only=True):
 class Translated(Plain):
     """`{"text", "target_lang"}` → `{"translated_text"}`."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Translation)
         source, target = language_names.code(asked.source_lang), language_names.code(asked.target_lang)
@@ -63,7 +62,7 @@ class Translated(Plain):
 class Translations(Plain):
     """English texts and a language of India → `{"translations"}`."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Translations)
         texts = (asked.text,) if isinstance(asked.text, str) else tuple(asked.text)
@@ -77,7 +76,7 @@ class Translations(Plain):
 class Summary(Plain):
     """`{"input_text"}` → `{"summary"}`, by a chat."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         asked, extra = fields.read(given, _Long)
         messages = [
@@ -94,7 +93,7 @@ class Summary(Plain):
 class Description(Plain):
     """A picture, with a prompt or messages → `{"description"}`, by a chat."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         body = dict(given.body or {})
         content = _picture(given, body)

@@ -17,7 +17,6 @@ from hybrid_router.api.workers_ai.form import Given, Reply
 from hybrid_router.api.workers_ai.forms import fields
 from hybrid_router.api.workers_ai.forms.plain import Plain, enveloped
 from hybrid_router.api.workers_ai.forms.pointer import pointed
-from hybrid_router.catalogue.families import Family
 from hybrid_router.core.asks import Encoding
 from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.errors import CallRefused, StreamBroken, UnsupportedParameter
@@ -62,7 +61,7 @@ class _Sorted(Struct, frozen=True, kw_only=True):
 class Vectors(Plain):
     """`{"text"}` → `{"shape", "data"}`; at OpenAI's address, its form."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         if given.openai:
             with pointed():
@@ -134,7 +133,7 @@ class VectorsQwen(Vectors):
 class Ranking(Plain):
     """A query and contexts → which of them answer it."""
 
-    def call(self, given: Given, known: Family, **sender: Unpack[Sender]) -> Call:
+    def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
         return _comparison(given, sender)
 
