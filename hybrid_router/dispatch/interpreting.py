@@ -1,4 +1,4 @@
-"""Translation by models that chat, for aliases none of whose models translates.
+"""Translation by models that chat, where no model that translates by itself can.
 
 The call stays a translation for rules, limits and records: only at the very last, when a backend is asked,
 each text becomes a chat.
@@ -27,9 +27,7 @@ _ORDER = (
 
 
 def widened(operations: Mapping[str, frozenset[Operation]]) -> dict[str, frozenset[Operation]]:
-    """What steps can be asked; where none of them translates, those that chat do."""
-    if any(Operation.TRANSLATE in one for one in operations.values()):
-        return dict(operations)
+    """What steps can be asked: those that chat translate too, behind those that do nothing else."""
     return {
         step: one | {Operation.TRANSLATE} if Operation.CHAT in one else one
         for step, one in operations.items()

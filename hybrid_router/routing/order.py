@@ -132,6 +132,20 @@ def ordered(steps: list[Step], facts: Facts, treatment: Treatment) -> list[Step]
     return order.moved()
 
 
+def translators_first(steps: list[Step], facts: Facts) -> list[Step]:
+    """Steps of a translation: those that have to be asked for it as a chat behind the others, and saying so.
+
+    Of those that translate by themselves none chats.
+    """
+    chats = [Operation.CHAT in facts.operations.get(step.name, ()) for step in steps]
+    order = _Order(steps)
+    order.sort(
+        chats.__getitem__,
+        lambda place: "it translates by chat" if chats[place] else "made for translation",
+    )
+    return order.moved()
+
+
 class _Order:
     """Steps while they are put in order.  `places` are those of the listed order, as they stand now."""
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from hybrid_router.core.call import Call
+from hybrid_router.core.call import Call, Operation
 from hybrid_router.core.step import LeftOut, Plan, Step, Treatment
 from hybrid_router.routing.facts import Facts
 from hybrid_router.routing.obstacles import obstacle
-from hybrid_router.routing.order import ordered, with_predictions
+from hybrid_router.routing.order import ordered, translators_first, with_predictions
 from hybrid_router.routing.policy import Policy
 from hybrid_router.routing.rules import CompiledRule, keep_only, put_first
 from hybrid_router.routing.subject import Subject
@@ -95,6 +95,8 @@ def _served(decided: Plan, steps: Iterable[Step], subject: Subject, local: froze
         else:
             left_out.append(LeftOut(step=step.name, because=because))
     steps = ordered(able, facts, decided.treatment)
+    if call.operation is Operation.TRANSLATE:
+        steps = translators_first(steps, facts)
     if decided.local_only:
         steps = [replace(step, private=True) for step in steps]
     return _filled(decided, tuple(steps), tuple(left_out))

@@ -165,12 +165,11 @@ OPERATIONS = st.frozensets(st.sampled_from(list(Operation)))
 
 
 @given(st.dictionaries(st.text(min_size=1), OPERATIONS))
-def test_who_chats_translates_where_nobody_else_does(operations: dict[str, frozenset[Operation]]) -> None:
-    """Nothing else is added, and nothing at all beside a model that translates by itself."""
+def test_who_chats_translates_too(operations: dict[str, frozenset[Operation]]) -> None:
+    """Nothing else is added, and nothing to a step that does not chat."""
     found = interpreting.widened(operations)
 
     assert found.keys() == operations.keys()
-    alone = not any(Operation.TRANSLATE in one for one in operations.values())
     for step, before in operations.items():
-        more = {Operation.TRANSLATE} if alone and Operation.CHAT in before else set()
+        more = {Operation.TRANSLATE} if Operation.CHAT in before else set()
         assert found[step] == before | more

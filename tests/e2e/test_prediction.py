@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from records import explained, record_of
 from router_policy import CLOUD_MODEL, policy
@@ -22,11 +23,13 @@ CLOUD, NATIVE, LOCAL = f"cloudflare/{CLOUD_MODEL}", f"native/{CLOUD_MODEL}", "lo
 # Of this one nothing is ever known, so that no plan leaves it out, however slow the machine was before.
 UNKNOWN_MODEL = "@cf/meta/llama-3.2-3b-instruct"
 UNKNOWN = f"cloudflare/{UNKNOWN_MODEL}"
+TRANSLATOR = "cloudflare/@cf/meta/m2m100-1.2b"
 DEAR = "cloudflare/@cf/meta/llama-3.3-70b-instruct-fp8-fast"
 ALIASES = f"""aliases:
   quickest: {{ try: [{NATIVE}, {CLOUD}], prefer: fastest }}
   spilling: {{ try: [{LOCAL}, {CLOUD}], spill_when: {{ queue: 1 }} }}
   thrifty: {{ try: [{DEAR}, {LOCAL}], max_cost_usd: 0.0001 }}
+  translate: {{ try: [{LOCAL}, {TRANSLATOR}] }}
   patient: {{ try: {LOCAL}, timeouts: {{ first_token: 5m, total: 10m }} }}
   generous: {{ try: [{DEAR}, {LOCAL}] }}
   dear-only: {{ try: {DEAR} }}
@@ -148,6 +151,24 @@ async def test_a_busy_model_lets_the_cloud_go_first(measuring: Router, cloud: Em
     record = await record_of(measuring, spilled)
     assert record["facts"]["loads"][LOCAL]["waiting_count"] == 1
     assert steps(record) == [CLOUD, LOCAL]
+
+
+async def test_a_chat_translates_when_the_translator_fails(measuring: Router, cloud: Emulator) -> None:
+    """The model that is made for it goes first, wherever it is listed; the other one stands in for it."""
+    body = {"model": "translate", "input": "The cat sat on the mat.", "source": "en", "target": "fr"}
+    served = []
+    for statuses in ([], [503]):
+        for status in statuses:
+            cloud.fault(status=status)
+        async with (
+            aiohttp.ClientSession(measuring.url) as client,
+            client.post("/v1/translate", json=body) as reply,
+        ):
+            assert reply.status == 200, await reply.text()
+            served.append((reply.headers["x-router-backend"], reply.headers["x-router-attempts"]))
+
+    assert served == [("cloudflare", "1"), ("local", "2")]
+    measuring.forgive()
 
 
 @pytest.mark.parametrize(

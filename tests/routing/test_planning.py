@@ -345,6 +345,22 @@ def test_a_model_that_is_for_something_else_is_left_out(policy: Policy) -> None:
     assert LeftOut(step=CLOUD, because="it cannot embed") in embed.left_out
 
 
+def test_who_is_made_for_translation_goes_first() -> None:
+    """Who has to be asked for it as a chat comes behind, however they are listed, and where the other is gone
+    it is the only one."""
+    translates = frozenset({Operation.TRANSLATE})
+    facts = replace(BOTH, operations={LOCAL: translates | {Operation.CHAT}, CLOUD: translates})
+    asked = asking(operation=Operation.TRANSLATE, messages=(), prompts=("hello",))
+    policy = with_rules("[]")
+
+    decided = plan(asked, facts, policy)
+
+    assert names(decided) == [CLOUD, LOCAL]
+    assert decided.steps[1].because.endswith("; it translates by chat")
+    assert names(plan(asked, replace(facts, online=False), policy)) == [LOCAL]
+    assert names(plan(asking(), replace(facts, operations={}), policy)) == [LOCAL, CLOUD]
+
+
 def test_steps_of_a_call_that_stays_home_say_so() -> None:
     """So that an engine keeps nothing of it on disk; other calls' steps do not."""
     policy = with_rules("[{name: keep_secrets_home, when: {text: [secret]}, local_only: true}]")
