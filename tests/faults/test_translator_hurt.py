@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from manifest_entries import folder_entry
 from router_process import soon
 from tiny_translator import WORDS, tiny_translator
 
@@ -42,14 +42,7 @@ ASKED = Call(
 def folder(tmp_path: Path) -> Path:
     """A model's folder, which its owner may spoil, and the manifest beside it."""
     tiny_translator(tmp_path / "made").rename(tmp_path / "polyglot")
-    files = {
-        path.name: {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "size_bytes": path.stat().st_size,
-        }
-        for path in (tmp_path / "polyglot").iterdir()
-    }
-    entry = {"folder": "polyglot", "files": files, "engine": "translate"}
+    entry = folder_entry(tmp_path / "polyglot", "translate")
     (tmp_path / "manifest.yaml").write_text(json.dumps({"models": {"polyglot": entry}}))  # JSON is YAML
     return tmp_path / "polyglot"
 
