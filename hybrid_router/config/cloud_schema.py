@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Struct, field
 
 from hybrid_router.config.backend_schema import LocalBackend, SecretSource, Waits
-from hybrid_router.config.kinds import Clock, Duration, ModelName, Share
+from hybrid_router.config.kinds import Clock, Duration, KeptFor, ModelName, Share
 from hybrid_router.config.marks import Bounds, Doc, NonEmpty, NotHere, Pattern
 
 _HTTP = Pattern(r"https?://[^\s?#@]+", "an http(s) address without query or user")
@@ -90,7 +90,7 @@ class Gateway(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     cache_ttl: Annotated[
-        Duration | Literal["off"] | None, Doc("How long answers are kept there (60s to 30d); off: never.")
+        KeptFor | Literal["off"] | None, Doc("How long answers are kept there (60s to 30d); off: never.")
     ] = None
     skip_cache: Annotated[bool, Doc("Answers are computed anew, and kept.")] = False
     request_timeout: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from hybrid_router.config.kinds import AliasName, Duration
+from hybrid_router.config.kinds import AliasName, Duration, KeptFor
 from hybrid_router.config.marks import Bounds, Doc, NonEmpty, Pattern
 
 NamePattern: TypeAlias = Annotated[
@@ -66,7 +66,8 @@ class FrontGateway(Struct, frozen=True, kw_only=True):
     """An AI Gateway that this router is: /v1/ACCOUNT/NAME/PROVIDER/…"""
 
     cache_ttl: Annotated[
-        Duration | Literal["off"], Doc("How long whole answers are kept, for the same principal alone.")
+        KeptFor | Literal["off"],
+        Doc("How long whole answers are kept (60s to 30d), for the same principal alone."),
     ] = "off"
     rate_limit: Annotated[
         RateLimit | None, Doc("Of all callers together; what is more gets 429. Default: no limit.")

@@ -7,7 +7,6 @@ from hybrid_router.config.cloud_schema import Gateway
 from hybrid_router.config.problems import KeyPath, Problems
 
 _MOST_ENTRIES = 5
-_SHORTEST_TTL_S, _LONGEST_TTL_S = 60.0, 30 * 86_400.0
 _LONGEST_DELAY_S = 5.0
 
 
@@ -18,8 +17,6 @@ def check_gateway(gateway: Gateway, path: KeyPath, problems: Problems) -> None:
     for key in gateway.metadata:
         if key.startswith("cf."):
             problems.add((*path, "metadata", key), "names that begin with cf. are Cloudflare's", at_key=True)
-    if isinstance(gateway.cache_ttl, float) and not _SHORTEST_TTL_S <= gateway.cache_ttl <= _LONGEST_TTL_S:
-        problems.add((*path, "cache_ttl"), "the gateway takes 60s to 30d, or off")
     if gateway.retry_delay is not None and gateway.retry_delay > _LONGEST_DELAY_S:
         problems.add((*path, "retry_delay"), "the gateway waits 5s at most")
     check_encrypted(gateway.base_url, (*path, "base_url"), problems)

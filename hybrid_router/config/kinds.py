@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeAlias
 from hybrid_router.config.marks import Bounds, Pattern, Unit
 
 Duration: TypeAlias = Annotated[float, Unit("duration"), Bounds(at_least=0.001, at_most=86_400)]
+# What AI Gateway takes, and so the gateways here that are like it.
+KeptFor: TypeAlias = Annotated[float, Unit("duration"), Bounds(at_least=60, at_most=30 * 86_400)]
 SizeBytes: TypeAlias = Annotated[int, Unit("size"), Bounds(at_least=1024)]
 Name: TypeAlias = Annotated[
     str,

@@ -296,7 +296,7 @@ def with_rule(rule: str) -> str:
             "aliases:",
             "server: {drain: 25h}\naliases:",
             "→25h}",
-            "server.drain: must be at most 86400s, not 90000s",
+            "server.drain: must be at most 1d, not 25h",
         ),
         (
             "aliases:",

@@ -81,6 +81,18 @@ def told(text: str) -> list[tuple[str, str]]:
         (1, ", chat_endpoint: v2", "backends.cf.chat_endpoint", "'v2' is not one of v1, run"),
         (1, ", models: {a: b}", "backends.cf.models", "wants a list, not a mapping"),
         (1, ", default_max_tokens: []", "backends.cf.default_max_tokens", "wants a whole number, not a list"),
+        (
+            1,
+            ", gateway: {id: g, cache_ttl: 60d}",
+            "backends.cf.gateway.cache_ttl",
+            "at most 30d, not 60d, or off",
+        ),
+        (
+            1,
+            ", gateway: {id: g, cache_ttl: 5s}",
+            "backends.cf.gateway.cache_ttl",
+            "at least 60s, not 5s, or off",
+        ),
         (2, ", on_break: maybe", "aliases.default.on_break", "'maybe' is not one of continue, error"),
         (2, ", retries: 9", "aliases.default.retries", "must be at most 5, not 9"),
         (2, ", hedge: [true]", "aliases.default.hedge", "wants true or false, not a list"),
@@ -94,6 +106,8 @@ def told(text: str) -> list[tuple[str, str]]:
         (3, "rules: {a: b}", "rules", "wants a list, not a mapping"),
         (3, "rules: [{name: r, when: {operation: sing}}]", "rules[0].when.operation[0]", "chat, complete"),
         (3, "store: {keep_days: 0}", "store.keep_days", "must be at least 1, not 0"),
+        (3, "gateways: {g: {cache_ttl: 5s}}", "gateways.g.cache_ttl", "at least 60s, not 5s, or off"),
+        (3, "gateways: {g: {cache_ttl: 31d}}", "gateways.g.cache_ttl", "at most 30d, not 31d, or off"),
         (3, "logs: {}", "logs", "no such key; did you mean log?"),
     ],
 )
@@ -106,6 +120,14 @@ def test_a_mistake_says_what_was_found_and_what_is_wanted(
     found = dict(told(GOOD % tuple(parts)))
 
     assert said in found[path]
+
+
+@pytest.mark.parametrize("ttl", ["60s", "7d", "30d", "off"])
+def test_a_gateway_keeps_answers_for_a_minute_to_a_month(ttl: str) -> None:
+    """Cloudflare's and the router's own alike, though other durations end with a day."""
+    gateways = f"gateways: {{g: {{cache_ttl: {ttl}}}}}"
+
+    assert told(GOOD % ("", f", gateway: {{id: g, cache_ttl: {ttl}}}", "", gateways)) == []
 
 
 def nested(path: str, value: object) -> dict[str, Any]:

@@ -38,7 +38,17 @@ def test_a_bad_size_says_how_to_write_one(text: str) -> None:
         units.size_bytes(text)
 
 
-@given(st.integers(min_value=1, max_value=86_400_000))
+@pytest.mark.parametrize(
+    ("duration_s", "text"),
+    [(0.25, "250ms"), (90.0, "90s"), (600.0, "600s"), (5400.0, "90m"), (7200.0, "2h"), (3601.0, "3601s"),
+     (5_184_000.0, "60d"), (1_234_567.5, "1234567.5s")],
+)  # fmt: skip
+def test_durations_are_written_as_people_do(duration_s: float, text: str) -> None:
+    """In the largest unit that leaves a whole number, from an hour on; never with an exponent."""
+    assert units.duration_text(duration_s) == text
+
+
+@given(st.integers(min_value=1, max_value=30 * 86_400_000))
 def test_a_duration_survives_being_written(milliseconds: int) -> None:
     """`check` prints what `load` would read."""
     value = milliseconds / 1000
