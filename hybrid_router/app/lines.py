@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from hybrid_router.api.answers import Ended, Refused
-from hybrid_router.core.call import Call, Operation
+from hybrid_router.core.call import Call
 from hybrid_router.dispatch.record import Record
 from hybrid_router.engines.task import Opened
 from hybrid_router.observe.bridge import PerSecond
@@ -16,18 +16,6 @@ from hybrid_router.observe.logs import Logs
 from hybrid_router.workers.choice import Eviction
 from hybrid_router.workers.life import Absent, Dead, Loading, Resident, State
 
-_PATHS = {
-    Operation.CHAT: "/v1/chat/completions",
-    Operation.COMPLETE: "/v1/completions",
-    Operation.EMBED: "/v1/embeddings",
-    Operation.RERANK: "/v1/rerank",
-    Operation.TRANSCRIBE: "/v1/audio/transcriptions",
-    Operation.SPEAK: "/v1/audio/speech",
-    Operation.IMAGE: "/v1/images/generations",
-    Operation.CLASSIFY: "/v1/classify",
-    Operation.TRANSLATE: "/v1/translate",
-    Operation.MODERATE: "/v1/moderations",
-}
 _REFUSED_PER_SECOND = 10  # of each error; so a flood can neither fill the log nor hide another error in it
 _ALARMING = frozenset({401, 403, 421})  # somebody knocks who may not come in, or was not let in by mistake
 
@@ -81,7 +69,7 @@ def call_line(logs: Logs, call: Call, record: Record | None, ended: Ended) -> No
     logs.call_line(
         request_id=ended.request_id,
         method="POST",
-        path=_PATHS[call.operation],
+        path=call.path,
         status=ended.status,
         duration_s=ended.duration_s,
         principal=call.principal,
