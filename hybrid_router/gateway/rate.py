@@ -25,6 +25,12 @@ class Rate:
         """
         return self._fixed(now_s) if self._technique == "fixed" else self._sliding(now_s)
 
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until a call that was one too many would be let in, if no other comes before it."""
+        if self._technique == "fixed":
+            return self._interval_s - now_s % self._interval_s
+        return max(0.0, self._taken_s[0] + self._interval_s - now_s) if self._taken_s else 0.0
+
     def _fixed(self, now_s: float) -> bool:
         window = int(now_s // self._interval_s)
         if window != self._window:

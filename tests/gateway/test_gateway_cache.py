@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import deepcopy
+from typing import Any, Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +140,22 @@ def test_a_fixed_interval_is_the_clocks(most: int, arrivals: list[float]) -> Non
         assert rate.admit(now_s) == (here < most)
         if here < most:
             taken.append(now_s)
+
+
+@given(
+    st.sampled_from(["fixed", "sliding"]),
+    st.integers(1, 5),
+    st.lists(st.integers(0, 40).map(lambda half: half / 2), max_size=60).map(sorted),
+)
+def test_who_is_turned_away_gets_in_when_told(
+    technique: Literal["fixed", "sliding"], most: int, arrivals: list[float]
+) -> None:
+    """A call too many that comes again after the wait, and not before it, is let in."""
+    rate = Rate(most, 2.0, technique)
+    for now_s in arrivals:
+        if rate.admit(now_s):
+            continue
+        wait_s, later = rate.wait_s(now_s), deepcopy(rate)
+        assert 0 < wait_s <= 2.0
+        assert not later.admit(now_s + wait_s - 0.25)
+        assert later.admit(now_s + wait_s)

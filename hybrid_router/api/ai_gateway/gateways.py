@@ -12,6 +12,8 @@ from aiohttp import web
 from hybrid_router.api.ai_gateway.error import NoGateway
 from hybrid_router.api.generation import Generation
 from hybrid_router.config.front_schema import FrontGateway, RateLimit
+from hybrid_router.core.errors import BackendBusy
+from hybrid_router.core.units import duration_text
 from hybrid_router.gateway.cache import Cache, Kept
 from hybrid_router.gateway.controls import Controls
 from hybrid_router.gateway.logbook import Logbook
@@ -55,6 +57,17 @@ class Gateway:
     def admits(self) -> bool:
         """Count a call; False: it is one too many."""
         return self._rate is None or self._rate.admit(self._clock())
+
+    def full(self, name: str) -> BackendBusy:
+        """What a call too many of the gateway `name` is told: whose limit it met, and when there is room."""
+        if (limit := self._limit) is None or self._rate is None:  # pragma: no cover - then it is never full
+            return BackendBusy("Rate limited")
+        calls = "1 call" if limit.calls == 1 else f"{limit.calls} calls"
+        return BackendBusy(
+            f"Rate limited: the gateway {name} takes {calls} in {duration_text(limit.interval)}, "
+            "by its rate_limit in router.yaml",
+            retry_after_s=self._rate.wait_s(self._clock()),
+        )
 
     def find(self, name: bytes) -> Kept | None:
         """An answer that was kept."""

@@ -29,7 +29,6 @@ from hybrid_router.api.workers_ai.directory import DIRECTORY
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import (
-    BackendBusy,
     BackendError,
     BackendMisconfigured,
     Inexpressible,
@@ -172,7 +171,7 @@ class Passage:
             self._counted = True
             if not self._gateway.admits():
                 self._exchange.failure = gateway_error.document
-                raise BackendBusy("Rate limited")
+                raise self._gateway.full(self._request.match_info["gateway"])
 
     def _kept(self, turn: _Turn) -> Kept | None:
         if turn.key is None or turn.controls.skip_cache:

@@ -10,7 +10,7 @@ import pytest
 from gateways_played import ACCOUNT, LLAMA, SAID, Aliased, door
 from scripted_answers import HandSleep, Reply, post
 
-from hybrid_router.config.front_schema import FrontGateway
+from hybrid_router.config.front_schema import FrontGateway, RateLimit
 from hybrid_router.core.errors import BackendUnavailable, NoBackend
 from hybrid_router.core.event import Finish, Picture, Text, Usage
 
@@ -38,6 +38,21 @@ async def test_every_dialect_says_when_to_ask_again(path: str) -> None:
         reply = await post(played.port, path, body, {key: "Bearer hr-alice"})
 
     assert (reply.status, reply.headers["retry-after"]) == (503, "3")
+
+
+@pytest.mark.parametrize("technique", ["fixed", "sliding"])
+async def test_a_call_too_many_is_told_whose_limit_it_met(technique: Any) -> None:
+    """The gateway's, with the place in router.yaml; and when there will be room."""
+    limit = RateLimit(calls=1, interval=86_400.0, technique=technique)
+    async with door(Aliased(), {"site": FrontGateway(rate_limit=limit)}) as played:
+        await played.chat()
+        reply = await played.chat()
+
+    assert (reply.status, reply.json["internalCode"]) == (429, 2003)
+    assert reply.json["message"] == (
+        "Rate limited: the gateway site takes 1 call in 1d, by its rate_limit in router.yaml"
+    )
+    assert 0 < int(reply.headers["retry-after"]) <= 86_400
 
 
 async def test_a_model_that_nobody_answers_for_says_where_to_write_it() -> None:
