@@ -211,7 +211,7 @@ def test_what_the_grammar_allows_the_parser_reads(form: Format, one: str, more: 
     kind = HarmonyParser if form is formats.HARMONY else ChatParser
     reader = kind(0, Manner(form, offered, primed=primed))
 
-    events = [*reader.feed(one + (more or "")), *reader.flush()]
+    events = [*reader.feed(one + (more or "")), *reader.flush("stop")]
 
     assert all(isinstance(event, ToolFragment) for event in events)
     names = [event.name for event in events if isinstance(event, ToolFragment) and event.name]

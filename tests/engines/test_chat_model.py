@@ -69,7 +69,7 @@ def test_the_smallest_model_makes_valid_calls(weights: Weights, model_settings: 
         context.decode([(token, len(tokens), 0, True)])
         tokens.append(token)
         entry = 0
-    events += parser.flush()
+    events += parser.flush("stop")
     context.close()
 
     fragments = [event for event in events if isinstance(event, ToolFragment)]

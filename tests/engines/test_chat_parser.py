@@ -15,7 +15,7 @@ from hybrid_router.core.call import Operation
 from hybrid_router.core.event import Event, Reasoning, Text, ToolFragment
 from hybrid_router.engines.llama.chat import formats
 from hybrid_router.engines.llama.chat.formats import Format, Thought
-from hybrid_router.engines.llama.chat.harmony import HarmonyParser
+from hybrid_router.engines.llama.chat.harmony import FINAL, HarmonyParser
 from hybrid_router.engines.llama.chat.parser import ChatParser, Manner
 from hybrid_router.engines.llama.chat.tools import tools_of
 from hybrid_router.engines.task import Task
@@ -99,6 +99,7 @@ def parser(
     opening: str = "",
     tools: bool = True,
     many: bool = True,
+    choice: str = "auto",
 ) -> ChatParser:
     """A parser of one choice."""
     offered = tools_of(
@@ -106,6 +107,7 @@ def parser(
             id=1,
             operation=Operation.CHAT,
             tools=tuple(TOOLS.documents) if tools else (),
+            tool_choice=choice,
             parallel_tool_calls=many,
         )
     )
@@ -121,7 +123,7 @@ def thinking(reader: ChatParser) -> bool:
 def read(reader: ChatParser, pieces: Iterable[str]) -> Said:
     """Everything an answer in pieces shows."""
     events = [event for piece in pieces for event in reader.feed(piece)]
-    return joined([*events, *reader.flush()])
+    return joined([*events, *reader.flush("stop")])
 
 
 def cut(text: str, places: Iterable[int]) -> list[str]:
@@ -370,6 +372,34 @@ def test_words_without_calls_are_all_said(words: str, places: list[int]) -> None
     assert read(parser(formats.HERMES, thought=None, tools=False), cut(words, places)) == Said(words)
 
 
+@pytest.mark.parametrize(("form", "text", "expected"), SAMPLES.values(), ids=SAMPLES.keys())
+def test_the_limit_shows_no_half_of_a_call(form: Format, text: str, expected: Said) -> None:
+    """Wherever an answer that has to call is cut: the text is no more than it would have been, the calls are
+    its first ones, and the last of them may be unfinished."""
+    for end in range(len(text)):
+        reader = parser(form, choice="required")
+        said = joined([*reader.feed(text[:end]), *reader.flush("length")])
+
+        assert expected.text.startswith(said.text.strip()), text[:end]
+        whole, last = said.calls[:-1], said.calls[-1:]
+        assert whole == expected.calls[: len(whole)]
+        assert [name for name, _ in last] == [name for name, _ in expected.calls[len(whole) :][: len(last)]]
+
+
+def test_the_limit_shows_no_half_of_a_call_that_nobody_required() -> None:
+    """Behind the marker nothing is text any more; before it is whole it may be; at another end it was."""
+    half = '<tool_call>\n{"name": "get_wea'
+    for reason, shown in (("length", "One moment."), ("stop", "One moment. " + half)):
+        reader = parser(formats.HERMES)
+        events = [*reader.feed("One moment. " + half), *reader.flush(reason)]
+        assert joined(events).text.strip() == shown
+    reader = parser(formats.HARMONY)
+    events = reader.feed(
+        f"{FINAL}One moment.<|end|><|start|>assistant<|channel|>commentary to=functions.get_w"
+    )
+    assert joined([*events, *reader.flush("length")]) == Said("One moment.")
+
+
 def test_arguments_come_as_they_are_written() -> None:
     """Not only when the call is whole: an editor shows them grow."""
     reader = parser(formats.HERMES)
@@ -437,7 +467,7 @@ def test_reasoning_may_have_begun_in_the_prompt() -> None:
     events += reader.feed("ink>\n\nBlue.")
 
     assert not thinking(reader)
-    assert joined([*events, *reader.flush()]) == Said("Blue.", "Let me see.")
+    assert joined([*events, *reader.flush("stop")]) == Said("Blue.", "Let me see.")
 
 
 def test_a_marker_in_the_middle_of_a_sentence_is_no_reasoning() -> None:
@@ -454,7 +484,7 @@ def test_analysis_is_ended_by_a_new_message() -> None:
     events += reader.feed(reader.closing + "Fine.")
 
     assert not thinking(reader)
-    assert joined([*events, *reader.flush()]) == Said("Fine.", "Well, well")
+    assert joined([*events, *reader.flush("stop")]) == Said("Fine.", "Well, well")
 
 
 def test_a_prompt_that_ends_inside_a_marker() -> None:

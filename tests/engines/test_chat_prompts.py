@@ -122,7 +122,7 @@ def read(prompt: Prompt, text: str, index: int = 0) -> list[Event]:
     """What an answer shows."""
     assert prompt.parser is not None
     parser = prompt.parser(index)
-    return [*parser.feed(text), *parser.flush()]
+    return [*parser.feed(text), *parser.flush("stop")]
 
 
 def form_of(prompt: Prompt) -> Form:

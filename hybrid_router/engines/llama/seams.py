@@ -68,8 +68,8 @@ class Parser(Protocol):
         """Take more text; what it shows."""
         ...
 
-    def flush(self) -> list[Event]:
-        """What was held back, now that nothing more comes."""
+    def flush(self, reason: FinishReason) -> list[Event]:
+        """What was held back, now that nothing more comes; `reason`: why."""
         ...
 
     def reason(self, reason: FinishReason) -> FinishReason:

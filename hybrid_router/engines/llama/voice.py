@@ -72,7 +72,7 @@ class Voice:
         events = [] if stopped else self._events(self._stream.flush())
         if self._parser is None:
             return [*events, Finish(reason, self._index)]
-        rest = self._parser.flush()
+        rest = self._parser.flush(reason)
         return [*events, *rest, Finish(self._parser.reason(reason), self._index)]
 
     def prompt_scores(self, scores: list[TokenScore]) -> list[Event]:

@@ -51,13 +51,13 @@ class HarmonyParser(ChatParser):
         header = yield from self._header()
         if header is None or "to=" in header:
             called = header is not None and (yield from self._call(header))
-            self._trying = False
+            self._trying = self._calling = False
             if called:
                 return
             self._source.rewind(mark)
             yield from self._words(speech)
             return
-        self._trying = False
+        self._trying = self._calling = False
         channel = _CHANNEL.search(header)
         if channel is not None and channel.group(1) == "analysis":
             yield from self._analysis()
@@ -73,6 +73,7 @@ class HarmonyParser(ChatParser):
         if (yield from self._source.found(*_HEADS)) is None:
             return None
         self._source.rewind(mark)
+        self._calling = True
         return (yield from self._source.word(("<|message|>",), _HEADER_LIMIT_CHARS))
 
     def _call(self, header: str) -> Reading[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hybrid_router.core.event import Event, FinishReason
+from hybrid_router.core.event import Event, FinishReason, Text
 from hybrid_router.engines.llama.chat.calls import Calls
 from hybrid_router.engines.llama.chat.formats import Format, Thought
 from hybrid_router.engines.llama.chat.reader import Sink, Speech
@@ -47,6 +47,7 @@ class ChatParser:
         self._source = Source()
         self._sink = Sink(index, manner.tools, self._source)
         self._trying = False  # what was read may have to be read again
+        self._calling = False  # behind what begins a call
         self.thinking = manner.thinks
         self.over = False
         self._reading = self._answer(resumed=manner.begun)
@@ -66,11 +67,17 @@ class ChatParser:
         next(self._reading, None)
         return self._sink.gathered()
 
-    def flush(self) -> list[Event]:
-        """What was held back, now that nothing more comes."""
+    def flush(self, reason: FinishReason) -> list[Event]:
+        """What was held back, now that nothing more comes.
+
+        Of a call that the limit cut before its name was known nothing is shown: it is no text.
+        """
+        forced = self._manner.tools.choice == "required" and not self.thinking
+        cut = reason == "length" and (self._calling or forced)
         self._source.over = True
         next(self._reading, None)
-        return self._sink.gathered()
+        events = self._sink.gathered()
+        return [event for event in events if not isinstance(event, Text)] if cut else events
 
     def reason(self, reason: FinishReason) -> FinishReason:
         """Why the answer ended, in the client's words: `tool_calls` for a `stop` after calls."""
@@ -141,8 +148,9 @@ class ChatParser:
     def _calls(self, marker: str, speech: Speech) -> Reading[bool]:
         """Read what a marker begins.  Returns whether it was calls; if not, the place is behind it."""
         self._trying, mark = True, self._source.mark
+        self._calling = True
         called = yield from self._read(self._manner.format.openers[marker])
-        self._trying = False
+        self._trying = self._calling = False
         if called:
             speech.trim()
             self.over = self._sink.satisfied
