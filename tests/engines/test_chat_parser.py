@@ -389,10 +389,12 @@ def test_the_limit_shows_no_half_of_a_call(form: Format, text: str, expected: Sa
 def test_the_limit_shows_no_half_of_a_call_that_nobody_required() -> None:
     """Behind the marker nothing is text any more; before it is whole it may be; at another end it was."""
     half = '<tool_call>\n{"name": "get_wea'
-    for reason, shown in (("length", "One moment."), ("stop", "One moment. " + half)):
-        reader = parser(formats.HERMES)
-        events = [*reader.feed("One moment. " + half), *reader.flush(reason)]
-        assert joined(events).text.strip() == shown
+    reader = parser(formats.HERMES)
+    limited = [*reader.feed("One moment. " + half), *reader.flush("length")]
+    reader = parser(formats.HERMES)
+    ended = [*reader.feed("One moment. " + half), *reader.flush("stop")]
+    assert joined(limited).text.strip() == "One moment."
+    assert joined(ended).text == "One moment. " + half
     reader = parser(formats.HARMONY)
     events = reader.feed(
         f"{FINAL}One moment.<|end|><|start|>assistant<|channel|>commentary to=functions.get_w"
