@@ -25,6 +25,17 @@ _UNTOLD = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
 _SPACE = b" \t\r\n"
 
 
+def told_type(request: web.Request) -> str:
+    """The media type that the request tells of its body; empty where what it tells says nothing."""
+    told = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return "" if told in _UNTOLD else told
+
+
+def is_document(told: str, begun: bytes) -> bool:
+    """Whether a body of this told type that begins so is a JSON document, and no file."""
+    return told == _JSON or (not told and begun.lstrip(_SPACE)[:1] in (b"{", b"["))
+
+
 class Received(Struct, frozen=True):
     """One of them is there: `document`, the bytes of a JSON document that is not read yet, or a file."""
 
@@ -62,9 +73,7 @@ class _Reading:
         self._shelf = request.app[SHELF]
         self._taken_bytes = 0
         self._upload: Upload | None = None
-        told = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        self._is_untold = told in _UNTOLD
-        self._media_type = "" if self._is_untold else told
+        self._media_type = told_type(request)
 
     async def run(self) -> Received:
         """Read to the end."""
@@ -84,11 +93,11 @@ class _Reading:
         begun = bytearray()
         while piece := await self._request.content.readany():
             begun += piece
-            if not self._is_untold or piece.lstrip(_SPACE):
+            if self._media_type or piece.lstrip(_SPACE):
                 break
             body.check_size(len(begun), limit_bytes)
         first = bytes(begun)
-        if self._is_untold and first.lstrip(_SPACE)[:1] in (b"{", b"["):
+        if is_document(self._media_type, first):
             body.check_size(self._request.content_length or 0, limit_bytes)
             return Received(document=await body.gather(self._request, limit_bytes, first))
         self._upload = await self._file(first)

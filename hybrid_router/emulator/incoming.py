@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.web_request import FileField
 from msgspec import Struct, field
 
+from hybrid_router.api.raw import is_document, told_type
 from hybrid_router.api.workers_ai.refusal import Refusal
 
 # What was asked: `/ai/run`, or one of `/ai/v1/…`.
@@ -20,8 +21,6 @@ _ADDRESSES: tuple[tuple[str, Address], ...] = (
     ("/v1/embeddings", "embeddings"),
     ("/v1/responses", "responses"),
 )
-_BYTES = ("application/octet-stream", "audio/", "image/", "video/")
-_OBJECT = b"{"
 
 
 class File(Struct, frozen=True, kw_only=True):
@@ -49,7 +48,7 @@ def address_of(path: str) -> Address:
 
 
 async def read(request: web.Request) -> Incoming:
-    """The request's body.
+    """The request's body: a document or a file by the rule that the router's own dialect has.
 
     Raises:
         Refusal: 3003 empty, 3006 too large, 5006 what says that it is JSON is no JSON object.
@@ -62,10 +61,10 @@ async def read(request: web.Request) -> Incoming:
         raise Refusal(3006) from None
     if not raw:
         raise Refusal(3003)
-    query = dict(request.query)
-    if request.content_type.startswith(_BYTES) and not raw.lstrip().startswith(_OBJECT):
-        return Incoming(content=raw, media_type=request.content_type, query=query)
-    return Incoming(body=json_object(raw), query=query)
+    query, told = dict(request.query), told_type(request)
+    if is_document(told, raw):
+        return Incoming(body=json_object(raw), query=query)
+    return Incoming(content=raw, media_type=told, query=query)
 
 
 def json_object(raw: bytes) -> dict[str, Any]:

@@ -104,6 +104,26 @@ async def test_files_may_be_the_whole_body(known: Family) -> None:
                 check_result(model, known, document["result"])
 
 
+@pytest.mark.parametrize("told", [None, "application/x-www-form-urlencoded", "text/plain"])
+@pytest.mark.parametrize("known", list(GIVEN_BYTES), ids=str)
+async def test_files_are_known_by_their_first_byte(known: Family, told: str | None) -> None:
+    """`curl --data-binary` calls a file a form, and some apps name no type: it is taken as what it is."""
+    content, _ = GIVEN_BYTES[known]
+    model = models_of(known)[0]
+    async with emulated(EVERYTHING) as cloud:
+        headers = {} if told is None else {"content-type": told}
+        async with cloud.http.post(
+            f"{cloud.ai_url}/run/{model.id}",
+            data=content,
+            headers=headers,
+            skip_auto_headers=["content-type"] if told is None else None,
+        ) as response:
+            document = await response.json()
+
+    assert response.status == 200, document
+    check_result(model, known, document["result"])
+
+
 @pytest.mark.parametrize(
     ("model_id", "field", "decode"),
     [
