@@ -40,9 +40,9 @@ async def answer(
     takes_hooks = model_id is None and address == "run"
     model_id, read = _named(model_id, read, address)
     options, read = _options(read)
-    hook = hook_of(options)
-    if hook is not None and not takes_hooks:
+    if options.get("background") is True and not takes_hooks:
         raise Refusal(5006, "Bad input: Error: '/options/background' is for /ai/run without a model")
+    hook = hook_of(options)
     seen.model, seen.body = model_id, _shown(read)
     seen.stream = bool((read.body or {}).get("stream"))
     delivery = Delivery(request, fault, seen, account.settings)

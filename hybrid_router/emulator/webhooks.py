@@ -1,7 +1,8 @@
 """Calls that are answered later, to an address that the call names: one POST, never repeated.
 
 The contract does not tell how such a call is answered at once, nor what the `chat` format is: the former is
-made here as of a batch, the latter refused.
+made here as of a batch, the latter refused.  Nor does it tell what becomes of an answer without an address:
+here nobody could ever read it, so such a call is refused.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ Work: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class Hook(Struct, frozen=True):
-    """Where the answer shall go; nowhere if `url` is None."""
+    """Where the answer shall go."""
 
-    url: URL | None
+    url: URL
 
 
 def hook_of(options: dict[str, Any]) -> Hook | None:
     """What a call's options say about its answer; None: it waits for it.
 
     Raises:
-        Refusal: 5006, a webhook without `background`, or none that is an address; 8001, an address of another
-            machine, or a format that is not played.
+        Refusal: 5006, a webhook without `background` or the reverse, or none that is an address; 8001, an
+            address of another machine, or a format that is not played.
     """
-    background, written = options.get("background", False), options.get("webhookUrl")
+    background = options.get("background", False)
     if not isinstance(background, bool):
         raise Refusal(5006, "Bad input: Error: Type mismatch of '/options/background', not in 'boolean'")
     if not background:
@@ -51,7 +52,9 @@ def hook_of(options: dict[str, Any]) -> Hook | None:
         raise Refusal(5006, "Bad input: Error: value at '/options/webhookFormat' is not one of raw, chat")
     if told != "raw":
         raise Refusal(8001, "the emulator plays no webhookFormat but raw")
-    return Hook(None if written is None else _address(written))
+    if "webhookUrl" not in options:
+        raise Refusal(5006, "Bad input: Error: required properties at '/options' are 'webhookUrl'")
+    return Hook(_address(options["webhookUrl"]))
 
 
 def _address(written: Any) -> URL:
@@ -111,7 +114,7 @@ class Webhooks:
         else:
             usage = result.get("usage") if isinstance(result, dict) else None
             ended = {"state": "completed", "result": result, "error": None, "usage": usage}
-        if hook.url is None or self._http is None:
+        if self._http is None:
             return
         try:
             async with self._http.post(hook.url, json=told | ended, allow_redirects=False):

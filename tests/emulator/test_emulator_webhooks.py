@@ -80,6 +80,8 @@ async def test_an_answer_comes_later_to_the_address_that_the_call_names() -> Non
         ({"webhookUrl": "http://127.0.0.1:1/"}, 5006),
         ({"background": False, "webhookUrl": "http://127.0.0.1:1/"}, 5006),
         ({"background": "yes"}, 5006),
+        ({"background": True}, 5006),
+        ({"background": True, "webhookUrl": None}, 5006),
         ({"background": True, "webhookUrl": "nonsense"}, 5006),
         ({"background": True, "webhookUrl": 7}, 5006),
         ({"background": True, "webhookUrl": "https://example.com/"}, 8001),
@@ -89,7 +91,7 @@ async def test_an_answer_comes_later_to_the_address_that_the_call_names() -> Non
     ],
 )
 async def test_webhooks_that_cannot_be_are_refused(options: dict[str, Any], code: int) -> None:
-    """One without `background`, no address, one of another machine, another format: 400 at once."""
+    """One without `background`, none at all, no address, another machine's, another format: 400 at once."""
     async with emulated() as cloud:
         status, document = await cloud.reply("/run", asked(CLASSIC, {"prompt": "hi"}, **options))
 
@@ -100,6 +102,17 @@ async def test_only_the_address_without_a_model_answers_later() -> None:
     """`background` at `/ai/run/MODEL` is refused, and so is an unknown model at `/ai/run`."""
     async with emulated() as cloud:
         _, named = await cloud.run(CLASSIC, {"prompt": "hi", "options": {"background": True}})
-        _, unknown = await cloud.reply("/run", asked("@cf/none/such", {"prompt": "hi"}, background=True))
+        hook = {"background": True, "webhookUrl": "http://127.0.0.1:1/"}
+        _, unknown = await cloud.reply("/run", asked("@cf/none/such", {"prompt": "hi"}, **hook))
 
     assert (first_code(named), first_code(unknown)) == (5006, 5007)
+
+
+async def test_an_address_beside_the_options_is_missed() -> None:
+    """It belongs into them; elsewhere nobody would read it, and the answer would be lost."""
+    body = asked(CLASSIC, {"prompt": "hi"}, background=True) | {"webhookUrl": "http://127.0.0.1:1/"}
+    async with emulated() as cloud:
+        status, document = await cloud.reply("/run", body)
+
+    assert (status, first_code(document)) == (400, 5006)
+    assert "required properties at '/options' are 'webhookUrl'" in document["errors"][0]["message"]
