@@ -7,10 +7,11 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from hybrid_router.api.workers_ai.refusal import Refusal
 from hybrid_router.core.call import Call
@@ -28,6 +29,8 @@ _NOT_ALLOWED = 10000
 _NO_SUCH = 7000
 _TOO_LARGE = 3006
 _OVERLOADED = 529
+_UNPROCESSABLE = 422
+Count: TypeAlias = Annotated[int, Meta(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,22 @@ async def read_object(request: web.Request) -> dict[str, Any]:
         raise invalid(f"the body is no JSON object: {error}") from None
     note(request, body)
     return body
+
+
+def checked(given: Any, kind: Any, told: str) -> Any:
+    """What a call gives, as what it must be.
+
+    Args:
+        told: the error's message, with `{path}`, such as `.width` or `[0]`, and `{why}`.
+
+    Raises:
+        Refusal: 422, it is something else.
+    """
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        why, _, path = str(error).partition(" - at `$")
+        raise invalid(told.format(path=path.removesuffix("`"), why=why), _UNPROCESSABLE) from None
 
 
 def note(request: web.Request, body: dict[str, Any]) -> None:

@@ -93,3 +93,72 @@ async def test_each_of_several_prompts_is_answered() -> None:
     assert [choice["index"] for choice in told["choices"]] == [0, 1, 2, 3]
     assert texts == ["one", "one", "two", "two"]
     assert told["usage"]["prompt_tokens"] == 6
+
+
+SIMILAR = "/hf-inference/models/o/sentence-similarity"
+DRAWN = "/hf-inference/models/o/text-to-image"
+WRITTEN = "/hf-inference/models/o/text-generation"
+TRANSLATED = "/hf-inference/models/o/translation"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        (SIMILAR, {"inputs": {"sentences": ["a"]}}, "`source_sentence`"),
+        (SIMILAR, {"inputs": "a"}, "`inputs`: Expected `object`, got `str`"),
+        (SIMILAR, {"inputs": {"source_sentence": "a", "sentences": [1]}}, "`inputs.sentences[0]`"),
+        (DRAWN, {"inputs": "a", "parameters": {"width": "wide"}}, "`parameters.width`: Expected `int"),
+        (DRAWN, {"inputs": "a", "parameters": {"height": -5}}, "`parameters.height`"),
+        (DRAWN, {"inputs": "a", "parameters": "wide"}, "`parameters`"),
+        (WRITTEN, {"inputs": []}, "`inputs`"),
+        (WRITTEN, {"inputs": [1]}, "`inputs[0]`"),
+        (WRITTEN, {"inputs": None}, "`inputs`"),
+        (WRITTEN, {"inputs": "a", "parameters": {"max_new_tokens": "many"}}, "`parameters.max_new_tokens`"),
+        (TRANSLATED, {"inputs": "a", "parameters": {"tgt_lang": 7}}, "`parameters.tgt_lang`"),
+    ],
+)
+async def test_inputs_that_do_not_fit_are_named_by_hugging_face(path: str, body: Any, told: str) -> None:
+    """By where they stand, with 422."""
+    async with asked(huggingface.serve, path, body) as (_, ask):
+        reply = await ask()
+        [error] = (await reply.json())["error"]
+
+    assert reply.status == 422
+    assert told in error
+
+
+async def test_a_task_is_asked_in_json_whatever_curl_calls_it() -> None:
+    """`curl -d` calls JSON a form; and a task that nobody knows is 404."""
+    async with asked(huggingface.serve, WRITTEN, None) as (running, _), aiohttp.ClientSession() as http:
+        headers = {"authorization": f"Bearer {running.token}"}
+        form = headers | {"content-type": "application/x-www-form-urlencoded"}
+        async with http.post(running.root + WRITTEN, data=b'{"inputs": "count to 3"}', headers=form) as reply:
+            assert (reply.status, await reply.json()) == (200, [{"generated_text": "count to 3\n1 2 3"}])
+        unknown = f"{running.root}/hf-inference/models/o/n/pipeline/juggling"
+        async with http.post(unknown, json={"inputs": "hi"}, headers=headers) as reply:
+            assert reply.status == 404
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "told"),
+    [
+        ("o/chat", {"messages": [{"content": "hi"}]}, "- input.messages[0]: Object missing"),
+        ("o/chat", {"messages": [{"role": "user", "content": None}]}, "- input.messages[0].content:"),
+        ("o/chat", {"messages": ["hi"]}, "- input.messages[0]: Expected `object`"),
+        ("o/chat", {"prompt": "hi", "max_tokens": "many"}, "- input.max_tokens: Expected"),
+        ("o/flux", {"prompt": "hi", "width": "wide"}, "- input.width: Expected `int"),
+        ("o/flux", {"prompt": "hi", "height": -5}, "- input.height: Expected"),
+        ("o/flux", {"prompt": "hi", "output_format": ["png"]}, "- input.output_format: Expected"),
+        ("o/ears", {"audio": "data:,\u00e4"}, "- input.audio: no base64"),
+        ("o/ears", {"audio": "data:,UklGRg==", "language": 7}, "- input.language: Expected"),
+    ],
+)  # fmt: skip
+async def test_inputs_that_do_not_fit_are_named_by_replicate(model: str, given: Any, told: str) -> None:
+    """By where they stand, with 422."""
+    path = f"/v1/models/{model}/predictions"
+    async with asked(replicate.serve, path, {"input": given}) as (_, ask):
+        reply = await ask()
+        document = await reply.json()
+
+    assert (reply.status, document["title"]) == (422, "Input validation failed")
+    assert document["detail"].startswith(told)

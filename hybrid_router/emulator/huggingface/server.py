@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta, Struct
 
 from hybrid_router.api.gallery import media_type
 from hybrid_router.api.openai.vectors import floats
@@ -44,11 +45,29 @@ from hybrid_router.emulator.delivery import Delivery
 from hybrid_router.emulator.openai import server as openai
 from hybrid_router.emulator.port import SEEN
 from hybrid_router.emulator.settings import Settings
-from hybrid_router.emulator.stage import RunningCloud, Stage, on_stage
+from hybrid_router.emulator.stage import Count, RunningCloud, Stage, checked, on_stage
 
 _LOADING_S = 20.0
 _UNAVAILABLE = 503
+_JSON = "application/json"
 _NO_TASK = "Model {model} is not supported by provider hf-inference"
+_WRONG = "Error in `{name}{{path}}`: {{why}}"
+Texts: TypeAlias = str | Annotated[list[str], Meta(min_length=1)]
+
+
+class _Compared(Struct):
+    source_sentence: str
+    sentences: list[str]
+
+
+class _Parameters(Struct):
+    """Those that change something here."""
+
+    tgt_lang: str | None = None
+    src_lang: str | None = None
+    width: Count | None = None
+    height: Count | None = None
+    max_new_tokens: Count | None = None
 
 
 def failed(refusal: Refusal) -> dict[str, Any]:
@@ -74,10 +93,13 @@ async def run_task(stage: Stage, request: web.Request, delivery: Delivery) -> we
     model = request.match_info["model"]
     task = request.match_info.get("task") or _named(model)
     raw = await request.read()
-    body = _body(request, raw)
+    is_file = task in _OF_FILES
+    if not is_file and task not in _OF_TEXTS:
+        raise Refusal(5007, _NO_TASK.format(model=model), status=404)
+    body = _described(request, raw) if is_file and request.content_type != _JSON else _body(raw)
     seen = request[SEEN]
     seen.model, seen.body = model, without_secrets(body)
-    if task in _OF_FILES:
+    if is_file:
         return await _of_file(stage, task, model, raw, delivery)
     operation, ask = _OF_TEXTS[task]
     call = _call(operation, model, body, ask)
@@ -122,10 +144,13 @@ def _named(model: str) -> str:
     raise Refusal(5007, _NO_TASK.format(model=model), status=404)
 
 
-def _body(request: web.Request, raw: bytes) -> dict[str, Any]:
-    """A JSON body; of a file, how large it was."""
-    if request.content_type != "application/json":
-        return {"media_type": request.content_type, "size_bytes": len(raw)}
+def _described(request: web.Request, raw: bytes) -> dict[str, Any]:
+    """Of a file, how large it was."""
+    return {"media_type": request.content_type, "size_bytes": len(raw)}
+
+
+def _body(raw: bytes) -> dict[str, Any]:
+    """A JSON body."""
     try:
         body = msgspec.json.decode(raw, type=dict[str, Any])
     except (ValueError, RecursionError):
@@ -136,16 +161,24 @@ def _body(request: web.Request, raw: bytes) -> dict[str, Any]:
 
 
 def _call(operation: Operation, model: str, body: dict[str, Any], ask: Ask | None) -> Call:
-    """What is asked; parameters that change nothing here are read over."""
-    inputs, parameters = body["inputs"], body.get("parameters") or {}
-    query = ""
+    """What is asked; parameters that change nothing here are read over.
+
+    Raises:
+        Refusal: 422, an input or a parameter is something else than it must be.
+    """
+    told = _WRONG.format(name="parameters")
+    parameters: _Parameters = checked(body.get("parameters") or {}, _Parameters, told)
+    told, query = _WRONG.format(name="inputs"), ""
     if operation is Operation.RERANK:
-        query, inputs = inputs["source_sentence"], inputs["sentences"]
-    prompts = tuple(inputs) if isinstance(inputs, list) else (str(inputs),)
-    if operation is Operation.TRANSLATE and "tgt_lang" in parameters:
-        ask = Translation(target=parameters["tgt_lang"], source=parameters.get("src_lang"))
+        compared: _Compared = checked(body["inputs"], _Compared, told)
+        query, prompts = compared.source_sentence, tuple(compared.sentences)
+    else:
+        texts: str | list[str] = checked(body["inputs"], Texts, told)
+        prompts = (texts,) if isinstance(texts, str) else tuple(texts)
+    if operation is Operation.TRANSLATE and parameters.tgt_lang is not None:
+        ask = Translation(target=parameters.tgt_lang, source=parameters.src_lang)
     if operation is Operation.IMAGE:
-        ask = Painting(width=parameters.get("width", 0), height=parameters.get("height", 0))
+        ask = Painting(width=parameters.width or 0, height=parameters.height or 0)
     return Call(
         id=ids.new("emulated-"),
         operation=operation,
@@ -153,7 +186,7 @@ def _call(operation: Operation, model: str, body: dict[str, Any], ask: Ask | Non
         prompts=prompts,
         query=query,
         ask=ask,
-        sampling=Sampling(max_tokens=parameters.get("max_new_tokens")),
+        sampling=Sampling(max_tokens=parameters.max_new_tokens),
     )
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import Struct
 
 from hybrid_router.core.asks import Painting, Speech, Transcription
 from hybrid_router.core.call import Call, Message, Operation, Sampling
 from hybrid_router.core.upload import upload_of
-from hybrid_router.emulator.stage import invalid
+from hybrid_router.emulator.stage import Count, checked, invalid
 
 _PAINTERS = ("flux", "diffusion", "image")
 _EMBEDDERS = ("embed", "minilm", "mpnet")
-_FORMATS = {"jpg": "jpeg", "jpeg": "jpeg"}
+_JPEGS = ("jpg", "jpeg")
 
 Find = Callable[[str], bytes | None]
+
+
+class _Said(Struct):
+    role: Literal["system", "user", "assistant"]
+    content: str
 
 
 def call(id_: str, model: str, given: dict[str, Any], find: Find, *, stream: bool) -> Call:
@@ -26,22 +32,23 @@ def call(id_: str, model: str, given: dict[str, Any], find: Find, *, stream: boo
         find: a file that was put here before, by its address.
 
     Raises:
-        Refusal: an input is missing.
+        Refusal: an input is missing, or is something else than it must be.
     """
     operation = _operation(model, given)
     if operation is Operation.CHAT:
         return _chat(id_, model, given, stream=stream)
     if operation is Operation.TRANSCRIBE:
+        language = _told(given, "language", str | None)
         content = _file(given["audio"], find)
-        ask = Transcription(language=given.get("language"), translates=bool(given.get("translate")))
+        ask = Transcription(language=language, translates=bool(given.get("translate")))
         uploads = (upload_of(content, "audio"),)
         return Call(id=id_, operation=operation, alias=model, ask=ask, uploads=uploads)
     text = _text(given, "prompt" if operation is Operation.IMAGE else "text")
     if operation is Operation.IMAGE:
         ask_ = Painting(
-            width=int(given.get("width", 0)),
-            height=int(given.get("height", 0)),
-            format="jpeg" if given.get("output_format") in _FORMATS else "png",
+            width=_told(given, "width", Count | None) or 0,
+            height=_told(given, "height", Count | None) or 0,
+            format="jpeg" if _told(given, "output_format", str | None) in _JPEGS else "png",
         )
         return Call(id=id_, operation=operation, alias=model, prompts=(text,), ask=ask_)
     if operation is Operation.SPEAK:
@@ -62,13 +69,14 @@ def _operation(model: str, given: dict[str, Any]) -> Operation:
 
 def _chat(id_: str, model: str, given: dict[str, Any], *, stream: bool) -> Call:
     if isinstance(given.get("messages"), list):
-        messages = [Message(role=each["role"], content=each["content"]) for each in given["messages"]]
+        said: list[_Said] = _told(given, "messages", list[_Said])
+        messages = [Message(role=each.role, content=each.content) for each in said]
     else:
         messages = [Message(role="user", content=_text(given, "prompt"))]
     if system := given.get("system_prompt"):
         messages.insert(0, Message(role="system", content=str(system)))
     stops = tuple(stop for stop in str(given.get("stop_sequences") or "").split(",") if stop)
-    sampling = Sampling(max_tokens=given.get("max_tokens"), stop=stops)
+    sampling = Sampling(max_tokens=_told(given, "max_tokens", Count | None), stop=stops)
     return Call(
         id=id_,
         operation=Operation.CHAT,
@@ -77,6 +85,11 @@ def _chat(id_: str, model: str, given: dict[str, Any], *, stream: bool) -> Call:
         sampling=sampling,
         stream=stream,
     )
+
+
+def _told(given: dict[str, Any], name: str, kind: Any) -> Any:
+    """An input that must be of this kind; None, if it is not there."""
+    return checked(given.get(name), kind, f"- input.{name}{{path}}: {{why}}")
 
 
 def _text(given: dict[str, Any], name: str) -> str:
@@ -91,7 +104,7 @@ def _file(address: Any, find: Find) -> bytes:
     if isinstance(address, str) and address.startswith("data:"):
         try:
             return base64.b64decode(address.partition(",")[2], validate=True)
-        except binascii.Error:
+        except ValueError:
             raise invalid("- input.audio: no base64", 422) from None
     content = find(str(address))
     if content is None:
