@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from hybrid_router.catalogue import refresh as table
 from hybrid_router.catalogue.workers_ai import Catalogue
@@ -61,7 +62,10 @@ async def _asked(desk: Desk) -> tuple[list[dict[str, Any]], Mapping[str, Mapping
 
 
 def changes(before: Catalogue, after: Catalogue) -> Iterable[str]:
-    """What is new, gone, or costs something else: a line each, the first of them."""
+    """What is new, gone, or costs something else: a line each, the first of them.
+
+    That an id is told which was not published is no change of its model.
+    """
     was, now = before.by_id(), after.by_id()
     lines = [f"new: {name} ({now[name].task})" for name in now if name not in was]
     for name, model in was.items():
@@ -69,7 +73,7 @@ def changes(before: Catalogue, after: Catalogue) -> Iterable[str]:
             lines.append(f"gone: {name}")
         elif now[name].price != model.price:
             lines.append(f"another price: {name}")
-        elif now[name] != model:
+        elif replace(now[name], uuid=model.uuid) != model:
             lines.append(f"changed: {name}")
     more = [f"and {len(lines) - _MOST_SHOWN} more"] if len(lines) > _MOST_SHOWN else []
     return lines[:_MOST_SHOWN] + more
