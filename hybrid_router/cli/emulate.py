@@ -32,12 +32,19 @@ command.add_command(emulate_clouds.replicate)
 @click.option(
     "--account", default=DEFAULT_ACCOUNT_ID, help="Account id: 32 hexadecimal digits.  [default: 32 × e]"
 )
-@click.option("--daily-neurons", default=10_000.0, show_default=True, help="Allowance of a UTC day.")
+@click.option(
+    "--daily-neurons",
+    default=10_000.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Allowance of a UTC day.",
+)
 @click.option("--paid", is_flag=True, help="Play the Workers Paid plan: no daily end, paid models answer.")
 @click.option(
     "--quota-code", default="4006", type=click.Choice(["4006", "3036"]), help="What a spent day is told with."
 )
 @click.option("--rate-limits/--no-rate-limits", default=True, help="Count calls a minute.")
+@click.option("--keep-retired", is_flag=True, help="Let models past their date answer as before it.")
 @click.option(
     "--prefill",
     "prefills",
@@ -67,6 +74,7 @@ def cloudflare(
     paid: bool,
     quota_code: str,
     rate_limits: bool,
+    keep_retired: bool,
     token_delay: float,
     prefills: tuple[str, ...],
     model: Path | None,
@@ -86,6 +94,7 @@ def cloudflare(
         paid=paid,
         quota_code=3036 if quota_code == "3036" else 4006,
         rate_limits=rate_limits,
+        keep_retired=keep_retired,
         token_delay_s=token_delay,
         prefill_models=_known(prefills, model or local),
     )

@@ -28,7 +28,9 @@ def options(*, port: int) -> Callable[[Command], Command]:
             help="0: any free one.",
         ),
         click.option(
-            "--token", default=DEFAULT_TOKEN, help="The token that is accepted.  [default: emulator]"
+            "--token",
+            default=DEFAULT_TOKEN,
+            help="The token that is accepted; an empty one: anybody may ask.  [default: emulator]",
         ),
         click.option(
             "--token-delay",
@@ -64,6 +66,8 @@ def play(settings: Settings, serving: AbstractAsyncContextManager[str]) -> None:
 
 def shown_token(token: str) -> str:
     """The token as the ready line has it: one of one's own is not shown."""
+    if not token:
+        return "(any or none)"
     return token if token == DEFAULT_TOKEN else "(as given)"
 
 

@@ -25,7 +25,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "models": "Add, list, verify, show and remove model files.",
         "cloud": "Look after the Workers AI account: fine-tunes, models, documents, batches.",
         "keys": "Make client keys.",
-        "emulate": "Serve Cloudflare's API on loopback, to try and to test without an account.",
+        "emulate": "Serve a cloud's API on loopback, to try and to test without an account.",
     }
 )
 

@@ -24,7 +24,8 @@ def model_of(account: Account, model_id: str) -> tuple[Model, Model]:
         raise Refusal(5007, f"No such model {model_id} or task")
     priced = account.models.get(model.aliased_to, model) if model.aliased_to else model
     if priced.status == "deprecated" and not kept:
-        raise Refusal(5028, f"{model_id} was deprecated on {model.deprecated_on}")
+        instead = f": name {model.successor} in its place" if model.successor else ""
+        raise Refusal(5028, f"{model_id} was deprecated on {model.deprecated_on}{instead}")
     if priced.requires_workers_paid and not account.settings.paid:
         raise Refusal(5035, f"{model_id} requires the Workers Paid plan")
     return model, priced

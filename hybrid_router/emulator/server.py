@@ -112,6 +112,8 @@ async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
 def authorize(request: web.Request) -> Account:
     """The account, if the path names it and the token, or the legacy pair of e-mail and key, opens it.
 
+    With an empty token of its own it is open to anybody.
+
     Raises:
         Refusal: 7003 no account id, 401/10000 no or other credentials, 403/10000 another account.
     """
@@ -121,7 +123,7 @@ def authorize(request: web.Request) -> Account:
         message = f"Could not route to {request.path}, perhaps your object identifier is invalid?"
         raise Refusal(7003, message)
     known = _known_token if "authorization" in request.headers else _known_pair
-    if not known(request, account.settings):
+    if account.settings.token and not known(request, account.settings):
         raise Refusal(10000)
     if named is not None and named != account.settings.account_id:
         raise Refusal(10000, status=403)

@@ -49,6 +49,7 @@ class Settings:
 
     Attributes:
         port: 0 takes a free one.
+        token: what is accepted; with an empty one anybody may ask.
         auth_email, auth_key: the legacy pair that opens the account as its token does; empty: there is none.
         gateway_token: what gateways with authentication want in `cf-aig-authorization`.
         upstreams: provider → base of its API, for calls through a gateway; Workers AI is the emulator itself.

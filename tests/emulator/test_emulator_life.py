@@ -206,11 +206,33 @@ async def test_the_command_says_where_it_is_and_stops_when_told(number: signal.S
     assert (process.returncode, rest, complaints) == (0, b"", b"")
 
 
+async def test_retired_models_answer_anybody_if_the_options_say_so() -> None:
+    """`--keep-retired` lets a model past its date answer, an empty `--token` those who show none."""
+    program = (sys.executable, "-m", "hybrid_router", "emulate", "cloudflare", "--port", "0")
+    process = await asyncio.create_subprocess_exec(
+        *program, "--keep-retired", "--token", "", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        line = (await process.stdout.readline()).decode()
+        found = re.search(r"base_url: (\S+)  account_id: (e{32})  token: \(any or none\)", line)
+        assert found, line
+        url = f"{found[1]}/accounts/{found[2]}/ai/run/@cf/facebook/bart-large-cnn"
+        body = {"input_text": "one two three"}
+        async with aiohttp.ClientSession() as http, http.post(url, json=body) as response:
+            document = await response.json()
+    finally:
+        process.kill()
+        await process.wait()
+    assert document["result"] == {"summary": "one two three"}
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (["--account", "mine"], "32 hexadecimal digits"),
         (["--quota-code", "1"], "3036"),
+        (["--daily-neurons", "-5"], "range"),
         (["--port", "-1"], "range"),
         (["--prefill", "@cf/nobody/knows"], "Workers AI has no model '@cf/nobody/knows'"),
         (["--prefill", CLASSIC, "--model", __file__], "leave out --model"),

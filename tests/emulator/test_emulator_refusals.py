@@ -114,6 +114,15 @@ async def test_models_that_do_not_answer(model: str, status: int, code: int) -> 
     assert (got, first_code(document)) == (status, code)
 
 
+async def test_a_retired_model_names_who_does_its_work() -> None:
+    """By the catalogue's judgement, beside the day on which it went."""
+    async with emulated() as cloud:
+        _, document = await cloud.run("@cf/meta/llama-2-7b-chat-int8", {"prompt": "hi"})
+
+    told = document["errors"][0]["message"]
+    assert "deprecated on 2026-05-30: name @cf/meta/llama-3.2-3b-instruct in its place" in told
+
+
 @pytest.mark.parametrize(
     ("model", "body", "told"),
     [
