@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import get_args
+
+from hybrid_router.api.failures import is_gateway
+from hybrid_router.config.front_schema import ProviderName
 
 _BASE = "/v1"
 _NOTHING = "there is nothing at this address; docs/api.md lists what there is"
+_PROVIDERS = "|".join(get_args(ProviderName))
+_BAD_ACCOUNT = re.compile(rf"{_BASE}/[^/]+/[^/]+/(?:{_PROVIDERS})/")
+_GATEWAYS = (
+    "a gateway's addresses are /v1/ACCOUNT/GATEWAY and, of one provider, /v1/ACCOUNT/GATEWAY/PROVIDER/…"
+)
 _ELSEWHERE: Mapping[str, str] = MappingProxyType(  # another server's address → what there is instead
     {
         "/completion": "use POST /v1/completions",
@@ -45,4 +55,13 @@ def advice(path: str, host: str, known: Collection[str]) -> str:
         return f"did you mean {asked.removeprefix(_BASE)}? let the base URL end with {host}, without {_BASE}"
     if _BASE + asked in known:
         return f"did you mean {_BASE}{asked}? let the base URL end with {host}{_BASE}"
+    return _of_gateways(path)
+
+
+def _of_gateways(path: str) -> str:
+    """The same where an address is of a gateway, or would be if its account id were one."""
+    if is_gateway(path):
+        return f"{_NOTHING}: {_GATEWAYS}"
+    if _BAD_ACCOUNT.match(path):
+        return f"{_GATEWAYS}, where ACCOUNT has 32 hexadecimal digits; any will do"
     return _NOTHING

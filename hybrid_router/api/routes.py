@@ -65,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_ACCOUNT}/ai/models/schema", workers_ai.schema, "key", "none"),
     Route("GET", f"{_ACCOUNT}/tokens/verify", workers_ai.verify, "key", "none"),
     Route("GET", "/client/v4/user/tokens/verify", workers_ai.verify, "key", "none"),
-    Route("POST", _GATEWAY, ai_gateway.universal, "key", "json"),
+    Route("POST", ai_gateway.UNIVERSAL, ai_gateway.universal, "key", "json"),
     Route("GET", f"{_GATEWAY}/compat/models", ai_gateway.compat_models, "key", "none"),
     Route("POST", f"{_GATEWAY}/{{provider}}/{{endpoint:.+}}", ai_gateway.provider, "key", "any"),
     Route("GET", _LOGS, ai_gateway_logs.listing, "key", "none"),

@@ -84,7 +84,7 @@ class Entry(Struct, frozen=True, kw_only=True):
         return {**self.document(), **heads}
 
 
-class Patch(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Patch(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What may be said of an entry afterwards."""
 
     feedback: Literal[-1, 0, 1] | msgspec.UnsetType | None = msgspec.UNSET

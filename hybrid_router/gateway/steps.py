@@ -72,6 +72,11 @@ def read(body: bytes, *, keeps_headers: bool) -> tuple[GatewayStep, ...]:
         raise CallRefused("the body is not JSON") from None
     if not 0 < len(written) <= MOST_STEPS:
         raise CallRefused(f"expected 1 to {MOST_STEPS} steps")
+    for number, one in enumerate(written):
+        if not one.endpoint.strip(" /"):
+            raise CallRefused(
+                f"the endpoint of step {number} is missing: write the provider's path, as chat/completions"
+            )
     return tuple(_step(one, keeps_headers=keeps_headers) for one in written)
 
 

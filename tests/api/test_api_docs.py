@@ -21,6 +21,7 @@ from hybrid_router.core import errors
 from hybrid_router.core.event import Usage
 from hybrid_router.engines.llama import schemas
 from hybrid_router.engines.task import TaskRefused
+from hybrid_router.gateway import controls
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 ERRORS = [
@@ -36,6 +37,12 @@ def test_every_error_code_is_documented_with_its_status(kind: type[errors.Router
     (row,) = [line for line in DOCS.splitlines() if line.startswith(f"| `{kind.code}` |")]
 
     assert str(kind.status) in row.split("|")[2]
+
+
+@pytest.mark.parametrize("name", [*controls._HEADERS])
+def test_every_wish_to_a_gateway_is_documented(name: str) -> None:
+    """Its new name and its old one."""
+    assert f"`{name}`" in DOCS
 
 
 def test_every_address_is_documented() -> None:

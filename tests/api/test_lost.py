@@ -56,6 +56,15 @@ def test_another_servers_address_has_a_way_on(path: str, said: str) -> None:
     assert [word for word in told.split() if word.startswith("/v1") and word not in KNOWN] in ([], [path])
 
 
+@pytest.mark.parametrize("account", ["abc", "0" * 31, "0" * 33, "z" * 32])
+def test_an_account_id_that_is_none_is_told_its_form(account: str) -> None:
+    """Where the rest of the address is a gateway's; one that is right has another mistake."""
+    assert "ACCOUNT has 32 hexadecimal digits" in advice(
+        f"/v1/{account}/site/openai/chat/completions", HOST, KNOWN
+    )
+    assert "32" not in advice(f"/v1/{'0' * 32}/site/openai", HOST, KNOWN)
+
+
 @pytest.mark.parametrize("path", ["/", "//", "/v1", "/v1/v1", "/nowhere", "/v1/nope", "/v1/chat", ""])
 def test_elsewhere_there_is_nothing(path: str) -> None:
     """Whatever is like nothing that we know: where to read what there is."""

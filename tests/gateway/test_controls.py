@@ -161,13 +161,22 @@ def test_keys_of_providers_are_dropped_from_steps() -> None:
         b"[{}]",
         b'{"provider": 1}',
         b"\xff",
-        b"[" + b'{"provider":"a"},' * 20 + b'{"provider":"a"}]',
+        b"[" + b'{"provider":"a","endpoint":"b"},' * 20 + b'{"provider":"a","endpoint":"b"}]',
     ],
 )
 def test_what_is_no_list_of_steps_is_refused(body: bytes) -> None:
     """None, too many, no provider, or no JSON at all."""
     with pytest.raises(CallRefused):
         steps.read(body, keeps_headers=False)
+
+
+@pytest.mark.parametrize("endpoint", ["", ', "endpoint": ""', ', "endpoint": " / "'])
+def test_a_step_without_endpoint_is_told_so(endpoint: str) -> None:
+    """By its number, before anybody is asked."""
+    body = f'[{{"provider": "openai", "endpoint": "x"}}, {{"provider": "openai"{endpoint}}}]'
+
+    with pytest.raises(CallRefused, match="the endpoint of step 1 is missing"):
+        steps.read(body.encode(), keeps_headers=False)
 
 
 def test_a_pause_that_would_be_too_late_is_not_made() -> None:

@@ -178,6 +178,12 @@ def test_what_callers_write_is_bounded() -> None:
     assert listed(log) == [6]
 
 
+def test_a_patch_of_something_else_is_refused_by_name() -> None:
+    """What would be passed over is told."""
+    with pytest.raises(CallRefused, match="`nope`"):
+        patch(b'{"score": 1, "nope": 7}')
+
+
 def test_a_patch_is_as_short_as_a_header() -> None:
     """Of metadata the first five, without reserved names; what is no patch is refused."""
     many = {"cf.own": 1} | {f"k{number}": number for number in range(9)}

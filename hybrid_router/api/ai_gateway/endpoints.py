@@ -7,7 +7,7 @@ from aiohttp import web
 
 from hybrid_router.api import body, multipart, raw, responses
 from hybrid_router.api.ai_gateway import names
-from hybrid_router.api.ai_gateway.gateways import GATEWAYS, Gateway
+from hybrid_router.api.ai_gateway.gateways import GATEWAYS, Gateway, named
 from hybrid_router.api.ai_gateway.passage import Brought, Passage
 from hybrid_router.api.exchange import STARTED
 from hybrid_router.api.failures import ACCOUNT
@@ -19,6 +19,7 @@ from hybrid_router.gateway.controls import from_headers
 from hybrid_router.gateway.steps import GatewayStep
 
 BASE = f"/v1/{{account:{ACCOUNT}}}/{{gateway}}"
+UNIVERSAL = BASE.replace("{gateway}", "{gateway:[^/]+/?}")  # clients write it with a slash behind it, too
 
 
 async def universal(request: web.Request) -> web.StreamResponse:
@@ -58,7 +59,7 @@ async def compat_models(request: web.Request) -> web.Response:
 def gateway(request: web.Request) -> Gateway:
     """The gateway that the address names.  Raises NoGateway: there is none."""
     generation = request.app[CURRENT].generation
-    return request.app[GATEWAYS].find(generation, request.match_info["gateway"])
+    return request.app[GATEWAYS].find(generation, named(request))
 
 
 def _passage(request: web.Request, brought: Brought | None = None) -> Passage:

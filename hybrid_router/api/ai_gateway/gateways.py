@@ -22,6 +22,11 @@ from hybrid_router.gateway.rate import Rate
 SWEEP_S = 60.0
 
 
+def named(request: web.Request) -> str:
+    """The name of the gateway that an address has; of several steps it may end with a slash."""
+    return request.match_info["gateway"].rstrip("/")
+
+
 class Gateway:
     """One gateway.  Its settings may change under it; its log stays."""
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from hybrid_router.api import calls, gallery, responses
 from hybrid_router.api.ai_gateway import error as gateway_error
 from hybrid_router.api.ai_gateway.asked import Asked, Given, Provider
-from hybrid_router.api.ai_gateway.gateways import Gateway, Gateways
+from hybrid_router.api.ai_gateway.gateways import Gateway, Gateways, named
 from hybrid_router.api.ai_gateway.names import WORKERS_AI, Names
 from hybrid_router.api.ai_gateway.providers.table import PROVIDERS
 from hybrid_router.api.exchange import EXCHANGE
@@ -115,7 +115,7 @@ class Passage:
         self._exchange = request[EXCHANGE]
         self._answers = generation.answers
         self._names = Names(
-            request.match_info["gateway"],
+            named(request),
             gateway.settings,
             generation.fronts,
             self._answers.aliases,
@@ -171,7 +171,7 @@ class Passage:
             self._counted = True
             if not self._gateway.admits():
                 self._exchange.failure = gateway_error.document
-                raise self._gateway.full(self._request.match_info["gateway"])
+                raise self._gateway.full(named(self._request))
 
     def _kept(self, turn: _Turn) -> Kept | None:
         if turn.key is None or turn.controls.skip_cache:

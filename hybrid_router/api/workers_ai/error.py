@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hybrid_router.api.ai_gateway.error import NoGateway
 from hybrid_router.api.workers_ai.refusal import Refusal, body_of
 from hybrid_router.core.errors import (
     BackendBusy,
@@ -32,6 +33,7 @@ from hybrid_router.core.errors import (
 _OTHERS = 8005
 # From the special to the general: the first that fits counts.
 _CODES: tuple[tuple[type[RouterError], int], ...] = (
+    (NoGateway, 2001),
     (ModelNotFound, 5007),
     (ContextOverflow, 8007),
     (CallRefused, 5006),

@@ -51,9 +51,9 @@ _TABLE = {
     10000: (401, "Authentication error"),
 }
 TABLE: Mapping[int, tuple[int, str]] = MappingProxyType(_TABLE)
-_NO_ROUTE, _BAD_OBJECT = 7000, 7003
+_NO_GATEWAY, _NO_ROUTE, _BAD_OBJECT = 2001, 7000, 7003
 # Codes of the API's front, before the AI service: no prefix, and `result` is null.
-FRONT = frozenset({1000, _NO_ROUTE, 7001, _BAD_OBJECT, 9106, 10000})
+FRONT = frozenset({1000, _NO_GATEWAY, _NO_ROUTE, 7001, _BAD_OBJECT, 9106, 10000})
 
 
 class Refusal(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateways_played import ACCOUNT, LLAMA, SAID, Aliased, door
+from gateways_played import ACCOUNT, LLAMA, SAID, Aliased, door, step
 from scripted_answers import HandSleep, Reply, post
 
 from hybrid_router.config.front_schema import FrontGateway, RateLimit
@@ -53,6 +53,25 @@ async def test_a_call_too_many_is_told_whose_limit_it_met(technique: Any) -> Non
         "Rate limited: the gateway site takes 1 call in 1d, by its rate_limit in router.yaml"
     )
     assert 0 < int(reply.headers["retry-after"]) <= 86_400
+
+
+async def test_a_slash_behind_the_gateway_changes_nothing() -> None:
+    """Of several steps: some clients write it, since nothing has to be behind it."""
+    async with door(Aliased()) as played:
+        reply = await played.post("site/", [step()])
+        other = await played.post("other/", [step()])
+
+    assert reply.status == 200
+    assert other.json["message"].startswith("there is no gateway 'other'")
+
+
+async def test_the_log_of_no_gateway_says_so() -> None:
+    """2001, as at the gateway's own addresses: no input is at fault."""
+    async with door(Aliased()) as played:
+        (told,) = (await played.logs(gateway="other"))["errors"]
+
+    assert told["code"] == 2001
+    assert told["message"].startswith("there is no gateway 'other'")
 
 
 async def test_a_model_that_nobody_answers_for_says_where_to_write_it() -> None:
