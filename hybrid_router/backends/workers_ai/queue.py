@@ -121,7 +121,7 @@ async def waited(
                 wait_s = min(LONGEST_WAIT_S, wait_s * GROWTH)
     except TimeoutError:
         raise BackendTimeout(
-            f"batch {ticket.request_id} was not done in {within_s:.0f} s; it runs on: ask again"
+            f"batch {ticket.request_id} was not done in {within_s:.0f} s and runs on"
         ) from None
 
 

@@ -41,6 +41,10 @@ class ModelGone(BackendMisconfigured):
     """There is no such model, or no longer."""
 
 
+class NoSuch(ModelGone):
+    """There never was such a model, or fine-tune, as far as Workers AI knows."""
+
+
 RATE_WINDOW_S = 60.0
 _LEADING_CODE = re.compile(r"\s*(?:AiError:\s*)*(\d{4,5}):")
 _REQUEST_ID = re.compile(r"\s*\([0-9a-f-]{8,36}\)\s*\Z")
@@ -62,7 +66,11 @@ _TOKEN = _account_refused(
     "Workers AI does not accept the API token: make one with the permission Workers AI Read for this account"
 )
 _ACCOUNT = _account_refused("Cloudflare does not know this address: check the account id")
-_NO_MODEL = Verdict(ModelGone, "Workers AI has no such model: check its name in router.yaml")
+_NO_MODEL = Verdict(NoSuch, "Workers AI has no such model: check its name in router.yaml")
+_NO_TUNE = Verdict(
+    NoSuch,
+    "Workers AI has no such model or fine-tune: check its name in router.yaml, or in the call's `lora`",
+)
 _PRIVATE = _misconfigured("this account may not use the model: ask Cloudflare for access or name another")
 _CREDIT = _misconfigured("the account has no credit for this model: add some or name another")
 _GATEWAY = _account_refused("the AI Gateway refused us: check its name and its token")
@@ -89,7 +97,7 @@ _BY_CODE: Mapping[int, Verdict] = {
     3039: _misconfigured("the fine-tune lacks files: upload them again"),
     3040: _NO_CAPACITY,
     3041: _PRIVATE,
-    3042: _NO_MODEL,
+    3042: _NO_TUNE,
     3046: SLOW,
     4006: _SPENT,
     5004: REFUSED,

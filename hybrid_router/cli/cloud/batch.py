@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 import click
@@ -12,8 +12,8 @@ import msgspec
 from hybrid_router.backends.workers_ai import queue
 from hybrid_router.backends.workers_ai.desk import Desk
 from hybrid_router.backends.workers_ai.queue import Response, Ticket, TooLarge
-from hybrid_router.cli.cloud.opened import INTERRUPTED, Wanted, asked, refuse
-from hybrid_router.core.errors import RouterError
+from hybrid_router.cli.cloud.opened import INTERRUPTED, About, Wanted, asked, refuse, words
+from hybrid_router.core.errors import BackendTimeout, RouterError
 
 
 @click.command()
@@ -30,8 +30,9 @@ def batch(
 ) -> None:
     """Have MODEL answer every line of FILE, each an input of its own in JSON, when there is capacity.
 
-    Answers are JSON lines: `id` is the line, from 0, empty ones left out.  Whoever stops waiting loses
-    nothing: what was told of each batch resumes it.  Exit 1 if a line has no answer.
+    Answers are JSON lines: `id` counts the lines that are not empty, from 0.  A line that is no input is
+    named as editors count, from 1.  Whoever stops waiting loses nothing: what was told of each batch
+    resumes it.  Exit 1 if a line has no answer.
     """
     if (file is None) == (not ids):
         raise click.UsageError("name a FILE, or batches to --resume")
@@ -46,10 +47,10 @@ def batch(
         return all([await _written(desk, ticket, within_s, out) for ticket in tickets])
 
     try:
-        whole = asked(wanted, work)
+        whole = asked(wanted, work, About(name=model))
     except KeyboardInterrupt:
-        again = " ".join(f"--resume {_told(ticket)}" for ticket in tickets)
-        click.echo(f"\nno longer waited for; to go on: hybrid-router cloud batch {again} {model}", err=True)
+        told = f"no longer waited for; to go on: {_again(tickets)}" if tickets else "nothing was put in"
+        click.echo(f"\n{told}", err=True)
         raise SystemExit(INTERRUPTED) from None
     if not whole:
         raise SystemExit(1)
@@ -64,8 +65,11 @@ async def _written(desk: Desk, ticket: Ticket, within_s: float, out: TextIO) -> 
 
     try:
         answers = await queue.waited(desk, ticket, within_s=within_s, progress=progress)
+    except BackendTimeout as error:
+        click.echo(f"{error.message}; to go on: {_again([ticket])}", err=True)
+        return False
     except RouterError as error:
-        click.echo(f"{_told(ticket)}: {error.message}", err=True)
+        click.echo(f"{_told(ticket)}: {words(error, About(name=ticket.model))}", err=True)
         return False
     for each in answers:
         out.write(_line(each, ticket.first) + "\n")
@@ -107,6 +111,12 @@ def _inputs(file: Any) -> Iterator[bytes]:
 def _told(ticket: Ticket) -> str:
     """How a batch is called on the command line: with its first line, unless that is 0."""
     return f"{ticket.request_id}@{ticket.first}" if ticket.first else ticket.request_id
+
+
+def _again(tickets: Sequence[Ticket]) -> str:
+    """The command that waits for batches of one model again."""
+    resumed = " ".join(f"--resume {_told(ticket)}" for ticket in tickets)
+    return f"hybrid-router cloud batch {resumed} {tickets[0].model}"
 
 
 def _ticket(model: str, told: str) -> Ticket:

@@ -10,7 +10,7 @@ import msgspec
 from hybrid_router.backends.workers_ai import finetunes as account
 from hybrid_router.backends.workers_ai.desk import Desk
 from hybrid_router.backends.workers_ai.finetunes import CONFIG, WEIGHTS, FineTune, NotUploadable
-from hybrid_router.cli.cloud.opened import Wanted, asked, refuse
+from hybrid_router.cli.cloud.opened import About, Wanted, asked, refuse
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -58,7 +58,7 @@ def create(
         await account.upload(desk, made.id, files)
         return made
 
-    asked(wanted, make)
+    asked(wanted, make, About(name=model))
     if files:
         click.echo(f"{name}: both files are there")
     else:
@@ -75,7 +75,8 @@ def upload(wanted: Wanted, name: str, folder: Path) -> None:
     FOLDER holds adapter_model.safetensors and adapter_config.json.  They cannot be changed there afterwards.
     """
     files = _checked(folder)
-    asked(wanted, lambda desk: account.upload(desk, name, files))
+    about = About(name=name, what="fine-tune", listing="finetunes list")
+    asked(wanted, lambda desk: account.upload(desk, name, files), about)
     click.echo(f"{name}: {WEIGHTS} and {CONFIG} are there")
 
 

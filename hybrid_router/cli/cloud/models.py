@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from hybrid_router.backends.workers_ai import directory
-from hybrid_router.cli.cloud.opened import Wanted, asked
+from hybrid_router.cli.cloud.opened import About, Wanted, asked
 
 
 @click.group()
@@ -51,7 +51,7 @@ def search(
 @click.pass_obj
 def schema(wanted: Wanted, model: str) -> None:
     """Print what MODEL takes and gives, as JSON Schema."""
-    found = asked(wanted, lambda desk: directory.schema(desk, model))
+    found = asked(wanted, lambda desk: directory.schema(desk, model), About(name=model))
     click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
 
 

@@ -11,6 +11,7 @@ import click
 from msgspec import Struct
 
 from hybrid_router.backends.workers_ai.desk import Desk
+from hybrid_router.backends.workers_ai.refusal import ModelGone, NoSuch
 from hybrid_router.cli.check import loaded_or_exit
 from hybrid_router.config.cloud_schema import WorkersAIBackend
 from hybrid_router.config.problems import did_you_mean
@@ -27,6 +28,14 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
     path: Path
     backend: str | None = None
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """What the command line names: `what` it is, and the command that lists the others."""
+
+    name: str
+    what: str = "model"
+    listing: str = "models search"
 
 
 def desk_of(loaded: Loaded, backend: str | None) -> Desk:
@@ -47,12 +56,12 @@ def desk_of(loaded: Loaded, backend: str | None) -> Desk:
     return Desk(found[name], revealed, loaded.secrets[f"{name}.token"])
 
 
-def asked(wanted: Wanted, asking: Callable[[Desk], Awaitable[T]]) -> T:
+def asked(wanted: Wanted, asking: Callable[[Desk], Awaitable[T]], about: About | None = None) -> T:
     """What the account answers; its refusal is told, and ends the command with exit 1."""
-    return run(desk_of(loaded_or_exit(wanted.path), wanted.backend), asking)
+    return run(desk_of(loaded_or_exit(wanted.path), wanted.backend), asking, about)
 
 
-def run(desk: Desk, asking: Callable[[Desk], Awaitable[T]]) -> T:
+def run(desk: Desk, asking: Callable[[Desk], Awaitable[T]], about: About | None = None) -> T:
     """The same of an account that was found."""
 
     async def opened() -> T:
@@ -62,8 +71,18 @@ def run(desk: Desk, asking: Callable[[Desk], Awaitable[T]]) -> T:
     try:
         return asyncio.run(opened())
     except RouterError as error:
-        click.echo(error.message, err=True)
+        click.echo(words(error, about), err=True)
         raise SystemExit(1) from error
+
+
+def words(error: RouterError, about: About | None) -> str:
+    """What is said of an error.  A name that was on the command line is not looked for in router.yaml."""
+    if about is None or not isinstance(error, ModelGone):
+        return error.message
+    way = f"hybrid-router cloud {about.listing} shows what there is"
+    if isinstance(error, NoSuch):
+        return f"Workers AI has no {about.what} {about.name}: {way}"
+    return f"Workers AI has retired {about.name}: {way}"
 
 
 def refuse(why: str) -> NoReturn:

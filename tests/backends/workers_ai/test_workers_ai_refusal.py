@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scripted_cloud import ACCOUNT, TOKEN, answer, chat, cloud, plain
 
 from hybrid_router.backends.http import redactor, retry_after_s
-from hybrid_router.backends.workers_ai.refusal import ModelGone, refusal
+from hybrid_router.backends.workers_ai.refusal import ModelGone, NoSuch, refusal
 from hybrid_router.core import errors
 from hybrid_router.core.errors import BackendError, CallRefused, RouterError
 
@@ -50,8 +50,8 @@ def named(status: int, body: bytes, **headers: str) -> RouterError:
         (413, 3006, errors.CallRefused, "too large"),
         (422, 2017, errors.ContentRefused, "content rules"),
         (424, 2016, errors.ContentRefused, "content rules"),
-        (400, 5007, ModelGone, "no such model"),
-        (404, 3042, ModelGone, "no such model"),
+        (400, 5007, NoSuch, "no such model"),
+        (404, 3042, NoSuch, "no such model"),
         (410, 5028, ModelGone, "retired"),
         (403, 5018, errors.BackendMisconfigured, "may not use"),
         (403, 3041, errors.BackendMisconfigured, "may not use"),

@@ -108,7 +108,25 @@ def test_a_schema_is_shown(account: Account) -> None:
     assert shown["input"] == known.input_schema(known.by_id()[BGE])
     assert shown["output"] == known.output_schema(known.by_id()[BGE])
     assert unknown.exit_code == 1
-    assert "no such model" in unknown.stderr
+    assert "Workers AI has no model @cf/no/such: hybrid-router cloud models search" in unknown.stderr
+
+
+def test_a_name_of_the_command_line_is_not_looked_for_in_router_yaml(
+    account: Account, adapter: Path, tmp_path: Path
+) -> None:
+    """It is repeated, as what it is, with the command that lists the others."""
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    told = [
+        account.run("finetunes", "upload", "nope", str(adapter)),
+        account.run("finetunes", "create", "@cf/no/such", "mine"),
+        account.run("batch", "@cf/no/such", str(tmp_path / "in.jsonl")),
+        account.run("batch", "@cf/no/such", "--resume", "some-id"),
+    ]
+
+    assert [each.exit_code for each in told] == [1] * 4
+    assert told[0].stderr.startswith("Workers AI has no fine-tune nope: hybrid-router cloud finetunes list")
+    assert all("@cf/no/such" in each.stderr and "cloud models search" in each.stderr for each in told[1:])
+    assert not any("router.yaml" in each.stderr for each in told)
 
 
 def test_documents_become_markdown(account: Account, tmp_path: Path) -> None:
@@ -153,6 +171,21 @@ def test_a_batch_is_resumed_by_what_was_told(account: Account, tmp_path: Path) -
 
     assert again.exit_code == 0
     assert json.loads(again.stdout)["id"] == 40
+
+
+def test_who_waits_no_longer_is_told_how_to_go_on(tmp_path: Path) -> None:
+    """By the command that waits again, with the batch's id."""
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    with accounted(tmp_path, Settings(queue_polls=100)) as slow:
+        result = slow.run("batch", BGE, str(tmp_path / "in.jsonl"), "--within", "1")
+
+    name = result.stderr.split()[2]
+    put_in, given_up = result.stderr.splitlines()
+    assert (result.exit_code, put_in) == (1, f"put in: {name} (1 lines)")
+    assert given_up == (
+        f"batch {name} was not done in 1 s and runs on; to go on: "
+        f"hybrid-router cloud batch --resume {name} {BGE}"
+    )
 
 
 def test_lines_that_are_no_input_are_named(account: Account, tmp_path: Path) -> None:
