@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypeAlias
 
@@ -151,8 +152,8 @@ def _unreadable(path: Path, error: ModelFileError) -> str:
 
 
 def _workers_ai(loaded: Loaded) -> Iterator[Doubt]:
-    named = list(_named(loaded))
-    if not named:
+    named, asked = list(_named(loaded)), list(_asked(loaded))
+    if not named and not asked:
         return
     refreshed = None
     try:
@@ -164,6 +165,9 @@ def _workers_ai(loaded: Loaded) -> Iterator[Doubt]:
         wrong = _wrong_with(model, known)
         if wrong is not None:
             yield key, f"{model} {wrong}"
+    for key, pattern in asked:
+        if not any(fnmatchcase(each.id, pattern) for each in known.models):
+            yield key, f"{pattern} {_not_among(known)}{meant(pattern, known.by_id())}"
 
 
 def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, str]]:
@@ -176,10 +180,21 @@ def _named(loaded: Loaded) -> Iterator[tuple[KeyPath, str]]:
     for name, backend in clouds.items():
         for index, model in enumerate(backend.models):
             yield ("backends", name, "models", index), model
+        helpers = backend.speech_translation
+        for key, helper in (("identify", helpers.identify), ("translate", helpers.translate)):
+            if helper is not None:
+                yield ("backends", name, "speech_translation", key), helper
     for name, alias in loaded.config.aliases.items():
         for index, step in enumerate(alias.try_):
             if step.backend in clouds and not clouds[step.backend].models:
                 yield ("aliases", name, "try", index), step.model
+
+
+def _asked(loaded: Loaded) -> Iterator[tuple[KeyPath, str]]:
+    """Every name or pattern of Cloudflare's that apps may ask for; they ask for what is gone too."""
+    for pattern in loaded.config.dialects.workers_ai.models:
+        if pattern.startswith("@"):
+            yield ("dialects", "workers_ai", "models", pattern), pattern
 
 
 def _wrong_with(model: str, known: Catalogue) -> str | None:
@@ -187,13 +202,17 @@ def _wrong_with(model: str, known: Catalogue) -> str | None:
     models = known.by_id()
     if model not in models:
         current = [each.id for each in known.models if not each.gone]
-        return f"is not among the models of Workers AI (as of {known.dated}){meant(model, current)}"
+        return f"{_not_among(known)}{meant(model, current)}"
     found = models[model]
     successor = _successor(found)
     if found.status == "deprecated":
         since = f" since {found.deprecated_on}" if found.deprecated_on else ""
         return f"is deprecated{since}{successor}"
     return f"is withdrawn{successor}" if found.status == "withdrawn_date_unknown" else None
+
+
+def _not_among(known: Catalogue) -> str:
+    return f"is not among the models of Workers AI (as of {known.dated})"
 
 
 def _successor(gone: Model) -> str:

@@ -160,6 +160,35 @@ def test_a_backend_that_lists_its_models_is_warned_of_once(tmp_path: Path) -> No
     assert warning.startswith("3:66: backends.cf.models[0]: @cf/a/b is not among")
 
 
+def test_who_helps_to_translate_speech_is_looked_up_too(tmp_path: Path) -> None:
+    """A model that is named as a helper is asked like any other."""
+    helpers = "speech_translation: { identify: nothing-like-it, translate: '@cf/meta/m2m100-1.2' }, token:"
+    text = CLOUD.replace("token:", helpers).replace("MODEL", "@cf/zai-org/glm-4.7-flash")
+
+    assert [warning.split(": ", 1)[1] for warning in warnings(tmp_path, text)] == [
+        f"backends.cf.speech_translation.identify: nothing-like-it {DATED}",
+        f"backends.cf.speech_translation.translate: @cf/meta/m2m100-1.2 {DATED}; "
+        "did you mean @cf/meta/m2m100-1.2b?",
+    ]
+
+
+def test_what_apps_ask_for_is_looked_up_too(tmp_path: Path) -> None:
+    """A name or a pattern that no model of Cloudflare's has; those that are gone are what old apps name."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/manifest.yaml").write_text(MANIFEST)
+    asked = ("@cf/mta/llama-3-8b-instruct", "@cf/mta/*", "@cf/meta/*", "@cf/microsoft/phi-2", "mine", "*")
+    named = ", ".join(f"'{name}': x" for name in asked)
+    text = LOCAL.replace("{ weights: smollm }", "{ weights: smollm2 }")
+
+    found = warnings(tmp_path, f"{text}dialects: {{ workers_ai: {{ models: {{ {named} }} }} }}\n")
+
+    assert [warning.split(": ", 1)[1] for warning in found] == [
+        f"dialects.workers_ai.models.@cf/mta/llama-3-8b-instruct: @cf/mta/llama-3-8b-instruct {DATED}; "
+        "did you mean @cf/meta/llama-3-8b-instruct?",
+        f'dialects.workers_ai.models."@cf/mta/*": @cf/mta/* {DATED}',
+    ]
+
+
 def test_strict_makes_a_warning_a_failure(tmp_path: Path) -> None:
     """`--strict` exits 1 on a warning, and 2 on a mistake as ever."""
     assert check(tmp_path, LOCAL, "--strict").exit_code == 1
