@@ -149,6 +149,14 @@ def test_a_painting_app_saves_a_file(app: App, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "house.png").size == (64, 64)
 
 
+def test_a_painter_of_our_own_makes_the_type_of_the_model(app: App) -> None:
+    """Where Cloudflare's model makes JPEG, so does the local one in its place."""
+    asked = {"prompt": "a red house", "width": 64, "height": 64, "num_steps": 2}
+    reply = app.post("@cf/leonardo/phoenix-1.0", json=asked)
+
+    assert (reply.headers["content-type"], reply.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
+
+
 def test_a_page_in_a_browser_may_ask_if_it_is_listed(app: App) -> None:
     """A preflight without a key is answered for a listed page, and for no other."""
     url = app.api_base_url + "@cf/meta/llama-2-7b-chat-int8"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from hybrid_router.api.generation import Fronts
@@ -52,8 +51,9 @@ class Names:
         return found
 
     def _found(self, provider: str, model: str) -> str | None:
-        if (own := _fitting(self._gateway.providers.get(provider, {}), model)) is not None:  # type: ignore[call-overload]
-            return str(own)
+        patterns = self._gateway.providers.get(provider, {})  # type: ignore[call-overload]
+        if (own := names.named_by(patterns, model, self._models)) is not None:
+            return own
         if provider == COMPAT:
             return self._of_compat(model)
         for name in (f"{provider}/{model}", model):
@@ -71,9 +71,8 @@ class Names:
         return model if model in self._aliases else None
 
     def _of_workers_ai(self, model: str) -> str | None:
-        task = None if model in self._models else names.task_of(names.family_of(model, self._models, None))
         try:
-            return names.alias_of(model, self._aliases, self._dialect, self._models, task)
+            return names.alias_of(model, self._aliases, self._dialect, self._models)
         except ModelNotFound:
             return None
 
@@ -82,8 +81,3 @@ def listing(aliases: Iterable[str], since_s: int, owner: str) -> dict[str, Any]:
     """What may be asked, as `compat/models` tells it."""
     usual = {"object": "model", "created_at": since_s, "cost_in": 0, "cost_out": 0, "owned_by": owner}
     return {"object": "list", "data": [{"id": name, **usual} for name in aliases]}
-
-
-def _fitting(patterns: Mapping[str, str], model: str) -> str | None:
-    """The first pattern's; `*` is any characters."""
-    return next((alias for pattern, alias in patterns.items() if fnmatchcase(model, pattern)), None)

@@ -19,7 +19,7 @@ from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai import error, names
 from hybrid_router.api.workers_ai.directory import DIRECTORY
 from hybrid_router.api.workers_ai.form import Form, Given, Reply
-from hybrid_router.api.workers_ai.forms.table import FORMS
+from hybrid_router.api.workers_ai.forms.table import form_of
 from hybrid_router.api.workers_ai.names import NoSuchModel
 from hybrid_router.catalogue.families import Family
 from hybrid_router.core import ids
@@ -42,17 +42,17 @@ async def answer(
         RouterError: before anything was sent.
     """
     family = _family(request, given)
-    form = FORMS.get(family)
+    form = form_of(family, is_known=given.model in request.app[DIRECTORY].models)
     if form is None:
         raise NoSuchModel(f"No such model {given.model} or task here: {_why_not(family)}", param="model")
-    alias = alias_of(request, given.model, family)
+    alias = alias_of(request, given.model)
     call = form.call(given, **_sender(request, headers))
     with ExitStack() as afterwards:
         _keep(request, given, call, afterwards)
         return await _answered(request, form, given, replace(call, alias=alias))
 
 
-def alias_of(request: web.Request, model: str, family: Family) -> str:
+def alias_of(request: web.Request, model: str) -> str:
     """The alias that answers for `model`.
 
     Raises:
@@ -64,7 +64,6 @@ def alias_of(request: web.Request, model: str, family: Family) -> str:
         generation.answers.aliases,
         generation.fronts.dialects.workers_ai,
         request.app[DIRECTORY].models,
-        names.task_of(family),
     )
 
 

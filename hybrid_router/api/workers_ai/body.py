@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from hybrid_router.api.openai import malformed
 from hybrid_router.core.errors import CallRefused, UnsupportedParameter
 
 _MOST_FIELDS = 128
+_LATER = ("background", "webhookUrl", "webhookFormat")
 
 
 def document(raw: bytes) -> dict[str, Any]:
@@ -46,3 +48,21 @@ def checked(body: dict[str, Any]) -> dict[str, Any]:
     for name in body.keys() & malformed.REFUSED:
         raise UnsupportedParameter(f"'/{name}' is not for a call to choose; leave it out", param=f"/{name}")
     return body
+
+
+def refuse_later(query: Mapping[str, str], body: Mapping[str, Any] | None) -> None:
+    """Refuse a call that wants its answer later: nothing here sends it, and who waits for it waits for ever.
+
+    Raises:
+        UnsupportedParameter: it asks for a place in a queue, or for a webhook.
+    """
+    options = (body or {}).get("options")
+    options = options if isinstance(options, dict) else {}
+    if query.get("queueRequest", "").lower() in ("1", "true") or options.get("queueRequest"):
+        raise UnsupportedParameter("queueRequest: calls are not queued here; send them one by one")
+    for name in _LATER:
+        if options.get(name):
+            raise UnsupportedParameter(
+                f"'/options/{name}': calls are answered at once here, and no webhook is sent; leave it out",
+                param=f"/options/{name}",
+            )

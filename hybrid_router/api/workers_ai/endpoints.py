@@ -25,7 +25,7 @@ from hybrid_router.api.workers_ai.names import NoSuchModel
 from hybrid_router.api.workers_ai.refusal import wrapped
 from hybrid_router.catalogue.families import family
 from hybrid_router.catalogue.workers_ai import Model
-from hybrid_router.core.errors import CallRefused, UnsupportedParameter
+from hybrid_router.core.errors import CallRefused
 
 _REQUEST_ID = "cf-ai-req-id"
 _ACTIVE = "This API Token is valid and active"
@@ -34,8 +34,7 @@ _ACTIVE = "This API Token is valid and active"
 async def run(request: web.Request) -> web.StreamResponse:
     """POST /client/v4/accounts/{account}/ai/run/{model}, and …/run with the model in the body."""
     _stamp(request)
-    if request.query.get("queueRequest", "").lower() in ("1", "true"):
-        raise UnsupportedParameter("queueRequest: calls are not queued here; send them one by one")
+    bodies.refuse_later(request.query, None)  # before a file is taken in
     if request.content_type == "multipart/form-data":
         async with multipart.form(request) as form:
             files = {name: found[0] for name, found in form.files.items()}
@@ -51,6 +50,7 @@ async def openai(request: web.Request) -> web.StreamResponse:
     _stamp(request)
     async with raw.received(request) as came:
         asked = bodies.document(came.document or b"")
+        bodies.refuse_later(request.query, asked)
         return await answer(request, Given(model=_named(asked), body=asked, openai=True))
 
 
@@ -63,8 +63,9 @@ async def search(request: web.Request) -> web.Response:
 
 async def schema(request: web.Request) -> web.Response:
     """GET /client/v4/accounts/{account}/ai/models/schema?model="""
-    directory = request.app[DIRECTORY]
-    asked = request.query.get("model", "")
+    directory, asked = request.app[DIRECTORY], request.query.get("model", "")
+    if not asked:
+        raise CallRefused("the address lacks 'model', as in /ai/models/schema?model=NAME", param="model")
     if (model := directory.models.get(asked)) is None:
         raise NoSuchModel(f"No such model {asked} in Cloudflare's catalogue", param="model")
     return web.json_response(listing.schemas(directory.catalogue, model))
@@ -85,6 +86,7 @@ def _stamp(request: web.Request) -> None:
 def _given(request: web.Request, body: dict[str, Any] | None, **came: Any) -> Given:
     """The input, whichever of the two addresses it came to."""
     query = dict(request.query)
+    bodies.refuse_later(query, body)
     model = request.match_info.get("model")
     if model is not None:
         return Given(model=model, body=body, query=query, **came)
@@ -106,7 +108,7 @@ def _is_served(request: web.Request, model: Model) -> bool:
     if family(model) not in FORMS:
         return False
     try:
-        alias_of(request, model.id, family(model))
+        alias_of(request, model.id)
     except NoSuchModel:
         return False
     return True

@@ -7,11 +7,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from hybrid_router.catalogue.families import Family, family
-from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Model
+from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.config.front_schema import WorkersAIDialect
+from hybrid_router.config.problems import meant
 from hybrid_router.core.errors import ModelNotFound
 
 _MOST_SUCCESSORS = 4
+_MOST_SHOWN_CHARS = 128
 
 
 class NoSuchModel(ModelNotFound):
@@ -21,19 +23,13 @@ class NoSuchModel(ModelNotFound):
 
 
 def alias_of(
-    asked: str,
-    aliases: Collection[str],
-    dialect: WorkersAIDialect,
-    models: Mapping[str, Model],
-    otherwise: str | None = None,
+    asked: str, aliases: Collection[str], dialect: WorkersAIDialect, models: Mapping[str, Model]
 ) -> str:
     """An alias of that very name, or the one that `dialects.workers_ai` names.
 
     A model that is gone is looked for by its successors' names too, before its task.  A guard is not found by
-    its task: that is text generation, and whoever reads a chat's words as a verdict takes them for `safe`.
-
-    Args:
-        otherwise: the task of a model that the catalogue does not know.
+    its task: that is text generation, and whoever reads a chat's words as a verdict takes them for `safe`.  A
+    name that the catalogue lacks has no task: it may be misspelt, and Workers AI would not answer either.
 
     Raises:
         NoSuchModel: there is none; it says what to write where.
@@ -41,16 +37,26 @@ def alias_of(
     for name in _names(asked, models):
         if name in aliases:
             return name
-        if (
-            named := next((dialect.models[p] for p in dialect.models if fnmatchcase(name, p)), None)
-        ) is not None:
+        if (named := named_by(dialect.models, name, models)) is not None:
             return named
     known = models.get(asked)
-    task = otherwise if known is None else _task(known)
+    task = None if known is None else _task(known)
     tasks: Mapping[str, str] = {str(each): alias for each, alias in dialect.tasks.items()}
     if task is not None and task in tasks:
         return tasks[task]
-    raise NoSuchModel(_advice(asked, task), param="model")
+    raise NoSuchModel(_advice(asked, task, models), param="model")
+
+
+def named_by(patterns: Mapping[str, str], name: str, models: Mapping[str, Model]) -> str | None:
+    """The alias of the first pattern that fits; `*` is any characters.
+
+    For a guard only patterns count that fit guards alone: `@cf/meta/llama-*` means the models that chat.
+    """
+    is_guard = name in models and family(models[name]) is Family.GUARD
+    for pattern, alias in patterns.items():
+        if fnmatchcase(name, pattern) and not (is_guard and _fits_others(pattern, models)):
+            return alias
+    return None
 
 
 def family_of(asked: str, models: Mapping[str, Model], body: Mapping[str, Any] | None) -> Family:
@@ -65,16 +71,6 @@ def family_of(asked: str, models: Mapping[str, Model], body: Mapping[str, Any] |
     if {"text", "target_lang"} <= fields:
         return Family.TRANSLATION
     return Family.VECTORS if "text" in fields else Family.CHAT
-
-
-def task_of(family_: Family) -> str | None:
-    """The task of a model of which only that is known."""
-    return {
-        Family.CHAT: TEXT_GENERATION,
-        Family.RERANK: "Text Classification",
-        Family.TRANSLATION: "Translation",
-        Family.VECTORS: "Text Embeddings",
-    }.get(family_)
 
 
 def _names(asked: str, models: Mapping[str, Model]) -> Iterator[str]:
@@ -92,10 +88,18 @@ def _task(known: Model) -> str | None:
     return None if family(known) is Family.GUARD else known.task
 
 
-def _advice(asked: str, task: str | None) -> str:
-    """What to write into router.yaml."""
-    ways = [f'models: {{ "{asked}": ALIAS }}']
+def _fits_others(pattern: str, models: Mapping[str, Model]) -> bool:
+    return any(
+        fnmatchcase(name, pattern) for name, model in models.items() if family(model) is not Family.GUARD
+    )
+
+
+def _advice(asked: str, task: str | None, models: Mapping[str, Model]) -> str:
+    """What was meant, or what to write into router.yaml."""
+    shown = asked[:_MOST_SHOWN_CHARS]
+    ways = [f'models: {{ "{shown}": ALIAS }}']
     if task is not None:
         ways.append(f'tasks: {{ "{task}": ALIAS }}')
     told = " or ".join(f"dialects: {{ workers_ai: {{ {way} }} }}" for way in ways)
-    return f"No such model {asked} or task: router.yaml names the alias that answers for it, as in {told}"
+    likely = "" if asked in models else meant(shown, models)
+    return f"No such model {shown} or task: router.yaml names who answers for it, as in {told}{likely}"

@@ -298,6 +298,8 @@ async def test_a_providers_key_shows_nowhere(caplog: pytest.LogCaptureFixture) -
         ("compat/files", {}, 404, "error"),
         (f"workers-ai/{LLAMA}", {"messages": "x"}, 400, "errors"),
         ("workers-ai/@cf/openai/whisper", {}, 400, "errors"),
+        (f"workers-ai/{LLAMA}?queueRequest=true", {"messages": SAID}, 400, "errors"),
+        (f"workers-ai/{LLAMA}", {"messages": SAID, "options": {"background": True}}, 400, "errors"),
         ("anthropic/v1/messages", {"model": "fast", "messages": SAID}, 400, "type"),
         ("huggingface/models/none", {"inputs": "x"}, 404, "error"),
         ("replicate/v1/predictions", {"input": {"prompt": "x"}}, 404, "detail"),
@@ -430,6 +432,18 @@ async def test_recordings_come_as_bytes_and_as_forms() -> None:
     assert raw.json["result"]["text"] == "good"
     assert written.json["text"].strip() == "good"
     assert [call.uploads[0].size_bytes for call in answers.calls] == [4, 4]
+
+
+async def test_a_gateways_pattern_for_chats_passes_a_guard_over() -> None:
+    """A chat's words are no verdict: the guard is answered where it is named, and by nobody else."""
+    guard = "workers-ai/@cf/meta/llama-guard-3-8b"
+    fronts = {"site": FrontGateway(providers={"workers-ai": {"@cf/meta/*": "fast"}})}
+    async with door(Aliased({"fast": [GOOD]}), fronts) as played:
+        chat = await played.post(f"site/workers-ai/{LLAMA}", {"messages": SAID})
+        verdict = await played.post(f"site/{guard}", {"messages": SAID})
+
+    assert (chat.status, verdict.status) == (200, 404)
+    assert "gateways.site.providers.workers-ai" in str(verdict.json["errors"])
 
 
 async def test_the_compat_list_names_what_may_be_asked(door_of_all: Door) -> None:

@@ -160,6 +160,7 @@ def test_a_classic_answer_ends_after_256_tokens() -> None:
     assert call_of("@cf/meta/llama-3.2-1b-instruct", SAY | {"max_tokens": 9}).sampling.max_tokens == 9
     assert call_of("@cf/openai/gpt-oss-20b", SAY).sampling.max_tokens is None
     assert call_of("@cf/openai/gpt-oss-20b", {"prompt": "x"}).sampling.max_tokens is None
+    assert call_of("@cf/aisingapore/gemma-sea-lion-v4-27b-it", {"prompt": "x"}).sampling.max_tokens == 256
 
 
 def test_both_spellings_of_tools_and_of_answers_to_them_are_read() -> None:

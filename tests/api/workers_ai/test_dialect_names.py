@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_router.api.workers_ai.names import NoSuchModel, alias_of, family_of, task_of
+from hybrid_router.api.workers_ai.names import NoSuchModel, alias_of, family_of
 from hybrid_router.catalogue import workers_ai
 from hybrid_router.catalogue.families import Family
 from hybrid_router.config.front_schema import WorkersAIDialect
@@ -53,6 +53,34 @@ def test_a_guard_is_not_found_by_its_task() -> None:
     assert alias_of(guard, (guard,), dialect, MODELS) == guard
 
 
+@pytest.mark.parametrize("wide", ["*", "@cf/meta/*", "@cf/meta/llama-*"])
+def test_a_pattern_for_chats_passes_a_guard_over(wide: str) -> None:
+    """What fits models that chat too means those; the guard's own name, or one for guards alone, holds."""
+    guard, dialect = "@cf/meta/llama-guard-3-8b", WorkersAIDialect(models={wide: "chat"})
+
+    assert alias_of("@cf/meta/llama-3.2-1b-instruct", (), dialect, MODELS) == "chat"
+    with pytest.raises(NoSuchModel):
+        alias_of(guard, (), dialect, MODELS)
+    for own in (guard, "@cf/meta/llama-guard-*"):
+        named = WorkersAIDialect(models={wide: "chat", own: "judge"})
+        assert alias_of(guard, (), named, MODELS) == "judge"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("@cf/meta/lama-3-8b-instruct", "@cf/meta/llama-3-8b-instruct"), ("@cf/nobody/nothing", None)],
+)
+def test_a_name_that_nobody_knows_has_no_task(wrong: str, right: str | None) -> None:
+    """It is refused as at Cloudflare, with the name that was probably meant; a pattern may still name it."""
+    dialect = WorkersAIDialect(tasks={"Text Generation": "usual"})
+    with pytest.raises(NoSuchModel) as refused:
+        alias_of(wrong, ("usual",), dialect, MODELS)
+
+    assert f'models: {{ "{wrong}": ALIAS }}' in refused.value.message
+    assert refused.value.message.partition("; did you mean ")[2] == (f"{right}?" if right else "")
+    assert alias_of(wrong, (), WorkersAIDialect(models={wrong: "own"}), MODELS) == "own"
+
+
 def test_a_model_that_nobody_answers_for_says_what_to_write() -> None:
     """The refusal names both places of router.yaml, and has Cloudflare's status."""
     with pytest.raises(NoSuchModel, match=r'models: \{ "@cf/openai/whisper": ALIAS \}') as refused:
@@ -78,7 +106,6 @@ def test_the_input_tells_how_an_unknown_model_is_asked(
 ) -> None:
     """A name that Cloudflare does not have is asked as its input looks."""
     assert family_of("mine", MODELS, body) is family
-    assert task_of(family) is not None
 
 
 @given(st.sampled_from(sorted(MODELS)), st.sets(st.sampled_from(sorted(MODELS)), max_size=3))

@@ -212,6 +212,8 @@ async def test_failures_have_cloudflares_codes(
         ("POST", f"{BASE}/ai/nothing", 404, 7000),
         ("GET", f"{BASE}/ai/run/x", 405, 7001),
         ("POST", RUN + CLASSIC + "?queueRequest=true", 400, 5006),
+        ("POST", f"{BASE}/ai/v1/chat/completions?queueRequest=1", 400, 5006),
+        ("GET", f"{BASE}/ai/models/schema", 400, 5006),
     ],
 )
 async def test_what_is_not_there_is_told_in_the_envelope(
@@ -223,6 +225,37 @@ async def test_what_is_not_there_is_told_in_the_envelope(
     reply = await exchange(port, request_bytes(method, path, body))
 
     assert (reply.status, code_of(reply)) == (status, code)
+
+
+@pytest.mark.parametrize("options", [{"background": True}, {"webhookUrl": "http://127.0.0.1:1/"}])
+async def test_an_answer_that_comes_later_is_refused(
+    port: int, answers: ScriptedAnswers, options: dict[str, Any]
+) -> None:
+    """No webhook is ever sent, so that no app may wait for one; options that ask for none are nothing."""
+    later = {"options": options}
+    replies = [
+        await post(port, f"{BASE}/ai/run", {"model": CLASSIC, "input": SAY} | later),
+        await post(port, RUN + CLASSIC, SAY | later),
+        await post(port, f"{BASE}/ai/v1/chat/completions", SAY | {"model": CLASSIC} | later),
+    ]
+
+    assert {(reply.status, code_of(reply)) for reply in replies} == {(400, 5006)}
+    assert all(f"/options/{next(iter(options))}" in str(reply.json["errors"]) for reply in replies)
+    assert answers.calls == []
+    usual = {"model": CLASSIC, "input": SAY, "options": {"background": False}}
+    assert (await post(port, f"{BASE}/ai/run", usual)).status == 200
+
+
+async def test_a_name_that_only_a_pattern_knows_ends_like_a_classic_one(
+    port: int, answers: ScriptedAnswers
+) -> None:
+    """Who asks natively and names no `max_tokens` gets 256, whatever the model; OpenAI's form has no end."""
+    await post(port, RUN + "@cf/nobody/own", {"prompt": "hi"})
+    await post(port, RUN + "@cf/nobody/own", {"prompt": "hi", "raw": True})
+    await post(port, RUN + "@cf/nobody/own", {"prompt": "hi", "max_tokens": 9})
+    await post(port, f"{BASE}/ai/v1/chat/completions", SAY | {"model": "@cf/nobody/own"})
+
+    assert [call.sampling.max_tokens for call in answers.calls] == [256, 256, 9, None]
 
 
 @pytest.mark.parametrize(

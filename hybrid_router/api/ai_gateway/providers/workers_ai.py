@@ -13,9 +13,10 @@ from hybrid_router.api.ai_gateway.providers.openai import OpenAI
 from hybrid_router.api.event_stream import EVENTS_TYPE
 from hybrid_router.api.openai.sender import Sender
 from hybrid_router.api.workers_ai import error
+from hybrid_router.api.workers_ai.body import refuse_later
 from hybrid_router.api.workers_ai.directory import DIRECTORY
 from hybrid_router.api.workers_ai.form import Given
-from hybrid_router.api.workers_ai.forms.table import FORMS
+from hybrid_router.api.workers_ai.forms.table import form_of
 from hybrid_router.api.workers_ai.names import family_of
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import ModelNotFound, RouterError
@@ -40,8 +41,9 @@ class WorkersAI:
 def _native(step: Step, sender: Sender) -> Asked:
     model = unquote(step.endpoint).removeprefix("run/")
     given = _given(step, model)
-    known = family_of(model, step.request.app[DIRECTORY].models, given.body)
-    form = FORMS.get(known)
+    refuse_later(given.query, given.body)
+    models = step.request.app[DIRECTORY].models
+    form = form_of(family_of(model, models, given.body), is_known=model in models)
     if form is None:
         raise ModelNotFound(f"No such model {model[:128]} or task", param="model")
     call = form.call(given, **sender)

@@ -31,10 +31,11 @@ _HOTTEST_CLASSIC = 5.0
 
 
 class Chat:
-    """One of the families that write text."""
+    """One of the families that write text.  `ends`: after 256 tokens if nobody says, as classic ones."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, *, ends: bool = False) -> None:
         self._family = family
+        self._default_max_tokens = CLASSIC_MAX_TOKENS if ends or family in _CLASSIC else None
 
     def call(self, given: Given, **sender: Unpack[Sender]) -> Call:
         """See `form.Form`."""
@@ -46,7 +47,7 @@ class Chat:
             return self._chat(given, chat_body.responses(body), sender)
         if shape == "completion" or (body.get("raw") and "prompt" in body):
             return self._completion(given, body, sender)
-        default = CLASSIC_MAX_TOKENS if self._family in _CLASSIC and not given.openai else None
+        default = None if given.openai else self._default_max_tokens
         asked = chat_body.chat(body, default_max_tokens=default)
         if self._family is Family.GUARD:
             asked.pop("response_format", None)  # how the verdict is written is ours to do
@@ -99,7 +100,8 @@ class Chat:
     def _completion(self, given: Given, body: dict[str, Any], sender: Sender) -> Call:
         if not isinstance(body.get("prompt"), str) or not body["prompt"]:
             raise CallRefused("required properties at '/' are 'prompt' or 'messages'", param="/")
-        default = CLASSIC_MAX_TOKENS if self._family in _CLASSIC else _NO_BOUND
+        bounded = self._default_max_tokens is not None or self._family is Family.EITHER
+        default = CLASSIC_MAX_TOKENS if bounded else _NO_BOUND
         asked = chat_body.completion(body, default_max_tokens=default)
         asked["model"] = given.model
         temperature = self._hotter(asked)

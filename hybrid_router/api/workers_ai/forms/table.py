@@ -43,3 +43,9 @@ FORMS: Mapping[Family, Form] = MappingProxyType({
     Family.SPEECH_BYTES: SpeechBytes(),
     Family.SPEECH_BASE64: SpeechBase64(),
 })  # fmt: skip
+_UNKNOWN_CHAT: Form = Chat(Family.CHAT, ends=True)
+
+
+def form_of(family: Family, *, is_known: bool) -> Form | None:
+    """The form of a model, by the catalogue or, as far as its input tells, without; None: nobody answers."""
+    return _UNKNOWN_CHAT if family is Family.CHAT and not is_known else FORMS.get(family)
