@@ -20,7 +20,7 @@ _SECRET_FIELDS = frozenset({"api_key", "apikey", "authorization", "password", "s
 
 
 class SeenCall(Struct, kw_only=True):
-    """One inference call.  Times are seconds of the event loop's clock; secrets show as `***`.
+    """One inference call.  Times are seconds of the machine's monotonic clock; secrets show as `***`.
 
     `outcome` stays `running` until the connection is free again.  `client_left`: the client closed it
     before the whole answer was written; `cut`: a fault did; `stopped`: the emulator was shut down.
