@@ -17,6 +17,9 @@ TOOL: anthropic.types.ToolParam = {
 }
 
 
+RESULT = {"type": "tool_result", "tool_use_id": "a"}
+
+
 @pytest.fixture
 async def running() -> AsyncIterator[RunningCloud]:
     """The emulator."""
@@ -128,6 +131,8 @@ async def test_the_package_names_an_error_in_a_stream(client: anthropic.AsyncAnt
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b "}]},
         {"messages": [{"role": "user", "content": [{"text": "a"}]}]},
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "a"}]}]},
+        {"messages": [{"role": "user", "content": [RESULT | {"content": 7}]}]},
+        {"messages": [{"role": "user", "content": [RESULT | {"content": ["a"]}]}]},
     ],
     ids=[
         "no tokens",
@@ -137,6 +142,8 @@ async def test_the_package_names_an_error_in_a_stream(client: anthropic.AsyncAnt
         "a blank end",
         "no kind",
         "no call",
+        "a result that is none",
+        "a block that is none",
     ],
 )
 async def test_what_the_api_refuses_is_refused(

@@ -125,6 +125,14 @@ def _check_block(where: str, block: Document) -> None:
         raise invalid(f"{where}.content: {missing[0]}: Field required")
     if block["type"] == "text" and not block["text"]:
         raise invalid(f"{where}: text content blocks must be non-empty")
+    if block["type"] == "tool_result" and not _is_content(block.get("content", "")):
+        raise invalid(f"{where}.content: content: Input should be a string or a list of content blocks")
+
+
+def _is_content(told: Any) -> bool:
+    if isinstance(told, list):
+        return all(isinstance(block, dict) for block in told)
+    return isinstance(told, str)
 
 
 def _messages(turn: _Turn) -> list[Message]:
