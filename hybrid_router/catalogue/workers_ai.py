@@ -15,7 +15,6 @@ from msgspec import Struct, field
 Status: TypeAlias = Literal["listed", "priced_or_named_not_listed", "deprecated", "withdrawn_date_unknown"]
 
 TEXT_GENERATION = "Text Generation"
-_PER_MILLION = 1_000_000
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -71,11 +70,6 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether calls of it fail, now or soon."""
         return self.status in {"deprecated", "withdrawn_date_unknown"}
 
-    def neurons_per_million(self, unit: str) -> float:
-        """The price of a million tokens, `input`, `cached input` or `output`; 0 if none is listed."""
-        wanted = f"per M {unit} tokens"
-        return next((price.neurons for price in self.price if price.unit == wanted), 0.0)
-
 
 class Catalogue(Struct, frozen=True, kw_only=True):
     """Every model with what concerns them all.
@@ -125,20 +119,6 @@ class Catalogue(Struct, frozen=True, kw_only=True):
         """What that limit counts: the model where it has its own, else its task."""
         own = model.requires_workers_paid or model.id in self.rate_limit_overrides_per_minute
         return model.id if own else model.task
-
-
-def token_neurons(model: Model, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-    """What a call costs, in neurons.
-
-    `cached_tokens` are part of `prompt_tokens`; they have a rate of their own where one is listed and
-    the ordinary rate elsewhere.  One division at the end keeps whole rates exact.
-    """
-    input_rate = model.neurons_per_million("input")
-    cached_rate = model.neurons_per_million("cached input") or input_rate
-    spent = (prompt_tokens - cached_tokens) * input_rate
-    spent += cached_tokens * cached_rate
-    spent += completion_tokens * model.neurons_per_million("output")
-    return spent / _PER_MILLION
 
 
 def load() -> Catalogue:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hybrid_router.api.workers_ai.refusal import Refusal, wrapped
-from hybrid_router.catalogue.workers_ai import token_neurons
+from hybrid_router.catalogue import prices
 from hybrid_router.emulator import admission, tokens
 from hybrid_router.emulator.settings import Account
 from hybrid_router.emulator.stand_ins import meaning
@@ -33,7 +33,8 @@ def decided(account: Account, model_id: str, body: dict[str, Any]) -> dict[str, 
     state = str(body["state"])
     answers = {name: _answer(question, state) for name, question in body["questions"].items()}
     asked, told = tokens.count(f"{state}{body['questions']}"), len(answers)
-    account.ledger.charge(token_neurons(priced, asked, told))
+    work = prices.Work(prompt_tokens=asked, completion_tokens=told)
+    account.ledger.charge(prices.neurons(priced.price, work))
     usage = {"input_tokens": asked, "output_tokens": told}
     return wrapped({"model": body["model"].strip(), "answers": answers, "usage": usage})
 

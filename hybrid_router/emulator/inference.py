@@ -13,7 +13,8 @@ from msgspec import Struct
 from hybrid_router.api.workers_ai.refusal import Refusal, wrapped
 from hybrid_router.api.workers_ai.text_documents import Answer, Shape, Stamp, document
 from hybrid_router.api.workers_ai.text_streams import ClassicStream
-from hybrid_router.catalogue.workers_ai import Model, token_neurons
+from hybrid_router.catalogue import prices
+from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.core import ids
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import RouterError
@@ -82,9 +83,12 @@ class Inference:
     def neurons(self) -> float:
         """What the call has cost so far."""
         usage = self._usage
-        return token_neurons(
-            self._asked.priced, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+        work = prices.Work(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
         )
+        return prices.neurons(self._asked.priced.price, work)
 
     async def reply(self, delivery: Delivery) -> web.StreamResponse:
         """Ask the source and write its answer; the neurons are charged however that ends.

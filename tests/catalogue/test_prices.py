@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_router.catalogue.prices import Work, megapixels, neurons, tiles, unknown_units, usd
-from hybrid_router.catalogue.workers_ai import Catalogue, load, token_neurons
+from hybrid_router.catalogue.workers_ai import Catalogue, load
 
 FLUX = "@cf/black-forest-labs/"
 
@@ -76,7 +76,11 @@ def test_tokens_are_exact_for_every_model(prompt: int, completion: int, share: f
     cached = int(prompt * share)
     work = Work(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached)
     for model in known().models:
-        assert neurons(model.price, work) == token_neurons(model, prompt, completion, cached)
+        rates = {line.unit: line.neurons for line in model.price}
+        rate_in = rates.get("per M input tokens", 0.0)
+        spent = (prompt - cached) * rate_in + cached * rates.get("per M cached input tokens", rate_in)
+        spent += completion * rates.get("per M output tokens", 0.0)
+        assert neurons(model.price, work) == spent / 1_000_000
 
 
 def test_dollars_and_neurons_are_one_price() -> None:

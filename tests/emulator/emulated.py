@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from hybrid_router.catalogue.workers_ai import Model
 from hybrid_router.emulator.server import Running, serve
 from hybrid_router.emulator.settings import Settings
 
@@ -29,6 +30,14 @@ TOOL = {
         },
     },
 }
+
+
+def token_neurons(model: Model, prompt: int, completion: int, cached: int = 0) -> float:
+    """What a call costs at the listed rates; cached tokens are among the prompt's."""
+    rates = {line.unit: line.neurons for line in model.price}
+    rate_in, rate_out = rates.get("per M input tokens", 0.0), rates.get("per M output tokens", 0.0)
+    rate_cached = rates.get("per M cached input tokens", rate_in)
+    return ((prompt - cached) * rate_in + cached * rate_cached + completion * rate_out) / 1_000_000
 
 
 def said(text: str) -> list[dict[str, Any]]:

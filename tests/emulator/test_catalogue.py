@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue, Model, Price, load, token_neurons
+from hybrid_router.catalogue.prices import Work, neurons
+from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, Catalogue, Price, load
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,8 @@ def test_published_prices_are_in_the_table(
     catalogue: Catalogue, model_id: str, rate_in: float, rate_out: float
 ) -> None:
     """A million tokens each way cost what the pricing page says."""
-    assert token_neurons(catalogue.by_id()[model_id], 10**6, 10**6) == rate_in + rate_out
+    work = Work(prompt_tokens=10**6, completion_tokens=10**6)
+    assert neurons(catalogue.by_id()[model_id].price, work) == rate_in + rate_out
 
 
 @given(
@@ -71,17 +73,16 @@ def test_cached_tokens_cost_their_own_rate_where_one_is_listed(
         Price(unit="per M output tokens", usd=0, neurons=9000),
     ]
     price += [Price(unit="per M cached input tokens", usd=0, neurons=1000)] * listed
-    model = Model(
-        id="@cf/a/b", task=TEXT_GENERATION, status="listed", native_result="response", price=tuple(price)
-    )
+    work = Work(prompt_tokens=prompt, completion_tokens=output, cached_tokens=cached)
 
     whole = (prompt - cached) * 4000 + cached * (1000 if listed else 4000) + output * 9000
-    assert token_neurons(model, prompt, output, cached) == whole / 1_000_000
+    assert neurons(price, work) == whole / 1_000_000
 
 
 def test_an_unpriced_model_costs_nothing(catalogue: Catalogue) -> None:
     """Beta models without a price use no neurons."""
-    assert token_neurons(catalogue.by_id()["@cf/google/gemma-7b-it-lora"], 1000, 1000) == 0
+    work = Work(prompt_tokens=1000, completion_tokens=1000)
+    assert neurons(catalogue.by_id()["@cf/google/gemma-7b-it-lora"].price, work) == 0
 
 
 def test_rate_limits_follow_task_model_and_plan(catalogue: Catalogue) -> None:

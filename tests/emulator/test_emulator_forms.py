@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from emulated import BY_INPUT, CHAT, CLASSIC, TOOL, data_lines, documents, emulated, said
+from emulated import BY_INPUT, CHAT, CLASSIC, TOOL, data_lines, documents, emulated, said, token_neurons
 
-from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, load, token_neurons
+from hybrid_router.catalogue.workers_ai import TEXT_GENERATION, load
 
 FORCED = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "get_weather"}}}
 

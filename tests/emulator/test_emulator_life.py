@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Sequence
 import aiohttp
 import pytest
 from click.testing import CliRunner
-from emulated import CHAT, CLASSIC, documents, emulated, first_code, said
+from emulated import CHAT, CLASSIC, documents, emulated, first_code, said, token_neurons
 
-from hybrid_router.catalogue.workers_ai import load, token_neurons
+from hybrid_router.catalogue.workers_ai import load
 from hybrid_router.cli.emulate import command, ready_line
 from hybrid_router.core.call import Call, Feature, Operation
 from hybrid_router.core.errors import (

@@ -6,10 +6,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from emulated import BY_INPUT, CHAT, CLASSIC, TOOL, HandClock, emulated, first_code, said
+from emulated import BY_INPUT, CHAT, CLASSIC, TOOL, HandClock, emulated, first_code, said, token_neurons
 
 from hybrid_router.api.workers_ai.refusal import TABLE
-from hybrid_router.catalogue.workers_ai import load, token_neurons
+from hybrid_router.catalogue.workers_ai import load
 
 HELLO = {"prompt": "hello"}
 PAID_ONLY = "@cf/zai-org/glm-5.2"

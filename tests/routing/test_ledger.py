@@ -132,10 +132,10 @@ def test_a_model_that_another_answers_for_costs_what_that_one_does() -> None:
 def test_a_model_without_a_price_counts_as_the_dearest(model: str) -> None:
     """Rather too much than too little; no listed model costs more."""
     unknown = priced(model)
-    listed = workers_ai.load().models
+    lines = [line for each in workers_ai.load().models for line in each.price]
 
-    assert unknown.input == max(each.neurons_per_million("input") for each in listed)
-    assert unknown.output == max(each.neurons_per_million("output") for each in listed)
+    assert unknown.input == max(line.neurons for line in lines if line.unit == "per M input tokens")
+    assert unknown.output == max(line.neurons for line in lines if line.unit == "per M output tokens")
 
 
 def test_written_prices_replace_published_ones() -> None:
