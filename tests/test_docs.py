@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from hybrid_router.cli.root import SUMMARIES
+from hybrid_router.cli.root import SUMMARIES, main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+# The same for each command that has them.
+EVERYWHERE = frozenset({"--config", "--manifest", "--json", "--backend"})
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -45,6 +49,29 @@ def test_the_readme_stays_short() -> None:
 def test_every_command_is_documented(name: str) -> None:
     """Each command is shown in some document."""
     assert any(f"hybrid-router {name}" in document.read_text(encoding="utf-8") for document in DOCUMENTS)
+
+
+def commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command below this one, with the words that lead to it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            if (found := command.get_command(click.Context(command), name)) is not None:
+                yield from commands(found, *path, name)
+
+
+def test_every_option_is_documented() -> None:
+    """Each option of each command stands in a document that names the command."""
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    missing = []
+    for path, command in commands(main):
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        for name in {max(option.opts, key=len) for option in options} - EVERYWHERE:
+            named = re.compile(rf"(?<![\w-]){name}(?![\w-])")
+            if not any(named.search(text) and "".join(path[-1:]) in text for text in texts):
+                missing.append(" ".join((*path, name)))
+
+    assert missing == []
 
 
 def test_every_log_event_is_documented() -> None:
