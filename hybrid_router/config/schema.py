@@ -157,7 +157,10 @@ class Alias(Treatment, frozen=True, kw_only=True, rename={"try_": "try"}):
     try_: Annotated[
         tuple[Annotated[TryStep, Short("step")], ...],
         NonEmpty(),
-        Doc("backend/model entries; the next is tried when one fails."),
+        Doc(
+            "backend/model entries; the next is tried when one fails. Of a translation, models that chat "
+            "go behind those made for it."
+        ),
     ]
     timeouts: Annotated[Timeouts, Doc("For calls to this alias.")] = Timeouts()
     adapters: Annotated[
