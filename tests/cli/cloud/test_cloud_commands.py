@@ -122,8 +122,10 @@ def test_a_name_of_the_command_line_is_not_looked_for_in_router_yaml(
         account.run("batch", "@cf/no/such", str(tmp_path / "in.jsonl")),
         account.run("batch", "@cf/no/such", "--resume", "some-id"),
     ]
+    old = account.run("batch", "@cf/meta/llama-2-7b-chat-fp16", str(tmp_path / "in.jsonl"))
 
-    assert [each.exit_code for each in told] == [1] * 4
+    assert [each.exit_code for each in (*told, old)] == [1] * 5
+    assert old.stderr.startswith("Workers AI has retired @cf/meta/llama-2-7b-chat-fp16: ")
     assert told[0].stderr.startswith("Workers AI has no fine-tune nope: hybrid-router cloud finetunes list")
     assert all("@cf/no/such" in each.stderr and "cloud models search" in each.stderr for each in told[1:])
     assert not any("router.yaml" in each.stderr for each in told)
