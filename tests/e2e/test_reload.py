@@ -170,7 +170,7 @@ async def test_an_unchanged_model_stays_loaded(start_router: StartRouter) -> Non
 
     assert told["ok"], told
     assert router.children() == [worker]
-    await soon(lambda: '"reloaded"' in router.log_text, "the reload in the log, and what was logged before it")
+    await soon(lambda: '"reloaded"' in router.log_text, "the line of the reload, the last one")
     assert router.log_text.count('"model resident"') == 1
     assert (await ask(router, chat_body("local-only", "Hello", max_tokens=2))).status == 200
 
