@@ -20,7 +20,7 @@ from hybrid_router.config.state import CONTROL_SOCKET, below, opened
 
 _LOCK = "control.lock"
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
-_BACKLOG = 16
+_BACKLOG = 128  # a full one refuses, and who connects without blocking is not told so
 _GOODBYE_S = 1.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import socket
@@ -135,6 +136,16 @@ async def test_nobody_else_may_connect(router: Scripted, tmp_path: Path) -> None
     async with control_socket(create_control(router), tmp_path / "state") as path:
         assert mode(path) == 0o600
         assert mode(path.parent) == 0o700
+
+
+async def test_many_may_connect_before_anybody_is_served(router: Scripted, tmp_path: Path) -> None:
+    """While the router is busy they wait: the kernel would turn them away from a full backlog."""
+    async with control_socket(create_control(router), tmp_path / "state") as path:
+        with contextlib.ExitStack() as connected:
+            for _ in range(100):  # nobody is served meanwhile: this does not await
+                asker = connected.enter_context(socket.socket(socket.AF_UNIX))
+                asker.setblocking(False)
+                asker.connect(str(path))
 
 
 async def test_a_folder_that_was_there_keeps_its_mode(router: Scripted, tmp_path: Path) -> None:
