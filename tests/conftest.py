@@ -105,11 +105,18 @@ def manifest(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+def emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One emulated cloud, a process; slow enough that each event of a stream travels alone."""
     started = Emulator(tmp_path_factory.mktemp("emulator"), "--token-delay", "0.005")
     with stopped_at_end(started):
         yield started
+
+
+@pytest.fixture(scope="module")
+def emulator(emulator_process: Emulator) -> Emulator:
+    """The emulated cloud, without the faults and calls of the module before."""
+    emulator_process.calm()
+    return emulator_process
 
 
 @pytest.fixture(scope="module")
