@@ -29,7 +29,7 @@ ALIASES = f"""aliases:
   quickest: {{ try: [{NATIVE}, {CLOUD}], prefer: fastest }}
   spilling: {{ try: [{LOCAL}, {CLOUD}], spill_when: {{ queue: 1 }} }}
   thrifty: {{ try: [{DEAR}, {LOCAL}], max_cost_usd: 0.0001 }}
-  translate: {{ try: [{LOCAL}, {TRANSLATOR}] }}
+  translate: {{ try: [{NATIVE}, {TRANSLATOR}] }}
   patient: {{ try: {LOCAL}, timeouts: {{ first_token: 5m, total: 10m }} }}
   generous: {{ try: [{DEAR}, {LOCAL}] }}
   dear-only: {{ try: {DEAR} }}
@@ -167,7 +167,7 @@ async def test_a_chat_translates_when_the_translator_fails(measuring: Router, cl
             assert reply.status == 200, await reply.text()
             served.append((reply.headers["x-router-backend"], reply.headers["x-router-attempts"]))
 
-    assert served == [("cloudflare", "1"), ("local", "2")]
+    assert served == [("cloudflare", "1"), ("native", "2")]
     measuring.forgive()
 
 
