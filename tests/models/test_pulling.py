@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -334,7 +335,12 @@ async def test_ctrl_c_keeps_what_is_there(hub: LittleHub, listed: Path) -> None:
     environ = {**os.environ, **hub.environ()}
     arguments = ("-m", "hybrid_router", "models", "--manifest", str(listed), "pull", "little/encoder")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, env=environ, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        *arguments,
+        env=environ,
+        stderr=asyncio.subprocess.PIPE,
+        # A shell lets what it runs in the background ignore it, and its children with it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
     def fetched() -> list[Path]:
