@@ -54,15 +54,16 @@ def _most_tokens(step: Step, call: Call, facts: Facts, decided: Plan) -> int:
 
 
 def _generates(step: Step, call: Call, facts: Facts) -> bool:
-    """Whether the step answers with text that a model writes: a translation too, where it is asked as a chat.
-
-    Of those that translate none chats by itself.
-    """
+    """Whether the step answers with text that a model writes: a translation too, where a chat makes it."""
     if call.operation is not Operation.TRANSLATE:
         return call.operation in GENERATES
     rate = facts.rates.get(step.name)
-    chats = Operation.CHAT in facts.operations.get(step.name, ())
-    return chats or (rate is not None and not rate.translates)
+    return _chats(step, facts) or (rate is not None and not rate.translates)
+
+
+def _chats(step: Step, facts: Facts) -> bool:
+    """Whether the step is asked for a translation as a chat: of those made for it none chats."""
+    return Operation.CHAT in facts.operations.get(step.name, ())
 
 
 def _expected(name: str, speed: Speed, facts: Facts, read_tokens: int, most_tokens: int) -> Prediction:
@@ -133,11 +134,8 @@ def ordered(steps: list[Step], facts: Facts, treatment: Treatment) -> list[Step]
 
 
 def translators_first(steps: list[Step], facts: Facts) -> list[Step]:
-    """Steps of a translation: those that have to be asked for it as a chat behind the others, and saying so.
-
-    Of those that translate by themselves none chats.
-    """
-    chats = [Operation.CHAT in facts.operations.get(step.name, ()) for step in steps]
+    """Steps of a translation: those that must be asked for it as a chat behind the others, and saying so."""
+    chats = [_chats(step, facts) for step in steps]
     order = _Order(steps)
     order.sort(
         chats.__getitem__,
