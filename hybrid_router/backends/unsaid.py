@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from hybrid_router.core.call import Call
 from hybrid_router.core.errors import Inexpressible
@@ -18,8 +20,7 @@ def check(call: Call, names: Iterable[str], label: str) -> None:
     Raises:
         Inexpressible: the call asks for one of `names`.
     """
-    asked = _asked(call)
-    if (name := next((name for name in names if asked[name]), None)) is not None:
+    if (name := next((name for name in names if _ASKED[name](call)), None)) is not None:
         raise Inexpressible(f"{label} takes no `{name}`")
 
 
@@ -35,33 +36,38 @@ def texts(call: Call, label: str) -> list[str]:
     return found
 
 
-def _asked(call: Call) -> dict[str, bool]:
-    """Each field, and whether it would change the answer."""
-    sampling, form = call.sampling, call.response_format or {"type": "text"}
-    penalty = sampling.repeat_penalty not in (None, 1.0)
-    return {
-        "echo": call.echo,
-        "suffix": call.suffix is not None,
-        "tools": bool(call.tools),
-        "response_format": form.get("type") != "text",
-        "grammar": form.get("type") in ("grammar", "regex"),
-        "logprobs": call.top_logprobs is not None,
-        "lora": bool(call.adapters),
-        "chat_template_kwargs": bool(call.template_values),
-        "reasoning_effort": call.reasoning_effort is not None,
-        "reasoning_budget": call.reasoning_tokens is not None,
-        "max_tokens: 0": sampling.max_tokens == 0,
-        "seed": sampling.seed is not None,
-        "stop": bool(sampling.stop),
-        "logit_bias": bool(sampling.logit_bias),
-        "presence_penalty": bool(sampling.presence_penalty),
-        "frequency_penalty": bool(sampling.frequency_penalty),
-        "repeat_penalty": penalty,
-        "repeat_last_n": sampling.repeat_last_n is not None and penalty,
-        "min_p": bool(sampling.min_p),
-        "typical_p": sampling.typical_p not in (None, 1.0),
-        "dry_multiplier": bool(sampling.dry_multiplier),
-        "xtc_probability": bool(sampling.xtc_probability),
-        "mirostat": bool(sampling.mirostat),
-        "ignore_eos": sampling.ignore_eos,
-    }
+def _form(call: Call) -> Any:
+    return call.response_format.get("type") if call.response_format else "text"
+
+
+def _penalises_repeats(call: Call) -> bool:
+    return call.sampling.repeat_penalty not in (None, 1.0)
+
+
+# Each field, and whether it would change the answer: only those that a cloud lacks are looked at.
+_ASKED: Mapping[str, Callable[[Call], bool]] = MappingProxyType({
+    "echo": lambda call: call.echo,
+    "suffix": lambda call: call.suffix is not None,
+    "tools": lambda call: bool(call.tools),
+    "response_format": lambda call: _form(call) != "text",
+    "grammar": lambda call: _form(call) in ("grammar", "regex"),
+    "logprobs": lambda call: call.top_logprobs is not None,
+    "lora": lambda call: bool(call.adapters),
+    "chat_template_kwargs": lambda call: bool(call.template_values),
+    "reasoning_effort": lambda call: call.reasoning_effort is not None,
+    "reasoning_budget": lambda call: call.reasoning_tokens is not None,
+    "max_tokens: 0": lambda call: call.sampling.max_tokens == 0,
+    "seed": lambda call: call.sampling.seed is not None,
+    "stop": lambda call: bool(call.sampling.stop),
+    "logit_bias": lambda call: bool(call.sampling.logit_bias),
+    "presence_penalty": lambda call: bool(call.sampling.presence_penalty),
+    "frequency_penalty": lambda call: bool(call.sampling.frequency_penalty),
+    "repeat_penalty": _penalises_repeats,
+    "repeat_last_n": lambda call: call.sampling.repeat_last_n is not None and _penalises_repeats(call),
+    "min_p": lambda call: bool(call.sampling.min_p),
+    "typical_p": lambda call: call.sampling.typical_p not in (None, 1.0),
+    "dry_multiplier": lambda call: bool(call.sampling.dry_multiplier),
+    "xtc_probability": lambda call: bool(call.sampling.xtc_probability),
+    "mirostat": lambda call: bool(call.sampling.mirostat),
+    "ignore_eos": lambda call: call.sampling.ignore_eos,
+})  # fmt: skip
